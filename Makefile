@@ -1,0 +1,31 @@
+# Thin on purpose: tools/setup.sh prepares the machine, tools/run_stages.py runs the tests stage by stage.
+.PHONY: help setup demo test test-full bench format stubs clean
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:  ## install what is missing and build the package into .venv
+	@tools/setup.sh
+
+demo: setup  ## real Ray actors hand tensors to each other
+	.venv/bin/ray-hixl demo
+
+test:  ## everything that CI runs
+	@tools/setup.sh ray254
+	@.venv/bin/python tools/run_stages.py test
+
+test-full:  ## the same, then the long runs and the mutants
+	@tools/setup.sh ray254
+	@.venv/bin/python tools/run_stages.py full
+
+bench: setup  ## measure against the peers; writes bench-results/
+	.venv/bin/ray-hixl bench --out bench-results
+
+format:  ## rewrite sources the way `make test` wants them
+	.venv/bin/clang-format -i $$(git ls-files -co --exclude-standard '*.cc' '*.h')
+	.venv/bin/ruff check -q --fix . ; .venv/bin/ruff format -q .
+
+stubs: setup  ## regenerate python/ray_hixl/_core.pyi
+	.venv/bin/python tools/stubs.py --write
+
+clean:  ## remove build products (keeps the environments)
+	rm -rf build dist bench-results

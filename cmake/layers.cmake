@@ -1,0 +1,10 @@
+# ray_hixl_layer(<name> <folder> <lower layers...>): the folder's sources as one library that sees only the layers below it.
+function(ray_hixl_layer name folder)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cc)
+  add_library(ray_hixl_${name} STATIC ${sources})
+  target_include_directories(ray_hixl_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_link_libraries(ray_hixl_${name} PRIVATE ray_hixl_warnings)
+  foreach(lower IN LISTS ARGN)
+    target_link_libraries(ray_hixl_${name} PUBLIC ray_hixl_${lower})
+  endforeach()
+endfunction()

@@ -1,0 +1,5 @@
+add_library(ray_hixl_warnings INTERFACE)
+target_compile_options(ray_hixl_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual)
+if(RAY_HIXL_WERROR)
+  target_compile_options(ray_hixl_warnings INTERFACE -Werror)
+endif()

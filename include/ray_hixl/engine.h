@@ -1,0 +1,149 @@
+// Engine: registers memory, connects to peers and reads their regions, one-sidedly. Start here.
+//
+// One engine per process is the usual number. Handles (Engine, Region, Peer, Batch) are cheap to copy; copies share. Every method may
+// be called from any thread. Every call that waits has a deadline. After close(), or in a forked child, every call fails with
+// Code::kClosed. See docs/design.md for the words and docs/threading.md for the threads.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ray_hixl/memory.h"
+#include "ray_hixl/options.h"
+#include "ray_hixl/stats.h"
+#include "ray_hixl/status.h"
+#include "ray_hixl/transfer.h"
+
+namespace ray_hixl {
+
+class EngineImpl;
+class RegionImpl;
+class PeerImpl;
+
+using Bytes = std::vector<std::byte>;
+
+// Registered local memory. The memory must stay valid until close() returned or, where an owner was given to register_memory, is kept
+// alive by it. The last handle closes the region. A region does not keep its engine open.
+class Region {
+ public:
+  explicit Region(std::shared_ptr<RegionImpl> impl) : impl_(std::move(impl)) {}
+  [[nodiscard]] MemoryRange range() const;
+  [[nodiscard]] Bytes descriptor() const;  // for peer.region() elsewhere; a secret
+  [[nodiscard]] bool is_open() const;
+  // Revokes it: a peer's read that has not been checked yet fails with kInvalidRegion. Idempotent. Never blocks.
+  void close() const;
+  [[nodiscard]] const std::shared_ptr<RegionImpl>& impl() const { return impl_; }
+
+ private:
+  std::shared_ptr<RegionImpl> impl_;
+};
+
+// One piece of a batch: `length` bytes between a local region and a peer's region.
+struct BatchOp {
+  Region local;
+  std::uint64_t local_offset = 0;
+  RemoteRegion remote;
+  std::uint64_t remote_offset = 0;
+  std::uint64_t length = 0;  // 0 is allowed and moves nothing
+};
+
+// The same as arrays, for many ops: op i is locals[local_index[i]] + local_offset[i] <- remotes[remote_index[i]] + remote_offset[i],
+// length[i] bytes. All spans have the same length.
+struct BatchArrays {
+  std::span<const Region> locals;
+  std::span<const std::int64_t> local_index;
+  std::span<const std::int64_t> local_offset;
+  std::span<const RemoteRegion> remotes;
+  std::span<const std::int64_t> remote_index;
+  std::span<const std::int64_t> remote_offset;
+  std::span<const std::int64_t> length;
+};
+
+class BatchImpl;
+// Ops that were checked once and may be submitted any number of times.
+class Batch {
+ public:
+  explicit Batch(std::shared_ptr<const BatchImpl> impl) : impl_(std::move(impl)) {}
+  [[nodiscard]] std::uint64_t bytes() const;
+  [[nodiscard]] std::size_t size() const;  // ops
+  [[nodiscard]] const std::shared_ptr<const BatchImpl>& impl() const { return impl_; }
+
+ private:
+  std::shared_ptr<const BatchImpl> impl_;
+};
+
+// How bytes travel from one kind of memory of a peer to one kind here, and why not otherwise.
+struct PathInfo {
+  std::string transport;  // empty if none is possible
+  std::vector<std::pair<std::string, std::string>> refused;  // transport -> a sentence why not
+};
+
+// A connection from this engine to a peer: this engine reads; the peer needs a connection of its own to read here.
+// Copies share; the last handle closes it. A peer keeps its engine open.
+class Peer {
+ public:
+  explicit Peer(std::shared_ptr<PeerImpl> impl) : impl_(std::move(impl)) {}
+
+  // Decodes a region descriptor of that peer. kInvalidRegion if it belongs to another engine or incarnation.
+  [[nodiscard]] Result<RemoteRegion> region(std::span<const std::byte> descriptor) const;
+  // Checks the ops (bounds, open regions, this peer); an error names the op. The batch keeps the local regions' memory alive. Where local
+  // ranges of one batch overlap, their contents are undefined afterwards.
+  [[nodiscard]] Result<Batch> prepare(std::span<const BatchOp> ops) const;
+  [[nodiscard]] Result<Batch> prepare(const BatchArrays& ops) const;
+  // Starts reading; the transfer ends at the latest at the timeout. Argument errors end the transfer, too: this never fails itself.
+  [[nodiscard]] Transfer read_async(const Batch& batch, std::chrono::nanoseconds timeout) const;
+  // read_async and wait.
+  [[nodiscard]] Status read(const Batch& batch, std::chrono::nanoseconds timeout) const;
+  // The path for a read from ordinary host memory there (or from that region) into host memory here. kNotAvailable for device memory.
+  [[nodiscard]] Result<PathInfo> path(MemoryKind local, MemoryKind remote) const;
+  [[nodiscard]] Result<PathInfo> path(MemoryKind local, const RemoteRegion& remote) const;
+  // Transfers under way end with kClosed. Idempotent.
+  void close() const;
+  [[nodiscard]] const std::shared_ptr<PeerImpl>& impl() const { return impl_; }
+
+ private:
+  std::shared_ptr<PeerImpl> impl_;
+};
+
+class Engine {
+ public:
+  // Listens and starts the event loop; no other thread runs until something is copied.
+  [[nodiscard]] static Result<Engine> create(const Options& options);
+
+  // For Engine.connect() elsewhere. Holds the engine's secret: whoever has it can read the engine's published memory.
+  [[nodiscard]] Bytes descriptor() const;
+  // Registers `range`. `owner` (may be null) is kept until the region is closed and no transfer uses it, and is then dropped on the
+  // engine's reaper thread. Host memory only: kNotAvailable for device memory. An empty range is allowed.
+  [[nodiscard]] Result<Region> register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner) const;
+  // Registered memory in the source arena: peers on this host map it. Recycled when the region is closed and its last user is gone.
+  [[nodiscard]] Result<Region> allocate(std::uint64_t bytes) const;
+  // Connects, or joins a connection there is. kConnectError says whether it was reached, refused, timed out or failed to prove itself;
+  // kInvalidArgument: the bytes are no descriptor.
+  [[nodiscard]] Result<Peer> connect(std::span<const std::byte> descriptor, std::chrono::nanoseconds timeout) const;
+  [[nodiscard]] Stats stats() const;
+  [[nodiscard]] const Options& options() const;
+  // Transfers under way end with kClosed; threads are joined; arena memory in use outlives it. Idempotent. An engine whose last handle goes
+  // without it is closed in the background.
+  void close() const;
+  [[nodiscard]] const std::shared_ptr<EngineImpl>& impl() const { return impl_; }
+
+ private:
+  explicit Engine(std::shared_ptr<EngineImpl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<EngineImpl> impl_;
+};
+
+// One line per transport on this machine: usable, or a sentence why not and what to do. Needs no engine.
+struct TransportProbe {
+  std::string transport;
+  bool usable = false;
+  std::string reason;  // empty when usable
+};
+[[nodiscard]] std::vector<TransportProbe> probe_transports();
+
+}  // namespace ray_hixl

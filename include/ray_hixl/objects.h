@@ -1,0 +1,119 @@
+// Objects: lists of tensors, published by their source and fetched by any number of consumers.
+//
+// The layer knows shapes and element types, but neither Python nor torch: a source tensor is contiguous memory with a layout and an
+// owner; a fetched tensor is memory in the landing arena with the same layout. Every method may be called from any thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ray_hixl/engine.h"
+#include "ray_hixl/memory.h"
+#include "ray_hixl/status.h"
+#include "ray_hixl/transfer.h"
+
+namespace ray_hixl {
+
+// What a tensor looks like. `dtype` is the framework's own name of the element type ("bfloat16"); it travels as it is.
+struct Layout {
+  std::string dtype;
+  std::uint32_t item_bytes = 0;  // bytes of one element
+  std::vector<std::uint64_t> shape;
+
+  [[nodiscard]] std::uint64_t elements() const;  // 1 for a 0-dimensional tensor
+  [[nodiscard]] std::uint64_t bytes() const;
+  friend bool operator==(const Layout&, const Layout&) = default;
+};
+
+// A tensor to publish. Contiguous, row-major.
+struct SourceTensor {
+  MemoryRange range;
+  std::uint32_t layout = 0;  // index into the list of layouts given beside it
+};
+
+// An object's metadata, decoded. Tensor i has layouts[layout_of(i)].
+class Metadata {
+ public:
+  // Checks every length and count before allocating. kInvalidArgument names what is wrong (also for a newer version).
+  [[nodiscard]] static Result<Metadata> decode(std::span<const std::byte> packed);
+
+  // Not ok if the source could not publish: the outcome that a fetch ends with.
+  [[nodiscard]] const Status& error() const { return error_; }
+  [[nodiscard]] const Bytes& engine() const { return engine_; }  // the source engine's descriptor
+  [[nodiscard]] const Handle& handle() const { return handle_; }
+  [[nodiscard]] std::size_t size() const;  // tensors
+  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] const std::vector<Layout>& layouts() const { return layouts_; }
+  [[nodiscard]] std::uint32_t layout_of(std::size_t tensor) const;
+
+  // A run of consecutive tensors of one layout.
+  struct Run {
+    std::uint32_t layout;
+    std::uint64_t first;  // index of its first tensor
+    std::uint64_t count;
+  };
+  [[nodiscard]] const std::vector<Run>& runs() const { return runs_; }
+
+ private:
+  Status error_;
+  Bytes engine_;
+  Handle handle_;
+  std::uint64_t bytes_ = 0;
+  std::uint64_t size_ = 0;
+  std::vector<Layout> layouts_;
+  std::vector<Run> runs_;
+};
+
+// A fetched tensor's memory. `block` keeps it; dropping the last copy gives the memory back and is safe in any thread, without the GIL,
+// after the engine was closed, and in a forked child (where it does nothing).
+struct FetchedTensor {
+  std::byte* address = nullptr;  // null for a tensor without elements
+  std::uint64_t length = 0;      // bytes
+  std::uint32_t layout = 0;      // index into the metadata's layouts
+  std::shared_ptr<void> block;
+};
+
+class FetchImpl;
+// A fetch under way.
+class Fetch {
+ public:
+  explicit Fetch(std::shared_ptr<FetchImpl> impl) : impl_(std::move(impl)) {}
+  [[nodiscard]] const Transfer& transfer() const;
+  // The metadata it was started with, decoded; valid for as long as this handle. Not decodable: an empty one, and the transfer failed.
+  [[nodiscard]] const Metadata& metadata() const;
+  // The tensors in published order; their memory moves out, so the second call gives kInvalidArgument. With targets: the targets.
+  // REQUIRES: transfer().done(). The transfer's failure is returned here too.
+  [[nodiscard]] Result<std::vector<FetchedTensor>> take() const;
+
+ private:
+  std::shared_ptr<FetchImpl> impl_;
+};
+
+class ObjectsImpl;
+class Objects {
+ public:
+  [[nodiscard]] static Result<Objects> create(const Engine& engine);
+
+  // Makes an object of `tensors` and gives its packed metadata. `owner` keeps all their memory; it is dropped on the engine's reaper
+  // thread after release() when the last reader is gone. Never fails: what goes wrong travels in the metadata.
+  [[nodiscard]] Bytes publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors,
+                              std::shared_ptr<const void> owner) const;
+  // Metadata of an object that could not be made: `error` is what a fetch of it ends with. `layouts`/`tensors` still describe it.
+  [[nodiscard]] Bytes publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error) const;
+  // Starts fetching into new memory, or into `targets` (one range per tensor, of exactly its size; kept alive by `targets_owner`).
+  // Never fails itself: the transfer does.
+  [[nodiscard]] Fetch fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
+                            std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout) const;
+  // Frees an object published here: retired before this returns, cleaned up later. Never blocks. False if it was unknown or freed.
+  bool release(std::span<const std::byte> packed) const;
+
+ private:
+  explicit Objects(std::shared_ptr<ObjectsImpl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<ObjectsImpl> impl_;
+};
+
+}  // namespace ray_hixl

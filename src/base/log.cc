@@ -1,0 +1,55 @@
+#include "base/log.h"
+
+#include <atomic>
+#include <cstdio>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace ray_hixl {
+namespace {
+
+struct Hook {
+  std::mutex mutex;
+  std::shared_ptr<const LogSink> sink;  // guarded by mutex; called without it
+};
+
+// Never destroyed: engine threads may log while the process exits.
+Hook& hook() {
+  static auto* const the_hook = new Hook;
+  return *the_hook;
+}
+
+std::atomic<LogLevel> lowest_level{LogLevel::kWarning};
+
+void write_to_stderr(LogLevel level, std::string_view message) {
+  static constexpr const char* kNames[] = {"debug", "info", "warning", "error"};
+  const std::string line = std::string("ray-hixl ") + kNames[static_cast<int>(level)] + ": " + std::string(message) + "\n";
+  std::fputs(line.c_str(), stderr);
+}
+
+}  // namespace
+
+void set_log_sink(LogSink sink) {
+  auto next = sink ? std::make_shared<const LogSink>(std::move(sink)) : nullptr;
+  const std::lock_guard lock(hook().mutex);
+  hook().sink = std::move(next);
+}
+
+void set_log_level(LogLevel lowest) { lowest_level = lowest; }
+
+void log(LogLevel level, std::string_view message) {
+  if (level < lowest_level) return;
+  std::shared_ptr<const LogSink> sink;
+  {
+    const std::lock_guard lock(hook().mutex);
+    sink = hook().sink;
+  }
+  if (sink) {
+    (*sink)(level, message);
+  } else {
+    write_to_stderr(level, message);
+  }
+}
+
+}  // namespace ray_hixl

@@ -1,0 +1,56 @@
+// The one place that knows a frame's header. Private to control.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "control/messages.h"
+#include "control/status_codec.h"
+
+namespace ray_hixl::control {
+
+inline constexpr std::size_t kHandleBytes = 20;
+inline constexpr std::size_t kRangeBytes = 16;
+inline constexpr std::size_t kSegmentBytes = 20;
+inline constexpr std::size_t kSpanBytes = kHandleBytes + 16;
+inline constexpr std::size_t kStatusBytes = 3;     // without the message
+inline constexpr std::size_t kTransportBytes = 5;  // without the details
+inline constexpr std::size_t kWelcomeHeadBytes = 10;
+
+// What a header alone says about a message.
+struct MessageInfo {
+  MessageType type;
+  std::string_view name;
+  std::size_t shortest;  // bytes of its body
+  std::size_t longest;
+};
+
+inline constexpr std::array kMessages = {
+    MessageInfo{MessageType::kWelcome, "welcome", kWelcomeHeadBytes,
+                kWelcomeHeadBytes + Welcome::kMostTransports*(kTransportBytes + Welcome::kLongestDetails)},
+    MessageInfo{MessageType::kResolve, "resolve", kHandleBytes, kHandleBytes},
+    MessageInfo{MessageType::kResolved, "resolved", 8, 8 + Resolved::kMostRanges* kRangeBytes + Resolved::kMostSegments* kSegmentBytes},
+    MessageInfo{MessageType::kMapSegment, "map_segment", 4, 4},
+    MessageInfo{MessageType::kSegment, "segment", 8, 8},
+    MessageInfo{MessageType::kSegmentRetired, "segment_retired", 4, 4},
+    MessageInfo{MessageType::kRead, "read", 4, 4 + Read::kMostSpans* kSpanBytes},
+    MessageInfo{MessageType::kReading, "reading", 8, 8},
+    MessageInfo{MessageType::kReadEnd, "read_end", kStatusBytes, kStatusBytes + kLongestStatusMessage},
+    MessageInfo{MessageType::kFailure, "failure", kStatusBytes, kStatusBytes + kLongestStatusMessage},
+};
+
+constexpr bool every_message_fits_a_frame() {
+  for (const MessageInfo& info : kMessages) {
+    if (kFrameHeaderBytes + info.longest > kLongestFrame) return false;
+  }
+  return true;
+}
+static_assert(every_message_fits_a_frame());
+
+// Null if there is no such type.
+[[nodiscard]] const MessageInfo* find_message(MessageType type);
+// A header whose size is not known yet; end_frame() puts it in.
+[[nodiscard]] ByteWriter begin_frame(MessageType type, std::uint64_t request);
+[[nodiscard]] std::vector<std::byte> end_frame(ByteWriter writer);
+
+}  // namespace ray_hixl::control

@@ -1,0 +1,182 @@
+// Bodies of the messages: for each a write() and a read(), which mirror each other; encode and decode are the same for all.
+#include "control/messages.h"
+
+#include <string>
+#include <utility>
+
+#include "control/frame_codec.h"
+
+namespace ray_hixl::control {
+namespace {
+
+// False when the sum does not fit.
+bool add(std::uint64_t& sum, std::uint64_t value) { return !__builtin_add_overflow(sum, value, &sum); }
+
+// A list's count. Fails if the list is longer than allowed, or than what is left could hold.
+std::size_t read_count(ByteReader& reader, std::size_t most, std::size_t bytes_each) {
+  const std::size_t count = reader.u32();
+  if (count <= most && count <= reader.remaining() / bytes_each) return count;
+  reader.fail();
+  return 0;
+}
+
+// Fails if start + length does not fit, nor the sum of all lengths read so far.
+void read_extent(ByteReader& reader, std::uint64_t& start, std::uint64_t& length, std::uint64_t& sum) {
+  start = reader.u64();
+  length = reader.u64();
+  std::uint64_t end = start;
+  if (!add(end, length) || !add(sum, length)) reader.fail();
+}
+
+void write(ByteWriter& writer, const Handle& handle) {
+  writer.u32(handle.slot);
+  writer.u64(handle.generation);
+  writer.u64(handle.key);
+}
+void read(ByteReader& reader, Handle& handle) {
+  handle.slot = reader.u32();
+  handle.generation = reader.u64();
+  handle.key = reader.u64();
+}
+
+void write(ByteWriter& writer, const Welcome& message) {
+  writer.u32(message.pid);
+  writer.u32(message.uid);
+  writer.u8(message.has_generations ? 1 : 0);
+  writer.u8(static_cast<std::uint8_t>(message.transports.size()));
+  for (const TransportInfo& transport : message.transports) {
+    writer.u8(static_cast<std::uint8_t>(transport.kind));
+    writer.blob(transport.details);
+  }
+}
+void read(ByteReader& reader, Welcome& message) {
+  message.pid = reader.u32();
+  message.uid = reader.u32();
+  const std::uint8_t has_generations = reader.u8();
+  const std::uint8_t count = reader.u8();
+  if (has_generations > 1 || count > Welcome::kMostTransports) return reader.fail();
+  message.has_generations = has_generations == 1;
+  for (std::uint8_t i = 0; i < count && reader.ok(); ++i) {
+    const std::uint8_t kind = reader.u8();
+    const ByteView details = reader.blob(Welcome::kLongestDetails);
+    if (kind < kTransportKinds) message.transports.push_back({static_cast<TransportKind>(kind), {details.begin(), details.end()}});
+  }
+}
+
+void write(ByteWriter& writer, const Resolve& message) { write(writer, message.handle); }
+void read(ByteReader& reader, Resolve& message) { read(reader, message.handle); }
+
+void write(ByteWriter& writer, const Resolved& message) {
+  writer.u32(static_cast<std::uint32_t>(message.ranges.size()));
+  writer.u32(static_cast<std::uint32_t>(message.segments.size()));
+  for (const RemoteRange& range : message.ranges) {
+    writer.u64(range.address);
+    writer.u64(range.length);
+  }
+  for (const RemoteSegment& segment : message.segments) {
+    writer.u32(segment.id);
+    writer.u64(segment.base);
+    writer.u64(segment.length);
+  }
+}
+void read(ByteReader& reader, Resolved& message) {
+  const std::size_t ranges = read_count(reader, Resolved::kMostRanges, kRangeBytes);
+  const std::size_t segments = read_count(reader, Resolved::kMostSegments, kSegmentBytes);
+  if (reader.remaining() != ranges * kRangeBytes + segments * kSegmentBytes) return reader.fail();
+  std::uint64_t sum = 0;
+  message.ranges.resize(ranges);
+  for (RemoteRange& range : message.ranges) read_extent(reader, range.address, range.length, sum);
+  sum = 0;
+  message.segments.resize(segments);
+  for (RemoteSegment& segment : message.segments) {
+    segment.id = reader.u32();
+    read_extent(reader, segment.base, segment.length, sum);
+  }
+}
+
+void write(ByteWriter& writer, const MapSegment& message) { writer.u32(message.id); }
+void read(ByteReader& reader, MapSegment& message) { message.id = reader.u32(); }
+
+void write(ByteWriter& writer, const Segment& message) { writer.u64(message.length); }
+void read(ByteReader& reader, Segment& message) { message.length = reader.u64(); }
+
+void write(ByteWriter& writer, const SegmentRetired& message) { writer.u32(message.id); }
+void read(ByteReader& reader, SegmentRetired& message) { message.id = reader.u32(); }
+
+void write(ByteWriter& writer, const Read& message) {
+  writer.u32(static_cast<std::uint32_t>(message.spans.size()));
+  for (const ReadSpan& span : message.spans) {
+    write(writer, span.handle);
+    writer.u64(span.offset);
+    writer.u64(span.length);
+  }
+}
+void read(ByteReader& reader, Read& message) {
+  message.spans.resize(read_count(reader, Read::kMostSpans, kSpanBytes));
+  std::uint64_t sum = 0;
+  for (ReadSpan& span : message.spans) {
+    read(reader, span.handle);
+    read_extent(reader, span.offset, span.length, sum);
+  }
+}
+
+void write(ByteWriter& writer, const Reading& message) { writer.u64(message.bytes); }
+void read(ByteReader& reader, Reading& message) { message.bytes = reader.u64(); }
+
+void write(ByteWriter& writer, const ReadEnd& message) { write_status(writer, message.status); }
+void read(ByteReader& reader, ReadEnd& message) { message.status = read_status(reader); }
+
+void write(ByteWriter& writer, const Failure& message) { write_status(writer, message.status); }
+void read(ByteReader& reader, Failure& message) {
+  message.status = read_status(reader);
+  if (message.status.is_ok()) reader.fail();
+}
+
+template <class Message>
+std::vector<std::byte> make_frame(MessageType type, std::uint64_t request, const Message& message) {
+  ByteWriter writer = begin_frame(type, request);
+  write(writer, message);
+  return end_frame(std::move(writer));
+}
+
+template <class Message>
+Result<Message> parse(MessageType type, ByteView body) {
+  ByteReader reader(body);
+  Message message;
+  read(reader, message);
+  if (reader.at_end()) return message;
+  return Status(Code::kInvalidArgument, "malformed message '" + std::string(message_name(type)) + "' of " + std::to_string(body.size()) +
+                                            " bytes; the peer is no ray-hixl engine of this version");
+}
+
+}  // namespace
+
+std::vector<std::byte> encode(std::uint64_t request, const Welcome& message) { return make_frame(MessageType::kWelcome, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Resolve& message) { return make_frame(MessageType::kResolve, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Resolved& message) {
+  return make_frame(MessageType::kResolved, request, message);
+}
+std::vector<std::byte> encode(std::uint64_t request, const MapSegment& message) {
+  return make_frame(MessageType::kMapSegment, request, message);
+}
+std::vector<std::byte> encode(std::uint64_t request, const Segment& message) { return make_frame(MessageType::kSegment, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const SegmentRetired& message) {
+  return make_frame(MessageType::kSegmentRetired, request, message);
+}
+std::vector<std::byte> encode(std::uint64_t request, const Read& message) { return make_frame(MessageType::kRead, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Reading& message) { return make_frame(MessageType::kReading, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const ReadEnd& message) { return make_frame(MessageType::kReadEnd, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Failure& message) { return make_frame(MessageType::kFailure, request, message); }
+
+Result<Welcome> decode_welcome(ByteView body) { return parse<Welcome>(MessageType::kWelcome, body); }
+Result<Resolve> decode_resolve(ByteView body) { return parse<Resolve>(MessageType::kResolve, body); }
+Result<Resolved> decode_resolved(ByteView body) { return parse<Resolved>(MessageType::kResolved, body); }
+Result<MapSegment> decode_map_segment(ByteView body) { return parse<MapSegment>(MessageType::kMapSegment, body); }
+Result<Segment> decode_segment(ByteView body) { return parse<Segment>(MessageType::kSegment, body); }
+Result<SegmentRetired> decode_segment_retired(ByteView body) { return parse<SegmentRetired>(MessageType::kSegmentRetired, body); }
+Result<Read> decode_read(ByteView body) { return parse<Read>(MessageType::kRead, body); }
+Result<Reading> decode_reading(ByteView body) { return parse<Reading>(MessageType::kReading, body); }
+Result<ReadEnd> decode_read_end(ByteView body) { return parse<ReadEnd>(MessageType::kReadEnd, body); }
+Result<Failure> decode_failure(ByteView body) { return parse<Failure>(MessageType::kFailure, body); }
+
+}  // namespace ray_hixl::control

@@ -1,0 +1,135 @@
+// Messages after the handshake: a 16-byte frame header and a body. Bytes are in docs/protocol.md; layouts are pinned by golden tests.
+//
+// Requests carry an id that the answer repeats; notices carry 0. Each struct has encode (to a whole frame) and decode (from a body).
+// Every count is checked against the bytes that are there before anything is allocated. Malformed bodies give kInvalidArgument.
+// In what was decoded, address + length, offset + length and the sum of all lengths of one list fit into 64 bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "control/kinds.h"
+#include "ray_hixl/memory.h"
+#include "ray_hixl/status.h"
+
+namespace ray_hixl::control {
+
+enum class MessageType : std::uint16_t {
+  kWelcome = 1,         // server: the session is up (with the generations' fd, on a Unix socket between processes of one uid)
+  kResolve = 2,         // client: where are the bytes of this slot?
+  kResolved = 3,        // server
+  kMapSegment = 4,      // client: a source segment's fd, please
+  kSegment = 5,         // server (with the fd)
+  kSegmentRetired = 6,  // server, notice: let your mapping of it go
+  kRead = 7,            // client, on a data connection: send these spans
+  kReading = 8,         // server: so many bytes follow this frame, then kReadEnd
+  kReadEnd = 9,         // server: was every byte still good when it was sent?
+  kFailure = 10,        // server: the answer to any request that failed
+};
+
+// "resolve", "reading", ...; "unknown" for values outside the list.
+[[nodiscard]] std::string_view message_name(MessageType type);
+
+inline constexpr std::size_t kFrameHeaderBytes = 16;
+inline constexpr std::size_t kLongestFrame = std::size_t{64} << 20;  // header and body
+
+struct Frame {
+  MessageType type{};
+  std::uint64_t request = 0;
+  ByteView body;
+  std::size_t size = 0;  // header and body
+};
+// The first frame of `bytes`; nullopt while it is not complete. Unknown type, or a size that no message of that type has (none is longer
+// than kLongestFrame): kInvalidArgument, as soon as the header is there.
+[[nodiscard]] Result<std::optional<Frame>> next_frame(ByteView bytes);
+
+struct TransportInfo {
+  TransportKind kind{};
+  std::vector<std::byte> details;  // the transport's own describe(); opaque here
+};
+struct Welcome {
+  std::uint32_t pid = 0;
+  std::uint32_t uid = 0;
+  bool has_generations = false;           // the fd comes with it
+  std::vector<TransportInfo> transports;  // decode leaves out kinds that this version does not know
+  static constexpr std::size_t kMostTransports = 16;
+  static constexpr std::size_t kLongestDetails = std::size_t{64} << 10;
+};
+
+struct Resolve {
+  Handle handle;
+};
+struct RemoteRange {
+  std::uint64_t address = 0;  // in the owner
+  std::uint64_t length = 0;
+};
+struct RemoteSegment {
+  std::uint32_t id = 0;
+  std::uint64_t base = 0;  // address in the owner
+  std::uint64_t length = 0;
+};
+struct Resolved {
+  std::vector<RemoteRange> ranges;      // in the slot's order
+  std::vector<RemoteSegment> segments;  // the source segments that hold some of them
+  static constexpr std::size_t kMostRanges = std::size_t{1} << 21;
+  static constexpr std::size_t kMostSegments = std::size_t{1} << 20;
+};
+
+struct MapSegment {
+  std::uint32_t id = 0;
+};
+struct Segment {
+  std::uint64_t length = 0;
+};
+struct SegmentRetired {
+  std::uint32_t id = 0;
+};
+
+struct ReadSpan {
+  Handle handle;
+  std::uint64_t offset = 0;  // into the slot's byte space
+  std::uint64_t length = 0;
+};
+struct Read {
+  std::vector<ReadSpan> spans;  // sent back to back, in this order
+  static constexpr std::size_t kMostSpans = std::size_t{1} << 20;
+};
+struct Reading {
+  std::uint64_t bytes = 0;
+};
+struct ReadEnd {
+  Status status;
+};
+struct Failure {
+  Status status;  // not ok
+};
+
+// REQUIRES: lists no longer than their kMost..., details no longer than kLongestDetails.
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Welcome& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Resolve& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Resolved& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const MapSegment& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Segment& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const SegmentRetired& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Read& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Reading& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const ReadEnd& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Failure& message);
+
+[[nodiscard]] Result<Welcome> decode_welcome(ByteView body);
+[[nodiscard]] Result<Resolve> decode_resolve(ByteView body);
+[[nodiscard]] Result<Resolved> decode_resolved(ByteView body);
+[[nodiscard]] Result<MapSegment> decode_map_segment(ByteView body);
+[[nodiscard]] Result<Segment> decode_segment(ByteView body);
+[[nodiscard]] Result<SegmentRetired> decode_segment_retired(ByteView body);
+[[nodiscard]] Result<Read> decode_read(ByteView body);
+[[nodiscard]] Result<Reading> decode_reading(ByteView body);
+// ReadEnd and Failure carry a status as status_codec.h has it.
+[[nodiscard]] Result<ReadEnd> decode_read_end(ByteView body);
+[[nodiscard]] Result<Failure> decode_failure(ByteView body);
+
+}  // namespace ray_hixl::control

@@ -1,0 +1,74 @@
+#include "engine/transports.h"
+
+#include <algorithm>
+#include <array>
+
+#include "ray_hixl/engine.h"
+#include "transport/cma/factory.h"
+#include "transport/local/factory.h"
+#include "transport/shm/factory.h"
+#include "transport/stream/factory.h"
+
+namespace ray_hixl {
+namespace {
+
+const TransportFactory* find_factory(std::string_view name) {
+  const auto all = transport_factories();
+  const auto found = std::find_if(all.begin(), all.end(), [&](const TransportFactory& f) { return control::kind_name(f.kind) == name; });
+  return found == all.end() ? nullptr : &*found;
+}
+
+std::string list_reasons(const std::vector<std::pair<std::string, std::string>>& absent) {
+  std::string text;
+  for (const auto& [name, reason] : absent) text += (text.empty() ? "" : "; ") + name + ": " + reason;
+  return text;
+}
+
+}  // namespace
+
+std::span<const TransportFactory> transport_factories() {
+  using control::TransportKind;
+  static const std::array<TransportFactory, 4> kAll = {{
+      {TransportKind::kLocal, transport::local::probe, transport::local::create},
+      {TransportKind::kShm, transport::shm::probe, transport::shm::create},
+      {TransportKind::kCma, transport::cma::probe, transport::cma::create},
+      {TransportKind::kStream, transport::stream::probe, transport::stream::create},
+  }};
+  return kAll;
+}
+
+Result<ChosenTransports> choose_transports(const transport::Context& context) {
+  ChosenTransports chosen;
+  const std::vector<std::string>& allowed = context.options.transports;
+  for (const std::string& name : allowed) {
+    const TransportFactory* factory = find_factory(name);
+    if (factory == nullptr) return Status(Code::kInvalidArgument, "unknown transport '" + name + "' in Options.transports");
+    const Status probed = factory->probe();
+    if (probed.is_ok()) {
+      chosen.transports.push_back(factory->create(context));
+    } else {
+      chosen.absent.emplace_back(name, probed.message());
+    }
+  }
+  for (const TransportFactory& factory : transport_factories()) {
+    const std::string name(control::kind_name(factory.kind));
+    if (std::find(allowed.begin(), allowed.end(), name) == allowed.end()) {
+      chosen.absent.emplace_back(name, "Options.transports does not allow it; add it there to use it");
+    }
+  }
+  if (chosen.transports.empty()) {
+    return Status(Code::kNotAvailable, "no transport of Options.transports works on this machine: " + list_reasons(chosen.absent));
+  }
+  return chosen;
+}
+
+std::vector<TransportProbe> probe_transports() {
+  std::vector<TransportProbe> probes;
+  for (const TransportFactory& factory : transport_factories()) {
+    const Status probed = factory.probe();
+    probes.push_back({std::string(control::kind_name(factory.kind)), probed.is_ok(), probed.message()});
+  }
+  return probes;
+}
+
+}  // namespace ray_hixl

@@ -1,0 +1,30 @@
+#include "link/path.h"
+
+#include <algorithm>
+
+namespace ray_hixl::link {
+
+const Candidate* Paths::choose(transport::RemoteMemory memory) const {
+  const auto it = std::ranges::find_if(candidates_, [&](const Candidate& c) { return c.channel && c.channel->can_read(memory).is_ok(); });
+  return it == candidates_.end() ? nullptr : &*it;
+}
+
+bool Paths::needs_addresses() const {
+  return std::ranges::any_of(std::array{transport::RemoteMemory::kOrdinary, transport::RemoteMemory::kSourceArena}, [&](auto memory) {
+    const Candidate* chosen = choose(memory);
+    return chosen != nullptr && chosen->reads_by_address;
+  });
+}
+
+std::vector<std::pair<std::string, std::string>> Paths::refused(transport::RemoteMemory memory) const {
+  std::vector<std::pair<std::string, std::string>> reasons;
+  const Candidate* const chosen = choose(memory);
+  for (const Candidate& candidate : candidates_) {
+    if (&candidate == chosen) break;
+    std::string why = candidate.channel ? candidate.channel->can_read(memory).message() : candidate.refused;
+    reasons.emplace_back(control::kind_name(candidate.kind), std::move(why));
+  }
+  return reasons;
+}
+
+}  // namespace ray_hixl::link

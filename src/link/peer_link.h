@@ -1,0 +1,96 @@
+// PeerLink: the Link of one peer, from its authenticated control connection to its end.
+//
+// The loop thread owns the connection and the process watch; whatever other threads ask for is posted there. Links keeps it while it is up;
+// flights keep it while they run.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "link/dialer.h"
+#include "link/link.h"
+#include "link/resolver.h"
+#include "memory/slots.h"
+#include "net/connection.h"
+#include "net/identity.h"
+
+namespace ray_hixl::link {
+
+class PeerLink final : public Link, public transport::Port, public std::enable_shared_from_this<PeerLink> {
+ public:
+  using Ready = std::function<void(Status)>;
+  using Gone = std::function<void()>;
+
+  // Loop thread. Waits for the welcome and chooses channels; `ready` runs once, `gone` once after a link that was ready went down.
+  static std::shared_ptr<PeerLink> start(const transport::Context& context,
+                                         const std::vector<std::unique_ptr<transport::Transport>>& transports,
+                                         const control::EngineDescriptor& peer, Dialed dialed, Ready ready, Gone gone);
+  PeerLink(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports,
+           const control::EngineDescriptor& peer);
+
+  [[nodiscard]] bool is_ready() const { return paths_.has_value(); }  // loop thread
+
+  // Link.
+  void submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) override;
+  void locate(const Handle& handle, Deadline deadline, std::function<void(Result<transport::RemoteMemory>)> answer) override;
+  [[nodiscard]] const transport::PeerView& peer() const override { return peer_; }
+  [[nodiscard]] const Paths& paths() const override { return *paths_; }
+  [[nodiscard]] Status state() const override;
+  void close(const Status& why) override;
+
+  // Port.
+  void request(std::function<std::vector<std::byte>(std::uint64_t id)> encode,
+               std::function<void(Result<transport::Reply>)> answer) override;
+  void open_connection(control::TransportKind kind, Deadline deadline, std::function<void(Result<Fd>)> opened) override;
+
+  // For flights. Any thread.
+  [[nodiscard]] Resolver& resolver() { return resolver_; }
+  [[nodiscard]] net::Loop& loop() const { return context_.loop; }
+  [[nodiscard]] transport::Counters& counters() const { return context_.counters; }
+  // The channel for such memory; null if there is none, and no_path() says why.
+  [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory) const;
+  [[nodiscard]] Status no_path(transport::RemoteMemory memory) const;
+  // False if the owner's generations are mapped here and say that the slot moved on.
+  [[nodiscard]] bool is_live(const Handle& handle) const { return !generations_ || generations_->live(handle); }
+  // ok, or why the peer is not there any more.
+  [[nodiscard]] Status check_alive() const;
+
+ private:
+  using Answer = std::function<void(Result<transport::Reply>)>;
+
+  void listen(Dialed dialed);
+  std::size_t on_bytes(std::span<const std::byte> bytes, std::vector<Fd>& fds);
+  [[nodiscard]] Status on_frame(const control::Frame& frame, std::vector<Fd>& fds);
+  [[nodiscard]] Status on_welcome(const control::Frame& frame, std::vector<Fd>& fds);
+  void watch_process();
+  void choose_channels();
+  [[nodiscard]] Candidate candidate(transport::Transport& transport);
+  void answer(std::uint64_t request, Result<transport::Reply> reply);
+  void go_down(const Status& why);
+
+  const transport::Context& context_;
+  const std::vector<std::unique_ptr<transport::Transport>>& transports_;
+  transport::PeerView peer_;  // constant once ready, as the four below
+  std::string no_unix_socket_;
+  std::shared_ptr<const memory::GenerationView> generations_;
+  std::optional<net::ProcessWatch> process_;
+  std::optional<Paths> paths_;
+  std::array<const Candidate*, 2> chosen_{};  // by RemoteMemory
+  Resolver resolver_{*this};
+
+  // Loop thread only.
+  std::optional<net::Connection> connection_;
+  Ready ready_;
+  Gone gone_;
+
+  mutable std::mutex mutex_;
+  Status state_;                                      // guarded by mutex_, as all below
+  std::uint64_t next_request_ = 1;
+  std::unordered_map<std::uint64_t, Answer> waiting_;
+};
+
+}  // namespace ray_hixl::link

@@ -1,0 +1,63 @@
+// Resolver: where the owner keeps the bytes of its slots. Asks once per slot and remembers what is used often.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "control/messages.h"
+#include "ray_hixl/status.h"
+#include "transport/transport.h"
+
+namespace ray_hixl::link {
+
+// A slot's ranges in the owner's memory. Immutable.
+struct Resolution {
+  std::vector<control::RemoteRange> ranges;      // none is empty
+  std::vector<std::uint64_t> starts;             // of each range in the slot's byte space
+  std::vector<control::RemoteSegment> segments;  // by base address
+  std::uint64_t length = 0;
+
+  explicit Resolution(control::Resolved resolved);
+  [[nodiscard]] transport::RemoteMemory memory_at(std::uint64_t address) const;
+  // The index of the range that holds byte `offset`. REQUIRES: offset < length.
+  [[nodiscard]] std::size_t range_at(std::uint64_t offset) const;
+};
+
+class Resolver {
+ public:
+  using Answer = std::function<void(Result<std::shared_ptr<const Resolution>>)>;
+
+  explicit Resolver(transport::Port& port) : port_(port) {}
+
+  // Any thread. At once in the caller's thread if it is remembered, else on the loop thread when the owner answered.
+  void resolve(const Handle& handle, Answer answer);
+  // The owner no longer has it. Any thread.
+  void forget(const Handle& handle);
+
+ private:
+  struct Entry {
+    Handle handle;
+    std::shared_ptr<const Resolution> resolution;
+  };
+  struct Hash {
+    std::size_t operator()(const Handle& handle) const { return static_cast<std::size_t>(handle.key); }
+  };
+
+  void ask(const Handle& handle);
+  void answered(const Handle& handle, Result<transport::Reply> reply);
+  void remember(const Handle& handle, const std::shared_ptr<const Resolution>& resolution);
+
+  transport::Port& port_;
+  std::mutex mutex_;
+  std::list<Entry> recent_;                                                 // guarded by mutex_, as all below; most recently used first
+  std::unordered_map<Handle, std::list<Entry>::iterator, Hash> remembered_;
+  std::unordered_map<Handle, std::vector<Answer>, Hash> asked_;
+  std::size_t ranges_ = 0;  // in what is remembered
+};
+
+}  // namespace ray_hixl::link

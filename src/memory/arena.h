@@ -1,0 +1,60 @@
+// Arena: recycled memory in segments. Copying into recycled memory is several times faster than into fresh pages.
+//
+// Blocks are carved out of segments (best fit, neighbours merge when freed). A segment larger than a request serves many; an empty segment
+// is kept while the arena maps at most `keep_bytes`, else given back. Any thread. Blocks keep the arena alive, so they may die after the
+// engine. A forked child can read and write blocks, which it shares with the parent; one that dies there does nothing, and no new one is
+// made.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "base/fd.h"
+#include "memory/segment.h"
+#include "ray_hixl/stats.h"
+#include "ray_hixl/status.h"
+
+namespace ray_hixl::memory {
+
+// Memory out of an arena; goes back when the last pointer to it dies.
+struct Block {
+  std::byte* address = nullptr;
+  std::uint64_t length = 0;  // as asked for
+};
+
+struct SegmentInfo {
+  std::uint32_t id = 0;
+  std::uint64_t base = 0;    // address in the owner
+  std::uint64_t length = 0;  // bytes
+};
+
+class Arena : public std::enable_shared_from_this<Arena> {
+ public:
+  // Called after a segment was given back, with no lock held: peers that mapped it should let it go.
+  using Retired = std::function<void(std::uint32_t segment)>;
+
+  [[nodiscard]] static std::shared_ptr<Arena> create(ArenaKind kind, std::uint64_t keep_bytes);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // Aligned to kAlignment, in steps of it. REQUIRES: bytes > 0. kOutOfMemory says how much was asked for and mapped.
+  static constexpr std::uint64_t kAlignment = 4096;
+  [[nodiscard]] Result<std::shared_ptr<const Block>> allocate(std::uint64_t bytes);
+  // The segment that holds this address.
+  [[nodiscard]] std::optional<SegmentInfo> find(const void* address) const;
+  // A descriptor of a live segment, to pass to a peer. kInvalidRegion if it was given back.
+  [[nodiscard]] Result<Fd> segment_fd(std::uint32_t id) const;
+  void set_retired(Retired retired);  // null to stop; waits for calls under way, so not from the callback itself
+  [[nodiscard]] ArenaStats stats() const;
+
+ private:
+  struct Impl;
+  explicit Arena(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ray_hixl::memory

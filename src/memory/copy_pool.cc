@@ -1,0 +1,116 @@
+#include "memory/copy_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/thread.h"
+
+namespace ray_hixl::memory {
+namespace {
+
+constexpr std::uint32_t kMostDefaultThreads = 4;
+
+// A work and how far it is. The last part to end takes the work out, so that nobody touches it after finished().
+struct Item {
+  explicit Item(std::shared_ptr<CopyWork> the_work, std::size_t the_parts)
+      : work(std::move(the_work)), parts(the_parts), remaining(the_parts) {}
+  std::shared_ptr<CopyWork> work;
+  const std::size_t parts;
+  std::size_t next = 0;                // part to hand out; guarded by the pool's mutex
+  std::atomic<std::size_t> remaining;  // parts not yet run
+
+  void run(std::size_t part) {
+    work->run(part);
+    if (remaining.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    const std::shared_ptr<CopyWork> last = std::move(work);
+    last->finished();
+  }
+};
+
+std::uint32_t default_threads() { return std::clamp(std::thread::hardware_concurrency(), 1u, kMostDefaultThreads); }
+
+}  // namespace
+
+struct CopyPool::Impl {
+  explicit Impl(std::uint32_t the_count) : count(the_count) {}
+  const std::uint32_t count;
+  const ProcessGuard process;
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::deque<std::shared_ptr<Item>> items;  // guarded by mutex: works with parts to hand out, in turn
+  std::vector<std::thread> threads;         // guarded by mutex; stop() takes them
+  bool stopped = false;                     // guarded by mutex
+
+  void run();
+  bool start_threads();
+};
+
+void CopyPool::Impl::run() {
+  std::unique_lock lock(mutex);
+  while (true) {
+    wake.wait(lock, [this] { return stopped || !items.empty(); });
+    if (items.empty()) return;
+    std::shared_ptr<Item> item = std::move(items.front());
+    items.pop_front();
+    const std::size_t part = item->next++;
+    if (item->next < item->parts) items.push_back(item);
+    lock.unlock();
+    item->run(part);
+    item.reset();
+    lock.lock();
+  }
+}
+
+// REQUIRES: mutex is held. False if there is no thread at all; fewer than wanted do.
+bool CopyPool::Impl::start_threads() {
+  try {
+    while (threads.size() < count) threads.push_back(start_thread("hixl-copy-" + std::to_string(threads.size()), [this] { run(); }));
+  } catch (const std::system_error&) {
+  }
+  return !threads.empty();
+}
+
+CopyPool::CopyPool(std::uint32_t threads) : impl_(std::make_unique<Impl>(threads == 0 ? default_threads() : threads)) {}
+
+CopyPool::~CopyPool() {
+  stop();
+  if (impl_->process.in_child()) (void)impl_.release();  // threads of the parent can be neither joined nor forgotten
+}
+
+bool CopyPool::submit(std::shared_ptr<CopyWork> work) {
+  if (impl_->process.in_child()) return false;
+  const std::size_t parts = work->parts();
+  auto item = std::make_shared<Item>(std::move(work), parts);
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (impl_->stopped || (parts > 0 && !impl_->start_threads())) return false;
+    if (parts > 0) impl_->items.push_back(item);
+  }
+  if (parts == 0) item->work->finished();
+  for (std::size_t i = std::min<std::size_t>(parts, impl_->count); i > 0; --i) impl_->wake.notify_one();
+  return true;
+}
+
+void CopyPool::stop() {
+  if (impl_->process.in_child()) return;
+  std::vector<std::thread> threads;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->stopped = true;
+    threads.swap(impl_->threads);
+  }
+  impl_->wake.notify_all();
+  for (std::thread& thread : threads) thread.join();
+}
+
+std::uint32_t CopyPool::threads() const { return impl_->count; }
+
+}  // namespace ray_hixl::memory

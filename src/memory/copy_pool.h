@@ -1,0 +1,41 @@
+// CopyPool: the few threads that copy. They start at the first work and sleep when there is none.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace ray_hixl::memory {
+
+// Work in parts that may run at once, on any pool thread. A part should take about a millisecond, so that cancelling and deadlines, which
+// the work itself checks at the start of each part, are prompt.
+class CopyWork {
+ public:
+  virtual ~CopyWork() = default;
+  [[nodiscard]] virtual std::size_t parts() const = 0;
+  virtual void run(std::size_t part) = 0;
+  // After the last part returned, exactly once, on the pool thread that ran it. No thread touches the work afterwards.
+  virtual void finished() = 0;
+};
+
+class CopyPool {
+ public:
+  // threads: 0 = one per core, at most 4.
+  explicit CopyPool(std::uint32_t threads);
+  ~CopyPool();  // stop()
+  CopyPool(const CopyPool&) = delete;
+  CopyPool& operator=(const CopyPool&) = delete;
+
+  // Any thread. Works take turns part by part, so that a small one does not wait for a large one. Work without parts is finished in the
+  // caller. False after stop(), in a forked child, or if the system gives no thread: the work was not taken and finished() is not called.
+  bool submit(std::shared_ptr<CopyWork> work);
+  // Finishes what was submitted (works see their stop flags), joins. Idempotent. Not from a pool thread.
+  void stop();
+  [[nodiscard]] std::uint32_t threads() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ray_hixl::memory

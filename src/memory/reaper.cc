@@ -1,0 +1,103 @@
+#include "memory/reaper.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/thread.h"
+
+namespace ray_hixl::memory {
+
+struct Reaper::Impl {
+  const ProcessGuard process;
+  std::mutex mutex;
+  std::condition_variable wake;
+  std::vector<std::shared_ptr<const void>> waiting;  // guarded by mutex
+  bool stopped = false;                              // guarded by mutex
+  std::thread thread;                                // guarded by mutex; stop() takes it
+  std::atomic<std::thread::id> runs_on{};            // the thread's id while it runs
+
+  void run();
+  void drop(std::shared_ptr<const void> owner);
+  void start_once();
+};
+
+void Reaper::Impl::run() {
+  runs_on = std::this_thread::get_id();
+  std::unique_lock lock(mutex);
+  while (true) {
+    wake.wait(lock, [this] { return stopped || !waiting.empty(); });
+    if (waiting.empty()) break;
+    std::vector<std::shared_ptr<const void>> batch;
+    batch.swap(waiting);
+    lock.unlock();
+    batch.clear();
+    lock.lock();
+  }
+  runs_on = std::thread::id();
+}
+
+// REQUIRES: mutex is held. Where no thread can be had, owners wait for the next try or for stop().
+void Reaper::Impl::start_once() {
+  if (thread.joinable()) return;
+  try {
+    thread = start_thread("hixl-reaper", [this] { run(); });
+  } catch (const std::system_error&) {
+  }
+}
+
+void Reaper::Impl::drop(std::shared_ptr<const void> owner) {
+  if (owner.use_count() == 0) return;
+  if (process.in_child()) {
+    // The owner belongs to the parent; what its destructor would touch may be locked for ever here.
+    new std::shared_ptr<const void>(std::move(owner));
+    return;
+  }
+  {
+    const std::lock_guard lock(mutex);
+    if (!stopped) {
+      start_once();
+      waiting.push_back(std::move(owner));
+    }
+  }
+  wake.notify_one();
+}
+
+Reaper::Reaper() : impl_(std::make_shared<Impl>()) {}
+
+Reaper::~Reaper() {
+  stop();
+  // A thread of the parent can be neither joined nor forgotten.
+  if (impl_->process.in_child()) new std::shared_ptr<Impl>(std::move(impl_));
+}
+
+void Reaper::drop(std::shared_ptr<const void> owner) { impl_->drop(std::move(owner)); }
+
+std::shared_ptr<const void> Reaper::adopt(std::shared_ptr<const void> owner) {
+  if (owner.use_count() == 0) return nullptr;
+  const void* address = owner.get();
+  return {address, [impl = impl_, kept = std::move(owner)](const void*) mutable { impl->drop(std::move(kept)); }};
+}
+
+void Reaper::stop() {
+  if (impl_->process.in_child()) return;
+  std::thread thread;
+  std::vector<std::shared_ptr<const void>> never_started;
+  {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->stopped = true;
+    thread.swap(impl_->thread);
+    if (!thread.joinable()) never_started.swap(impl_->waiting);
+  }
+  if (!thread.joinable()) return;
+  impl_->wake.notify_one();
+  thread.join();
+}
+
+bool Reaper::on_reaper() const { return impl_->runs_on.load() == std::this_thread::get_id(); }
+
+}  // namespace ray_hixl::memory

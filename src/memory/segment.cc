@@ -1,0 +1,86 @@
+#include "memory/segment.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "memory/available.h"
+#include "memory/populate.h"
+
+namespace ray_hixl::memory {
+namespace {
+
+constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+constexpr int kSourceSeals = kSizeSeals | F_SEAL_FUTURE_WRITE;
+constexpr std::uint64_t kStatBlock = 512;  // the unit of st_blocks
+
+std::string mebibytes(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+Status check_room(std::uint64_t length) {
+  const std::uint64_t available = available_memory();
+  if (length <= available) return Status::ok();
+  return Status(Code::kOutOfMemory, "a segment of " + mebibytes(length) + " does not fit: " + mebibytes(available) +
+                                        " are available to this process. Free tensors, or give the machine or the container more memory");
+}
+
+// Refused seals would let peers write or cut what they map, so there is no segment without them.
+Status seal(const Fd& fd, ArenaKind kind) {
+  const int seals = kind == ArenaKind::kSource ? kSourceSeals : kSizeSeals;
+  if (::fcntl(fd.get(), F_ADD_SEALS, seals | F_SEAL_SEAL) == 0) return Status::ok();
+  return errno_status(Code::kNotAvailable, "cannot seal a segment (Linux 5.1 or newer is needed)");
+}
+
+const char* what_is_wrong(const Fd& fd, std::uint64_t length) {
+  const int seals = ::fcntl(fd.get(), F_GET_SEALS);
+  if (seals < 0) return "it is not a memfd";
+  if ((seals & kSourceSeals) != kSourceSeals) return "it is not sealed";
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return "its size is unknown";
+  if (length == 0 || static_cast<std::uint64_t>(info.st_size) != length) return "its size is not the one the peer named";
+  // Reading a page that is not there would take memory of this process, or end it.
+  if (static_cast<std::uint64_t>(info.st_blocks) < length / kStatBlock) return "some of its pages are missing";
+  return nullptr;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t bytes, ArenaKind kind) {
+  if (bytes == 0) return Status(Code::kInvalidArgument, "a segment of 0 bytes");
+  if (bytes > std::uint64_t{INT64_MAX} - kGranule) return Status(Code::kOutOfMemory, "no machine has " + mebibytes(bytes));
+  const std::uint64_t length = (bytes + kGranule - 1) / kGranule * kGranule;
+  RAY_HIXL_RETURN_IF_ERROR(check_room(length));
+  Fd fd(::memfd_create(kind == ArenaKind::kSource ? "ray-hixl-source" : "ray-hixl-landing", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) return errno_status(Code::kOutOfMemory, "cannot create a segment");
+  if (::ftruncate(fd.get(), static_cast<off_t>(length)) != 0) {
+    return errno_status(Code::kOutOfMemory, "cannot size a segment to " + mebibytes(length));
+  }
+  void* base = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+  if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + mebibytes(length));
+  std::unique_ptr<Segment> segment(new Segment(id, std::move(fd), static_cast<std::byte*>(base), length));
+  ::madvise(base, length, MADV_HUGEPAGE);  // where the system has huge pages for shared memory; refused elsewhere
+  RAY_HIXL_RETURN_IF_ERROR(populate(segment->fd_, segment->base_, length));
+  RAY_HIXL_RETURN_IF_ERROR(seal(segment->fd_, kind));
+  return segment;
+}
+
+Segment::Segment(std::uint32_t id, Fd fd, std::byte* base, std::uint64_t length)
+    : id_(id), fd_(std::move(fd)), base_(base), length_(length) {}
+
+Segment::~Segment() { ::munmap(base_, length_); }
+
+Result<std::shared_ptr<const SegmentView>> SegmentView::map(const Fd& fd, std::uint64_t length) {
+  if (const char* why = what_is_wrong(fd, length)) {
+    return Status(Code::kInvalidArgument, std::string("refused a segment of the peer: ") + why);
+  }
+  void* base = ::mmap(nullptr, length, PROT_READ, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
+  if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + mebibytes(length) + " of the peer");
+  return std::shared_ptr<const SegmentView>(new SegmentView(static_cast<const std::byte*>(base), length));
+}
+
+SegmentView::~SegmentView() { ::munmap(const_cast<std::byte*>(base_), length_); }
+
+}  // namespace ray_hixl::memory

@@ -1,0 +1,212 @@
+#include "net/connection.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+
+namespace ray_hixl::net {
+namespace {
+
+constexpr std::size_t kReadStep = 64 * 1024;
+constexpr std::size_t kMostFds = 16;  // in one message
+
+struct Outgoing {
+  std::vector<std::byte> bytes;
+  std::vector<Fd> fds;
+  std::size_t sent = 0;
+};
+
+// Room for kMostFds descriptors beside a message.
+union ControlBuffer {
+  std::array<char, CMSG_SPACE(sizeof(int) * kMostFds)> bytes;
+  cmsghdr align;
+};
+
+// One recvmsg; descriptors that came along are appended to `fds`.
+ssize_t receive(int socket, std::span<std::byte> into, std::vector<Fd>& fds) {
+  ControlBuffer control{};
+  iovec io{into.data(), into.size()};
+  msghdr message{};
+  message.msg_iov = &io;
+  message.msg_iovlen = 1;
+  message.msg_control = control.bytes.data();
+  message.msg_controllen = control.bytes.size();
+  const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (got < 0) return got;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+      fds.emplace_back(fd);
+    }
+  }
+  return got;
+}
+
+// One sendmsg; the descriptors go with the first byte.
+ssize_t transmit(int socket, const Outgoing& outgoing) {
+  ControlBuffer control{};
+  iovec io{const_cast<std::byte*>(outgoing.bytes.data()) + outgoing.sent, outgoing.bytes.size() - outgoing.sent};
+  msghdr message{};
+  message.msg_iov = &io;
+  message.msg_iovlen = 1;
+  if (outgoing.sent == 0 && !outgoing.fds.empty()) {
+    message.msg_control = control.bytes.data();
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * outgoing.fds.size());
+    cmsghdr* part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int) * outgoing.fds.size());
+    for (std::size_t i = 0; i < outgoing.fds.size(); ++i) {
+      const int fd = outgoing.fds[i].get();
+      std::memcpy(CMSG_DATA(part) + i * sizeof(int), &fd, sizeof(int));
+    }
+  }
+  return ::sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+}  // namespace
+
+struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
+  Impl(Loop& the_loop, Fd the_socket, std::size_t the_longest, Callbacks the_callbacks)
+      : loop(the_loop), socket(std::move(the_socket)), longest(the_longest), callbacks(std::move(the_callbacks)) {}
+
+  Loop& loop;
+  Fd socket;
+  const std::size_t longest;
+  Callbacks callbacks;
+  std::vector<std::byte> input;  // read and not consumed
+  std::vector<Fd> fds;
+  std::deque<Outgoing> output;
+  std::size_t backlog = 0;  // bytes in output
+  bool open = true;
+  bool watching_output = false;
+
+  void on_event(std::uint32_t events);
+  void read_some();
+  void consume();
+  void flush();
+  void fail(Status why);
+  void shut();
+};
+
+void Connection::Impl::on_event(std::uint32_t events) {
+  const auto self = shared_from_this();
+  if ((events & EPOLLOUT) != 0) flush();
+  if (open && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_some();
+}
+
+void Connection::Impl::read_some() {
+  const std::size_t before = input.size();
+  input.resize(before + kReadStep);
+  const ssize_t got = receive(socket.get(), std::span(input).subspan(before), fds);
+  const int error = errno;
+  input.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+  if (got > 0) return consume();
+  if (got == 0) return fail(Status(Code::kPeerGone, "the peer closed the connection"));
+  if (error == EAGAIN || error == EINTR) return;
+  errno = error;
+  fail(errno_status(Code::kPeerGone, "the connection broke"));
+}
+
+void Connection::Impl::consume() {
+  const std::size_t used = callbacks.on_bytes(input, fds);
+  if (!open) return;
+  assert(used <= input.size());
+  input.erase(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(used));
+  if (input.size() > longest) fail(Status(Code::kPeerGone, "the peer sent more than " + std::to_string(longest) + " bytes in one message"));
+}
+
+void Connection::Impl::flush() {
+  while (open && !output.empty()) {
+    Outgoing& next = output.front();
+    const ssize_t sent = transmit(socket.get(), next);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) break;
+      return fail(errno_status(Code::kPeerGone, "the connection broke"));
+    }
+    next.sent += static_cast<std::size_t>(sent);
+    backlog -= static_cast<std::size_t>(sent);
+    next.fds.clear();
+    if (next.sent == next.bytes.size()) output.pop_front();
+  }
+  if (open && watching_output == output.empty()) {
+    watching_output = !output.empty();
+    loop.change(socket.get(), watching_output ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  }
+}
+
+void Connection::Impl::fail(Status why) {
+  if (!open) return;
+  shut();
+  const auto on_closed = std::move(callbacks.on_closed);
+  callbacks = {};
+  if (on_closed) on_closed(std::move(why));
+}
+
+void Connection::Impl::shut() {
+  if (!open) return;
+  open = false;
+  loop.unwatch(socket.get());
+  socket.reset();
+  output.clear();
+  fds.clear();
+}
+
+Connection::Connection(Loop& loop, Fd socket, std::size_t longest_message, Callbacks callbacks)
+    : impl_(std::make_shared<Impl>(loop, std::move(socket), longest_message, std::move(callbacks))) {
+  const Status watched =
+      loop.watch(impl_->socket.get(), EPOLLIN, [weak = std::weak_ptr(impl_)](std::uint32_t events) {
+        if (const auto impl = weak.lock()) impl->on_event(events);
+      });
+  if (!watched.is_ok()) {
+    // The owner has not got this object yet: tell it from the loop.
+    loop.post([weak = std::weak_ptr(impl_), watched] {
+      if (const auto impl = weak.lock()) impl->fail(watched);
+    });
+  }
+}
+
+Connection::~Connection() { close(); }
+
+void Connection::send(std::vector<std::byte> bytes, std::vector<Fd> fds) {
+  if (!impl_->open || bytes.empty()) return;
+  const auto self = impl_;
+  assert(fds.size() <= kMostFds);
+  self->backlog += bytes.size();
+  const bool idle = self->output.empty();
+  self->output.push_back({std::move(bytes), std::move(fds), 0});
+  if (idle) self->flush();
+  if (self->open && self->backlog > kLongestBacklog) {
+    // Not from within the caller's send: it may be using what its own on_closed destroys.
+    self->loop.post([weak = std::weak_ptr(self)] {
+      if (const auto impl = weak.lock()) impl->fail(Status(Code::kPeerGone, "the peer does not read what it asked for"));
+    });
+  }
+}
+
+std::pair<Fd, std::vector<std::byte>> Connection::detach() {
+  assert(impl_->output.empty());
+  impl_->open = false;
+  impl_->loop.unwatch(impl_->socket.get());
+  return {std::move(impl_->socket), std::move(impl_->input)};
+}
+
+void Connection::close() {
+  const auto self = impl_;
+  self->shut();
+}
+
+bool Connection::is_open() const { return impl_->open; }
+const Fd& Connection::socket() const { return impl_->socket; }
+
+}  // namespace ray_hixl::net

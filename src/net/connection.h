@@ -1,0 +1,49 @@
+// Connection: bytes (and descriptors) over one connected socket, without blocking. It knows nothing of messages.
+//
+// Loop thread only. Callbacks run on the loop thread; each may close the connection. After close(), or after on_closed ran, no callback
+// runs any more. Destroying a connection closes it without a callback.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/fd.h"
+#include "net/loop.h"
+
+namespace ray_hixl::net {
+
+class Connection {
+ public:
+  struct Callbacks {
+    // Bytes arrived, with the descriptors sent along (Unix). Gives how many bytes it consumed; the rest is kept and shown again in
+    // front of what arrives next. It must consume all or wait for at most `longest_message` bytes.
+    std::function<std::size_t(std::span<const std::byte> bytes, std::vector<Fd>& fds)> on_bytes;
+    // The other side closed, or an error: kPeerGone with the reason. Runs at most once.
+    std::function<void(Status)> on_closed;
+  };
+
+  // Watches `socket` at once. `longest_message` bounds the buffered input; a sender that exceeds it is closed.
+  Connection(Loop& loop, Fd socket, std::size_t longest_message, Callbacks callbacks);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // Queues and writes what the socket takes. `fds` go with the first byte (Unix only). Bytes of one send stay together. More than
+  // `longest_backlog` bytes that the peer does not read close the connection.
+  void send(std::vector<std::byte> bytes, std::vector<Fd> fds = {});
+  static constexpr std::size_t kLongestBacklog = std::size_t{64} << 20;
+  // Stops watching and gives the socket away, with input that was read but not consumed. REQUIRES: nothing is queued for sending.
+  [[nodiscard]] std::pair<Fd, std::vector<std::byte>> detach();
+  void close();
+  [[nodiscard]] bool is_open() const;
+  [[nodiscard]] const Fd& socket() const;
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;  // shared with a callback that is running, so that it may destroy the Connection
+};
+
+}  // namespace ray_hixl::net

@@ -1,0 +1,81 @@
+// Fetching: the consumer's side of an object.
+#include <string>
+
+#include "control/descriptor.h"
+#include "object/destination.h"
+#include "object/fetch_impl.h"
+#include "object/objects_impl.h"
+#include "object/opening.h"
+
+namespace ray_hixl {
+namespace {
+
+std::string describe(const Bytes& engine, const Handle& handle) {
+  const Result<control::EngineDescriptor> owner = control::decode_engine(engine);
+  const std::string object =
+      handle == Handle{} ? "an object" : "object " + std::to_string(handle.slot) + "." + std::to_string(handle.generation);
+  return "fetching " + object + " of the " + (owner.is_ok() ? owner->name() : "engine in its metadata");
+}
+
+// Says what failed. An object's slot that is no longer valid means that the object was freed.
+transport::TransferState::Settle explain_failures(const Metadata& metadata) {
+  return [engine = metadata.engine(), handle = metadata.handle()](Status failure) {
+    const std::string what = describe(engine, handle);
+    if (failure.code() != Code::kInvalidRegion) return failure.with_context(what);
+    return Status(
+        Code::kObjectFreed,
+        what + ": the owner freed it before or while it was read; keep it referenced until the fetch ended (" + failure.message() + ")");
+  };
+}
+
+}  // namespace
+
+std::shared_ptr<FetchImpl> ObjectsImpl::fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
+                                              std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout) {
+  const Deadline deadline = deadline_in(timeout);
+  Result<Metadata> decoded = Metadata::decode(packed);
+  const Status status = decoded.status();
+  auto explain = status.is_ok() ? explain_failures(*decoded) : nullptr;
+  auto fetch =
+      std::make_shared<FetchImpl>(status.is_ok() ? *std::move(decoded) : Metadata{}, engine_->new_transfer(deadline, std::move(explain)));
+  const Status started = start_fetch(fetch, status, targets, engine_->reaper().adopt(std::move(targets_owner)));
+  if (!started.is_ok()) fetch->transfer.state()->finish(started);
+  return fetch;
+}
+
+// Not ok: the fetch ends with that. Otherwise whoever has the transfer now ends it.
+Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const Status& decoded, std::span<const MemoryRange> targets,
+                                std::shared_ptr<const void> targets_owner) {
+  RAY_HIXL_RETURN_IF_ERROR(engine_->check());
+  RAY_HIXL_RETURN_IF_ERROR(decoded);
+  const Metadata& metadata = fetch->metadata;
+  RAY_HIXL_RETURN_IF_ERROR(metadata.error().with_context("its source could not publish it"));
+  const Result<control::EngineDescriptor> owner = control::decode_engine(metadata.engine());
+  if (!owner.is_ok()) return owner.status();
+  Result<Destinations> destinations = targets.empty() ? allocate_destinations(metadata, engine_->landing_arena())
+                                                      : use_targets(metadata, targets, std::move(targets_owner));
+  if (!destinations.is_ok()) return destinations.status();
+  auto plan = make_plan(metadata, *destinations);
+  fetch->tensors = std::move(destinations->tensors);
+  const auto& transfer = fetch->transfer.state();
+  if (plan->pieces.empty()) {
+    transfer->finish(Status::ok());
+    return Status::ok();
+  }
+  const Deadline connect = Deadline::in(seconds_to_duration(engine_->options().connect_timeout_s));
+  Opening::start(engine_->links(), *owner, connect.sooner(transfer->deadline()), std::move(plan), transfer);
+  return Status::ok();
+}
+
+const Transfer& Fetch::transfer() const { return impl_->transfer; }
+const Metadata& Fetch::metadata() const { return impl_->metadata; }
+
+Result<std::vector<FetchedTensor>> Fetch::take() const {
+  RAY_HIXL_RETURN_IF_ERROR(impl_->transfer.result());
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->taken) return Status(Code::kInvalidArgument, "the tensors of this fetch were taken before");
+  impl_->taken = true;
+  return std::move(impl_->tensors);
+}
+
+}  // namespace ray_hixl

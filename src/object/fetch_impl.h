@@ -1,0 +1,25 @@
+// FetchImpl: what the copies of a Fetch share: the metadata, the transfer, and the tensors' memory until it is taken.
+//
+// Written by the thread that starts the fetch, before anybody else has it; afterwards only `tensors` changes, under the mutex.
+#pragma once
+
+#include <mutex>
+#include <vector>
+
+#include "ray_hixl/objects.h"
+
+namespace ray_hixl {
+
+class FetchImpl {
+ public:
+  FetchImpl(Metadata described, std::shared_ptr<transport::TransferState> state)
+      : metadata(std::move(described)), transfer(std::move(state)) {}
+
+  const Metadata metadata;
+  const Transfer transfer;
+  std::mutex mutex;
+  std::vector<FetchedTensor> tensors;  // guarded by mutex; moved out by take()
+  bool taken = false;                  // guarded by mutex
+};
+
+}  // namespace ray_hixl

@@ -1,0 +1,94 @@
+// cma: copies straight out of the memory of another process of this host and user. That process takes no part.
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/random.h"
+#include "transport/cma/factory.h"
+#include "transport/cma/mover.h"
+
+namespace ray_hixl::transport::cma {
+namespace {
+
+class CmaChannel final : public Channel {
+ public:
+  CmaChannel(const Context& context, pid_t pid)
+      : puller_(context.copy_pool, context.counters, control::TransportKind::kCma), mover_(std::make_shared<CmaMover>(pid)) {}
+
+  Status can_read(RemoteMemory) const override { return Status::ok(); }
+
+  void submit(std::shared_ptr<Job> job) override {
+    std::vector<Copy> copies;
+    copies.reserve(job->pieces.size());
+    for (const Piece& piece : job->pieces) copies.push_back({piece.local, piece.address, piece.length});
+    puller_.pull(std::move(job), copies, mover_);
+  }
+
+  void stop_stopping() override {}  // parts ask for themselves
+  void on_notice(const control::Frame&) override {}
+  void close(const Status& why) override { puller_.close(why); }
+
+ private:
+  Puller puller_;
+  const std::shared_ptr<CmaMover> mover_;
+};
+
+Status probe_peer(pid_t pid, ByteView details) {
+  ByteReader reader(details);
+  const std::uint64_t address = reader.u64();
+  Token token{};
+  std::ranges::copy(reader.bytes(token.size()), token.begin());
+  if (!reader.at_end()) return Status(Code::kNotAvailable, "the peer describes its cma transport in a way this version does not know");
+  return probe_process(pid, address, token);
+}
+
+class CmaTransport final : public Transport {
+ public:
+  explicit CmaTransport(const Context& context) : context_(context) { fill_random(token_); }
+
+  control::TransportKind kind() const override { return control::TransportKind::kCma; }
+  bool reads_by_address() const override { return true; }
+
+  std::vector<std::byte> describe() const override {
+    ByteWriter writer;
+    writer.u64(reinterpret_cast<std::uint64_t>(token_.data()));
+    writer.bytes(token_);
+    return writer.take();
+  }
+
+  Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView details, Port&) override {
+    if (!peer.same_host) return Status(Code::kNotAvailable, "the peer is on another host");
+    if (!peer.same_pid_namespace) {
+      return Status(Code::kNotAvailable, "the peer is in another pid namespace (another container); run both in one (docker: --pid)");
+    }
+    if (!peer.same_uid) {
+      return Status(Code::kNotAvailable, "the peer runs as another user, or its user is not known because its Unix socket cannot be reached");
+    }
+    const auto pid = static_cast<pid_t>(peer.welcome.pid);
+    RAY_HIXL_RETURN_IF_ERROR(probe_peer(pid, details));
+    return std::unique_ptr<Channel>(std::make_unique<CmaChannel>(context_, pid));
+  }
+
+  bool serve(const control::Frame&, SessionPort&) override { return false; }
+  void accept(Fd, std::vector<std::byte>) override {}  // cma needs no connection of its own: hangs up
+  void shut_down() override {}
+
+ private:
+  const Context& context_;
+  Token token_{};
+};
+
+}  // namespace
+
+Status probe() {
+  Token token;
+  fill_random(token);
+  return probe_process(::getpid(), reinterpret_cast<std::uint64_t>(token.data()), token);
+}
+
+std::unique_ptr<Transport> create(const Context& context) { return std::make_unique<CmaTransport>(context); }
+
+}  // namespace ray_hixl::transport::cma

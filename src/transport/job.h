@@ -1,0 +1,48 @@
+// Job: one channel's share of a transfer. Plan: what a transfer reads, checked once and reusable.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "control/messages.h"
+#include "ray_hixl/memory.h"
+#include "ray_hixl/status.h"
+#include "transport/transfer_state.h"
+
+namespace ray_hixl::transport {
+
+// `length` bytes of a slot of the owner, and where they go here.
+struct Piece {
+  std::byte* local = nullptr;
+  std::uint64_t offset = 0;   // into the byte space of the slot
+  std::uint64_t length = 0;   // not 0
+  std::uint64_t address = 0;  // the same bytes in the owner's memory; 0 where nobody asked (transports that read by handle)
+  std::uint32_t source = 0;   // index into the handles
+};
+
+// Immutable once shared. Where pieces overlap here, any of their bytes may stay.
+struct Plan {
+  std::vector<Handle> sources;
+  std::vector<Piece> pieces;          // address is 0
+  std::uint64_t bytes = 0;
+  std::shared_ptr<const void> holds;  // keeps the local memory
+};
+
+struct Job {
+  std::shared_ptr<TransferState> transfer;
+  std::shared_ptr<const Plan> plan;                // sources, holds
+  std::vector<Piece> pieces;                       // this channel's
+  std::vector<control::RemoteSegment> segments;    // the owner's source segments that hold some pieces (by address)
+  // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Drops the plan afterwards:
+  // until then the plan's `holds` keep that memory, even if the transfer ended long before (quarantine).
+  std::function<void(Status)> done;
+
+  // REQUIRES: it was not called yet.
+  void end(const Status& status) { std::exchange(done, nullptr)(status); }
+};
+
+}  // namespace ray_hixl::transport

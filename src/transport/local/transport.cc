@@ -1,0 +1,97 @@
+// local: memory of another engine in the same process. Pins the slots and copies.
+//
+// Pinned content is alive, but local reads it like any other code of this process: whoever unmaps published memory under its owner's feet
+// (by hand, not by freeing it) crashes the process.
+#include <utility>
+#include <vector>
+
+#include "transport/local/directory.h"
+#include "transport/local/factory.h"
+#include "transport/pull.h"
+#include "transport/slices.h"
+
+namespace ray_hixl::transport::local {
+namespace {
+
+using Sources = std::vector<Slices>;
+
+Result<Sources> pin_all(const Incarnation& owner, const std::vector<Handle>& handles) {
+  Sources sources;
+  sources.reserve(handles.size());
+  for (const Handle& handle : handles) {
+    auto content = pin(owner, handle);
+    if (!content.is_ok()) return content.status();
+    sources.emplace_back(*std::move(content));
+  }
+  return sources;
+}
+
+// One copy per range that a piece touches.
+Result<std::vector<Copy>> to_copies(const std::vector<Piece>& pieces, const Sources& sources) {
+  std::vector<Copy> copies;
+  copies.reserve(pieces.size());
+  for (const Piece& piece : pieces) {
+    const Slices& source = sources[piece.source];
+    RAY_HIXL_RETURN_IF_ERROR(source.check(piece.offset, piece.length));
+    for (std::uint64_t copied = 0; copied < piece.length; copied += copies.back().length) {
+      const Slices::Slice slice = source.at(piece.offset + copied, piece.length - copied);
+      copies.push_back({piece.local + copied, reinterpret_cast<std::uint64_t>(slice.address), slice.length});
+    }
+  }
+  return copies;
+}
+
+class LocalChannel final : public Channel {
+ public:
+  LocalChannel(const Context& context, const Incarnation& peer)
+      : peer_(peer), puller_(context.copy_pool, context.counters, control::TransportKind::kLocal) {}
+
+  Status can_read(RemoteMemory) const override { return Status::ok(); }
+
+  void submit(std::shared_ptr<Job> job) override {
+    if (const Status open = puller_.state(); !open.is_ok()) return job->end(open);
+    Result<Sources> sources = pin_all(peer_, job->plan->sources);
+    if (!sources.is_ok()) return job->end(sources.status());
+    const Result<std::vector<Copy>> copies = to_copies(job->pieces, *sources);
+    if (!copies.is_ok()) return job->end(copies.status());
+    puller_.pull(std::move(job), *copies, memcpy_mover(std::make_shared<const Sources>(*std::move(sources))));
+  }
+
+  void stop_stopping() override {}  // parts ask for themselves
+  void on_notice(const control::Frame&) override {}
+  void close(const Status& why) override { puller_.close(why); }
+
+ private:
+  const Incarnation peer_;
+  Puller puller_;
+};
+
+class LocalTransport final : public Transport {
+ public:
+  explicit LocalTransport(const Context& context) : context_(context), listing_(context.self, context.slots) {}
+
+  control::TransportKind kind() const override { return control::TransportKind::kLocal; }
+  bool reads_by_address() const override { return false; }
+  std::vector<std::byte> describe() const override { return {}; }
+
+  Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView, Port&) override {
+    if (!is_listed(peer.descriptor.incarnation)) return Status(Code::kNotAvailable, "the peer is another process");
+    return std::unique_ptr<Channel>(std::make_unique<LocalChannel>(context_, peer.descriptor.incarnation));
+  }
+
+  bool serve(const control::Frame&, SessionPort&) override { return false; }
+  void accept(Fd, std::vector<std::byte>) override {}  // local needs no connection of its own: hangs up
+  void shut_down() override {}
+
+ private:
+  const Context& context_;
+  const Listing listing_;
+};
+
+}  // namespace
+
+Status probe() { return Status::ok(); }
+
+std::unique_ptr<Transport> create(const Context& context) { return std::make_unique<LocalTransport>(context); }
+
+}  // namespace ray_hixl::transport::local

@@ -1,0 +1,181 @@
+#include "transport/shm/channel.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ray_hixl::transport::shm {
+
+// A job that waits for segments which are not mapped yet. Guarded by the channel's mutex; whoever takes the job out ends it.
+struct ShmChannel::Waiting {
+  std::shared_ptr<Job> job;              // null once it was taken out
+  std::vector<std::size_t> segment_of;   // each piece's segment, an index into the job's
+  std::map<std::uint32_t, View> views;   // by id
+  std::size_t missing = 0;               // views
+};
+
+namespace {
+
+using Segments = std::vector<control::RemoteSegment>;
+
+// The segments' indices in the order of their addresses, for find_segments().
+std::vector<std::size_t> by_address(const Segments& segments) {
+  std::vector<std::size_t> order(segments.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::ranges::sort(order, {}, [&](std::size_t i) { return segments[i].base; });
+  return order;
+}
+
+bool holds(const control::RemoteSegment& segment, const Piece& piece) {
+  return piece.address >= segment.base && piece.address - segment.base <= segment.length &&
+         piece.length <= segment.length - (piece.address - segment.base);
+}
+
+// The index of the segment that holds all of each piece.
+Result<std::vector<std::size_t>> find_segments(const Job& job) {
+  const std::vector<std::size_t> order = by_address(job.segments);
+  std::vector<std::size_t> found;
+  found.reserve(job.pieces.size());
+  for (const Piece& piece : job.pieces) {
+    const auto behind = std::ranges::upper_bound(order, piece.address, {}, [&](std::size_t i) { return job.segments[i].base; });
+    if (behind == order.begin() || !holds(job.segments[*(behind - 1)], piece)) {
+      return Status(Code::kInternal, "memory outside of the peer's source arena was to be read by shm");
+    }
+    found.push_back(*(behind - 1));
+  }
+  return found;
+}
+
+}  // namespace
+
+class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
+ public:
+  Impl(const Context& context, Port& port)
+      : mappings_(std::make_shared<Mappings>(port, context.copy_pool)),
+        puller_(context.copy_pool, context.counters, control::TransportKind::kShm) {}
+
+  void submit(std::shared_ptr<Job> job);
+  void stop_stopping();
+  void forget(std::uint32_t segment) { mappings_->forget(segment); }
+  void close(const Status& why);
+
+ private:
+  [[nodiscard]] Status add(const std::shared_ptr<Waiting>& waiting);
+  void arrived(const std::shared_ptr<Waiting>& waiting, std::uint32_t segment, const Result<View>& view);
+  std::shared_ptr<Job> take(const std::shared_ptr<Waiting>& waiting);
+  void copy(const Waiting& waiting, std::shared_ptr<Job> job);
+
+  const std::shared_ptr<Mappings> mappings_;
+  Puller puller_;
+  std::mutex mutex_;
+  std::set<std::shared_ptr<Waiting>> waiting_;  // guarded by mutex_
+};
+
+void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
+  Result<std::vector<std::size_t>> segment_of = find_segments(*job);
+  if (!segment_of.is_ok()) return job->end(segment_of.status());
+  std::set<std::uint32_t> needed;
+  for (const std::size_t index : *segment_of) needed.insert(job->segments[index].id);
+  if (needed.empty()) return puller_.pull(std::move(job), {}, memcpy_mover(nullptr));
+
+  const auto waiting = std::make_shared<Waiting>(Waiting{job, *std::move(segment_of), {}, needed.size()});
+  if (const Status open = add(waiting); !open.is_ok()) return job->end(open);
+  job.reset();
+  for (const std::uint32_t id : needed) {
+    mappings_->get(id, [self = shared_from_this(), waiting, id](const Result<View>& view) { self->arrived(waiting, id, view); });
+  }
+}
+
+// Unless the channel was closed: then nobody would take the job out.
+Status ShmChannel::Impl::add(const std::shared_ptr<Waiting>& waiting) {
+  const std::lock_guard lock(mutex_);
+  RAY_HIXL_RETURN_IF_ERROR(puller_.state());
+  waiting_.insert(waiting);
+  return Status::ok();
+}
+
+// REQUIRES: mutex_ is held. Null if somebody else took it out.
+std::shared_ptr<Job> ShmChannel::Impl::take(const std::shared_ptr<Waiting>& waiting) {
+  waiting_.erase(waiting);
+  return std::exchange(waiting->job, nullptr);
+}
+
+void ShmChannel::Impl::arrived(const std::shared_ptr<Waiting>& waiting, std::uint32_t segment, const Result<View>& view) {
+  std::shared_ptr<Job> job;
+  {
+    const std::lock_guard lock(mutex_);
+    if (view.is_ok()) {
+      waiting->views[segment] = *view;
+      if (--waiting->missing > 0) return;
+    }
+    job = take(waiting);
+  }
+  if (!job) return;
+  if (view.is_ok()) {
+    copy(*waiting, std::move(job));
+  } else {
+    job->end(view.status());
+  }
+}
+
+void ShmChannel::Impl::copy(const Waiting& waiting, std::shared_ptr<Job> job) {
+  for (const std::size_t index : waiting.segment_of) {
+    const control::RemoteSegment& segment = job->segments[index];
+    if (waiting.views.at(segment.id)->length() == segment.length) continue;
+    return job->end(Status(Code::kInternal, "the peer's segment has another length than the peer said"));
+  }
+  std::vector<Copy> copies;
+  copies.reserve(job->pieces.size());
+  for (std::size_t i = 0; i < job->pieces.size(); ++i) {
+    const Piece& piece = job->pieces[i];
+    const control::RemoteSegment& segment = job->segments[waiting.segment_of[i]];
+    const std::byte* const base = waiting.views.at(segment.id)->base();
+    copies.push_back({piece.local, reinterpret_cast<std::uint64_t>(base + (piece.address - segment.base)), piece.length});
+  }
+  puller_.pull(std::move(job), copies, memcpy_mover(std::make_shared<const std::map<std::uint32_t, View>>(waiting.views)));
+}
+
+// Those that are being copied ask for themselves.
+void ShmChannel::Impl::stop_stopping() {
+  std::vector<std::shared_ptr<Job>> stopped;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto stopping = [](const auto& waiting) { return waiting->job->transfer->stopping(); };
+    for (const auto& waiting : waiting_) {
+      if (stopping(waiting)) stopped.push_back(std::exchange(waiting->job, nullptr));
+    }
+    std::erase_if(waiting_, [](const auto& waiting) { return !waiting->job; });
+  }
+  for (const auto& job : stopped) job->end(job->transfer->stop_reason());
+}
+
+void ShmChannel::Impl::close(const Status& why) {
+  std::set<std::shared_ptr<Waiting>> ended;
+  std::vector<std::shared_ptr<Job>> jobs;
+  {
+    const std::lock_guard lock(mutex_);
+    puller_.close(why);
+    ended.swap(waiting_);
+    for (const auto& waiting : ended) jobs.push_back(std::exchange(waiting->job, nullptr));
+  }
+  mappings_->forget_all();
+  for (const auto& job : jobs) job->end(puller_.state());
+}
+
+ShmChannel::ShmChannel(const Context& context, Port& port) : impl_(std::make_shared<Impl>(context, port)) {}
+
+Status ShmChannel::can_read(RemoteMemory memory) const {
+  if (memory == RemoteMemory::kSourceArena) return Status::ok();
+  return Status(Code::kNotAvailable, "the source is ordinary memory; memory from ray_hixl.empty() or Engine.empty() can be mapped");
+}
+
+void ShmChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }
+void ShmChannel::stop_stopping() { impl_->stop_stopping(); }
+void ShmChannel::close(const Status& why) { impl_->close(why); }
+
+void ShmChannel::on_notice(const control::Frame& notice) {
+  if (notice.type != control::MessageType::kSegmentRetired) return;
+  const Result<control::SegmentRetired> retired = control::decode_segment_retired(notice.body);
+  if (retired.is_ok()) impl_->forget(retired->id);
+}
+
+}  // namespace ray_hixl::transport::shm

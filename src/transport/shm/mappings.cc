@@ -1,0 +1,80 @@
+#include "transport/shm/mappings.h"
+
+#include <utility>
+
+#include "control/messages.h"
+
+namespace ray_hixl::transport::shm {
+namespace {
+
+// Maps one segment.
+class MapWork final : public memory::CopyWork {
+ public:
+  MapWork(Fd fd, std::uint64_t length, Mappings::Answer answer) : fd_(std::move(fd)), length_(length), answer_(std::move(answer)) {}
+
+  [[nodiscard]] std::size_t parts() const override { return 1; }
+  void run(std::size_t) override { view_ = memory::SegmentView::map(fd_, length_); }
+  void finished() override { answer_(std::move(view_)); }
+
+ private:
+  const Fd fd_;
+  const std::uint64_t length_;
+  const Mappings::Answer answer_;
+  Result<View> view_ = View();
+};
+
+}  // namespace
+
+void Mappings::get(std::uint32_t segment, Answer answer) {
+  View known;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto it = mapped_.find(segment); it != mapped_.end()) {
+      known = it->second;
+    } else {
+      std::vector<Answer>& waiting = coming_[segment].waiting;
+      waiting.push_back(std::move(answer));
+      if (waiting.size() > 1) return;  // asked for already
+    }
+  }
+  if (known) return answer(std::move(known));
+  port_.request([segment](std::uint64_t request) { return control::encode(request, control::MapSegment{segment}); },
+                [self = shared_from_this(), segment](Result<Reply> reply) { self->replied(segment, std::move(reply)); });
+}
+
+void Mappings::replied(std::uint32_t segment, Result<Reply> reply) {
+  if (!reply.is_ok()) return arrived(segment, reply.status());
+  const Result<control::Segment> described = control::decode_segment(reply->body);
+  if (reply->type != control::MessageType::kSegment || reply->fds.size() != 1 || !described.is_ok()) {
+    return arrived(segment, Status(Code::kInternal, "the peer gave no segment when asked for one"));
+  }
+  const auto work = std::make_shared<MapWork>(std::move(reply->fds.front()), described->length,
+                                              [self = shared_from_this(), segment](const Result<View>& view) { self->arrived(segment, view); });
+  if (!pool_.submit(work)) arrived(segment, Status(Code::kClosed, "the engine was closed"));
+}
+
+void Mappings::arrived(std::uint32_t segment, const Result<View>& view) {
+  Coming coming;
+  {
+    const std::lock_guard lock(mutex_);
+    coming = std::move(coming_.extract(segment).mapped());
+    if (view.is_ok() && !coming.forgotten) mapped_[segment] = *view;
+  }
+  for (const Answer& answer : coming.waiting) answer(view);
+}
+
+void Mappings::forget(std::uint32_t segment) {
+  View dropped;  // unmapped after the lock
+  const std::lock_guard lock(mutex_);
+  if (const auto it = coming_.find(segment); it != coming_.end()) it->second.forgotten = true;
+  if (auto node = mapped_.extract(segment)) dropped = std::move(node.mapped());
+}
+
+void Mappings::forget_all() {
+  std::map<std::uint32_t, View> dropped;  // unmapped after the lock
+  const std::lock_guard lock(mutex_);
+  for (auto& [segment, coming] : coming_) coming.forgotten = true;
+  dropped.swap(mapped_);
+}
+
+}  // namespace ray_hixl::transport::shm

@@ -1,0 +1,51 @@
+// Mappings: source segments of one peer, each asked for and mapped when it is first needed, once. Any thread.
+//
+// A view that was handed out stays good for as long as somebody keeps it, also after the segment was retired.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "memory/copy_pool.h"
+#include "memory/segment.h"
+#include "transport/transport.h"
+
+namespace ray_hixl::transport::shm {
+
+using View = std::shared_ptr<const memory::SegmentView>;
+
+class Mappings : public std::enable_shared_from_this<Mappings> {
+ public:
+  using Answer = std::function<void(Result<View>)>;
+
+  // REQUIRES: `port` may be used while somebody waits for an answer. Mapping a large segment takes long, so `pool` does it.
+  Mappings(Port& port, memory::CopyPool& pool) : port_(port), pool_(pool) {}
+
+  // Calls `answer` once: in the caller if the segment is mapped, else on the loop thread or a pool thread.
+  void get(std::uint32_t segment, Answer answer);
+  // The owner gave the segment back.
+  void forget(std::uint32_t segment);
+  void forget_all();
+
+ private:
+  // Asked for, not yet there.
+  struct Coming {
+    std::vector<Answer> waiting;
+    bool forgotten = false;  // retired meanwhile: not to be kept
+  };
+
+  void replied(std::uint32_t segment, Result<Reply> reply);
+  void arrived(std::uint32_t segment, const Result<View>& view);
+
+  Port& port_;
+  memory::CopyPool& pool_;
+  std::mutex mutex_;
+  std::map<std::uint32_t, View> mapped_;   // guarded by mutex_
+  std::map<std::uint32_t, Coming> coming_; // guarded by mutex_
+};
+
+}  // namespace ray_hixl::transport::shm

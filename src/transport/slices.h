@@ -1,0 +1,34 @@
+// Slices: where the bytes of a slot lie in its owner's memory. Keeps the slot's content alive. Immutable: any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "memory/slots.h"
+#include "ray_hixl/status.h"
+
+namespace ray_hixl::transport {
+
+class Slices {
+ public:
+  // Contiguous bytes of one range.
+  struct Slice {
+    std::byte* address = nullptr;
+    std::uint64_t length = 0;
+  };
+
+  explicit Slices(std::shared_ptr<const memory::SlotContent> content);
+
+  // kInvalidRegion unless the slot has `length` bytes at `offset`. Any numbers will do.
+  [[nodiscard]] Status check(std::uint64_t offset, std::uint64_t length) const;
+  // The bytes from `offset` on that lie together, at most `most` of them. REQUIRES: check(offset, 1) is ok; most > 0.
+  [[nodiscard]] Slice at(std::uint64_t offset, std::uint64_t most) const;
+
+ private:
+  const std::shared_ptr<const memory::SlotContent> content_;
+  std::vector<std::uint64_t> starts_;  // of each range in the slot's byte space
+};
+
+}  // namespace ray_hixl::transport

@@ -1,0 +1,121 @@
+#include "transport/stream/answer.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+
+namespace ray_hixl::transport::stream {
+namespace {
+
+const std::array<std::byte, 64 * 1024> kZeros{};
+
+iovec vector_of(const std::byte* address, std::uint64_t length) {
+  return {const_cast<std::byte*>(address), static_cast<std::size_t>(length)};  // only ever read
+}
+
+}  // namespace
+
+Answer Answer::make(std::uint64_t request, control::Read read, const memory::SlotTable& slots) {
+  Answer answer(request, &slots);
+  if (const Status pinned = answer.pin(read); !pinned.is_ok()) return failure(request, pinned);
+  for (const control::ReadSpan& span : read.spans) answer.payload_left_ += span.length;
+  answer.spans_ = std::move(read.spans);
+  answer.stage_ = Stage::kPayload;
+  answer.frame_ = control::encode(request, control::Reading{answer.payload_left_});
+  return answer;
+}
+
+Answer Answer::failure(std::uint64_t request, const Status& why) {
+  Answer answer(request, nullptr);
+  answer.frame_ = control::encode(request, control::Failure{why});
+  return answer;
+}
+
+Status Answer::pin(const control::Read& read) {
+  std::map<std::tuple<std::uint32_t, std::uint64_t, std::uint64_t>, std::uint32_t> known;
+  source_of_.reserve(read.spans.size());
+  for (const control::ReadSpan& span : read.spans) {
+    const auto next = static_cast<std::uint32_t>(sources_.size());
+    const auto [it, is_new] = known.try_emplace({span.handle.slot, span.handle.generation, span.handle.key}, next);
+    if (is_new) {
+      auto content = slots_->pin(span.handle);
+      if (!content.is_ok()) return content.status();
+      sources_.push_back({span.handle, Slices(*std::move(content))});
+    }
+    const Status inside = sources_[it->second].slices.check(span.offset, span.length);
+    if (!inside.is_ok()) return inside.with_context("slot " + std::to_string(span.handle.slot));
+    source_of_.push_back(it->second);
+  }
+  return Status::ok();
+}
+
+void Answer::next(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const {
+  vectors.clear();
+  if (frame_sent_ < frame_.size()) vectors.push_back(vector_of(frame_.data() + frame_sent_, frame_.size() - frame_sent_));
+  if (stage_ == Stage::kPayload) add_payload(vectors, most_vectors, most_bytes);
+}
+
+void Answer::add_payload(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const {
+  std::uint64_t skip = in_span_;
+  for (std::size_t i = span_; i < spans_.size(); ++i, skip = 0) {
+    const control::ReadSpan& span = spans_[i];
+    while (skip < span.length) {
+      if (vectors.size() == most_vectors || most_bytes == 0) return;
+      const std::uint64_t most = std::min(span.length - skip, most_bytes);
+      const Slices::Slice slice = unmapped_ ? Slices::Slice{const_cast<std::byte*>(kZeros.data()), std::min(most, kZeros.size())}
+                                            : sources_[source_of_[i]].slices.at(span.offset + skip, most);
+      vectors.push_back(vector_of(slice.address, slice.length));
+      skip += slice.length;
+      most_bytes -= slice.length;
+    }
+  }
+}
+
+std::uint64_t Answer::sent(std::uint64_t bytes) {
+  const auto of_frame = std::min<std::uint64_t>(bytes, frame_.size() - frame_sent_);
+  frame_sent_ += static_cast<std::size_t>(of_frame);
+  if (stage_ == Stage::kEnd) return 0;
+  advance(bytes - of_frame);
+  if (payload_left_ == 0 && frame_sent_ == frame_.size()) end_payload();
+  return unmapped_ ? 0 : bytes - of_frame;
+}
+
+void Answer::advance(std::uint64_t bytes) {
+  payload_left_ -= bytes;
+  while (bytes > 0) {
+    const std::uint64_t step = std::min(bytes, spans_[span_].length - in_span_);
+    in_span_ += step;
+    bytes -= step;
+    if (in_span_ == spans_[span_].length) {
+      ++span_;
+      in_span_ = 0;
+    }
+  }
+}
+
+void Answer::end_payload() {
+  frame_ = control::encode(request_, control::ReadEnd{verdict()});
+  frame_sent_ = 0;
+  stage_ = Stage::kEnd;
+  sources_.clear();
+  spans_.clear();
+  source_of_.clear();
+}
+
+Status Answer::verdict() const {
+  if (unmapped_) {
+    return Status(Code::kInvalidRegion, "the memory is not mapped any more (was its storage resized or unmapped while it was published?)");
+  }
+  for (const Source& source : sources_) {
+    if (!slots_->live(source.handle)) {
+      return Status(Code::kInvalidRegion,
+                    "slot " + std::to_string(source.handle.slot) + " of this engine: what it held was freed or closed while it was read");
+    }
+  }
+  return Status::ok();
+}
+
+}  // namespace ray_hixl::transport::stream

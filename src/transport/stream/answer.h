@@ -1,0 +1,63 @@
+// Answer: what the owner sends for one read, straight from the memory that is read. Knows no socket.
+//
+// Either one failure frame, or: a reading frame, the payload, a read_end frame. The memory is pinned from the beginning to the last byte of
+// the payload; the verdict in the read_end frame is made after that byte was handed to the kernel, which holds a copy by then.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "control/messages.h"
+#include "memory/slots.h"
+#include "transport/slices.h"
+
+namespace ray_hixl::transport::stream {
+
+class Answer {
+ public:
+  // `slots` outlives it. A slot that cannot be pinned or is too short makes it a failure.
+  static Answer make(std::uint64_t request, control::Read read, const memory::SlotTable& slots);
+  // An answer without payload.
+  static Answer failure(std::uint64_t request, const Status& why);
+
+  // Puts what comes next into `vectors`: at most `most_vectors`, and about `most_bytes`. Nothing once all was sent.
+  void next(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const;
+  // The first `bytes` of what next() gave were handed to the kernel. Gives how many of them were read from pinned memory.
+  std::uint64_t sent(std::uint64_t bytes);
+  // The kernel could not read the memory that comes next. Zeros go out for the rest of the payload, so that the reader can tell where the
+  // verdict begins; it says what happened.
+  void memory_is_unmapped() { unmapped_ = true; }
+  [[nodiscard]] bool done() const { return stage_ == Stage::kEnd && frame_sent_ == frame_.size(); }
+
+ private:
+  enum class Stage : std::uint8_t { kPayload, kEnd };  // which part follows, or belongs to, frame_
+  struct Source {
+    Handle handle;
+    Slices slices;
+  };
+
+  Answer(std::uint64_t request, const memory::SlotTable* slots) : request_(request), slots_(slots) {}
+  [[nodiscard]] Status pin(const control::Read& read);
+  void add_payload(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const;
+  void advance(std::uint64_t bytes);
+  void end_payload();
+  [[nodiscard]] Status verdict() const;
+
+  std::uint64_t request_;
+  const memory::SlotTable* slots_;
+  std::vector<Source> sources_;           // each handle once
+  std::vector<control::ReadSpan> spans_;
+  std::vector<std::uint32_t> source_of_;  // each span's source, an index
+  std::size_t span_ = 0;                  // the next byte of payload belongs to this span,
+  std::uint64_t in_span_ = 0;             // at this offset
+  std::uint64_t payload_left_ = 0;
+  bool unmapped_ = false;
+  Stage stage_ = Stage::kEnd;
+  std::vector<std::byte> frame_;  // goes out before the payload, or is the end
+  std::size_t frame_sent_ = 0;
+};
+
+}  // namespace ray_hixl::transport::stream

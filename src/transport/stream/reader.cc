@@ -1,0 +1,235 @@
+#include "transport/stream/reader.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+namespace ray_hixl::transport::stream {
+namespace {
+
+constexpr std::size_t kMostVectors = 512;
+constexpr std::uint64_t kCallBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;  // then other connections have their turn
+
+// The pieces as spans of the owner's slots; neighbours are joined.
+control::Read to_request(const Job& job) {
+  control::Read request;
+  const Piece* last = nullptr;
+  for (const Piece& piece : job.pieces) {
+    if (last != nullptr && last->source == piece.source && last->offset + last->length == piece.offset) {
+      request.spans.back().length += piece.length;
+    } else {
+      request.spans.push_back({job.plan->sources[piece.source], piece.offset, piece.length});
+    }
+    last = &piece;
+  }
+  return request;
+}
+
+}  // namespace
+
+Reader::Reader(const Context& context, Fd socket) : context_(context), socket_(std::move(socket)) {}
+
+Reader::~Reader() {
+  if (job_) context_.loop.unwatch(socket_.get());
+  if (stall_timer_ != 0) context_.loop.cancel(stall_timer_);
+}
+
+void Reader::start(std::shared_ptr<Job> job, Ended ended) {
+  const control::Read request = to_request(*job);
+  job_ = std::move(job);
+  ended_ = std::move(ended);
+  phase_ = Phase::kAnswer;
+  untouched_ = true;
+  piece_ = 0;
+  in_piece_ = 0;
+  wanted_ = 0;
+  small_size_ = 0;
+  for (const Piece& piece : job_->pieces) wanted_ += piece.length;
+  if (request.spans.size() > control::Read::kMostSpans) {
+    const Status too_many(Code::kNotAvailable, "a batch of " + std::to_string(request.spans.size()) + " separate pieces; split it");
+    return abandon(too_many);
+  }
+  request_ = control::encode(1, request);
+  sent_ = 0;
+  const Status watched = context_.loop.watch(socket_.get(), EPOLLIN, [this](std::uint32_t events) { on_event(events); });
+  if (!watched.is_ok()) return abandon(watched);
+  watch_stall();
+  send_request();
+}
+
+void Reader::on_event(std::uint32_t events) {
+  if ((events & EPOLLOUT) != 0) {
+    send_request();
+    if (!job_) return;
+  }
+  if ((events & ~static_cast<std::uint32_t>(EPOLLOUT)) != 0) receive();
+}
+
+void Reader::send_request() {
+  while (sent_ < request_.size()) {
+    const ssize_t sent = ::send(socket_.get(), request_.data() + sent_, request_.size() - sent_, MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0 && errno == EAGAIN) return context_.loop.change(socket_.get(), EPOLLIN | EPOLLOUT);
+    if (sent < 0) return broke(std::strerror(errno));
+    sent_ += static_cast<std::size_t>(sent);
+  }
+  context_.loop.change(socket_.get(), EPOLLIN);
+}
+
+// Takes what is there, up to a turn's worth.
+void Reader::receive() {
+  const std::uint64_t turn_end = progress_ + kTurnBytes;
+  while (job_ && progress_ < turn_end) {
+    if (job_->transfer->stopping()) return abandon(job_->transfer->stop_reason());
+    if (!(phase_ == Phase::kPayload ? receive_payload() : receive_small())) return;
+  }
+}
+
+// False when there is nothing more to do for now. May have ended the job.
+bool Reader::receive_small() {
+  const ssize_t got = ::recv(socket_.get(), small_.data() + small_size_, small_.size() - small_size_, 0);
+  if (got < 0 && (errno == EINTR || errno == EAGAIN)) return errno == EINTR;
+  if (got <= 0) {
+    broke(got == 0 ? "it hung up" : std::strerror(errno));
+    return false;
+  }
+  progress_ += static_cast<std::uint64_t>(got);
+  small_size_ += static_cast<std::size_t>(got);
+  untouched_ = false;
+  const auto bytes = std::span(small_).first(small_size_);
+  const Result<std::optional<control::Frame>> frame = control::next_frame(bytes);
+  if (!frame.is_ok() || (!*frame && small_size_ == small_.size())) {
+    broke("it sent something else than an answer");
+    return false;
+  }
+  if (!*frame) return true;
+  if (phase_ == Phase::kTrailer) {
+    on_trailer(**frame);
+    return false;
+  }
+  return on_answer(**frame);
+}
+
+bool Reader::on_answer(const control::Frame& frame) {
+  if (frame.type == control::MessageType::kFailure) {
+    const Result<control::Failure> failure = control::decode_failure(frame.body);
+    end(failure.is_ok() ? failure->status : failure.status(), failure.is_ok());
+    return false;
+  }
+  const Result<control::Reading> reading = control::decode_reading(frame.body);
+  if (frame.type != control::MessageType::kReading || !reading.is_ok() || reading->bytes != wanted_) {
+    broke("it answered a read of " + std::to_string(wanted_) + " bytes with something else");
+    return false;
+  }
+  small_size_ -= frame.size;
+  std::memmove(small_.data(), small_.data() + frame.size, small_size_);
+  phase_ = Phase::kPayload;
+  take_buffered_payload();
+  return true;
+}
+
+void Reader::take_buffered_payload() {
+  std::size_t used = 0;
+  while (used < small_size_ && wanted_ > 0) {
+    const Piece& piece = job_->pieces[piece_];
+    const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(small_size_ - used, piece.length - in_piece_));
+    std::memcpy(piece.local + in_piece_, small_.data() + used, length);
+    used += length;
+    place(length);
+  }
+  small_size_ -= used;
+  std::memmove(small_.data(), small_.data() + used, small_size_);
+  if (wanted_ > 0) return;
+  phase_ = Phase::kTrailer;
+  const auto frame = control::next_frame(std::span(small_).first(small_size_));
+  if (frame.is_ok() && *frame) on_trailer(**frame);
+}
+
+// `bytes` of payload are in place.
+void Reader::place(std::size_t bytes) {
+  wanted_ -= bytes;
+  job_->transfer->add_bytes(control::TransportKind::kStream, bytes);
+  context_.counters.fetched[static_cast<std::size_t>(control::TransportKind::kStream)].fetch_add(bytes, std::memory_order_relaxed);
+  while (bytes > 0) {
+    const auto step = std::min<std::uint64_t>(bytes, job_->pieces[piece_].length - in_piece_);
+    in_piece_ += step;
+    bytes -= step;
+    if (in_piece_ == job_->pieces[piece_].length) {
+      ++piece_;
+      in_piece_ = 0;
+    }
+  }
+}
+
+std::size_t Reader::fill_vectors() {
+  vectors_.clear();
+  std::size_t bytes = 0;
+  std::uint64_t skip = in_piece_;
+  for (std::size_t i = piece_; i < job_->pieces.size() && vectors_.size() < kMostVectors && bytes < kCallBytes; ++i) {
+    const Piece& piece = job_->pieces[i];
+    const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(piece.length - skip, kCallBytes - bytes));
+    vectors_.push_back({piece.local + skip, length});
+    bytes += length;
+    skip = 0;
+  }
+  return bytes;
+}
+
+bool Reader::receive_payload() {
+  fill_vectors();
+  const ssize_t got = ::readv(socket_.get(), vectors_.data(), static_cast<int>(vectors_.size()));
+  if (got < 0 && (errno == EINTR || errno == EAGAIN)) return errno == EINTR;
+  if (got < 0 && errno == EFAULT) {
+    abandon(Status(Code::kInvalidRegion, "the target memory is not mapped (any more)"));
+    return false;
+  }
+  if (got <= 0) {
+    broke(got == 0 ? "it hung up in the middle" : std::strerror(errno));
+    return false;
+  }
+  progress_ += static_cast<std::uint64_t>(got);
+  place(static_cast<std::size_t>(got));
+  if (wanted_ == 0) phase_ = Phase::kTrailer;
+  return true;
+}
+
+void Reader::on_trailer(const control::Frame& frame) {
+  const Result<control::ReadEnd> trailer = control::decode_read_end(frame.body);
+  if (frame.type != control::MessageType::kReadEnd || !trailer.is_ok() || frame.size != small_size_) {
+    return broke("it did not end its answer as it should");
+  }
+  end(trailer->status, true);
+}
+
+// One timer per job, set again only when it finds progress.
+void Reader::watch_stall() {
+  const Deadline deadline = Deadline::in(seconds_to_duration(context_.options.stall_timeout_s));
+  stall_timer_ = context_.loop.at(deadline, [this, seen = progress_] {
+    stall_timer_ = 0;
+    if (seen != progress_) return watch_stall();
+    end(Status(Code::kPeerGone, "no byte came for " + std::to_string(context_.options.stall_timeout_s) +
+                                    " s (stall_timeout_s): its host or process is gone or stopped"),
+        false);
+  });
+}
+
+void Reader::abandon(const Status& why) { end(why, false); }
+
+void Reader::broke(const std::string& why) { end(Status(Code::kPeerGone, "the data connection broke: " + why), false); }
+
+void Reader::end(const Status& status, bool reusable) {
+  if (!job_) return;
+  context_.loop.unwatch(socket_.get());
+  if (stall_timer_ != 0) context_.loop.cancel(std::exchange(stall_timer_, 0));
+  if (!reusable) socket_.reset();
+  job_ = nullptr;
+  std::exchange(ended_, nullptr)({status, reusable, untouched_});
+}
+
+}  // namespace ray_hixl::transport::stream

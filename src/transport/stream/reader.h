@@ -1,0 +1,77 @@
+// Reader: the reader's end of one data connection. One job at a time: asks, then receives straight into place. Loop thread only.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/fd.h"
+#include "control/messages.h"
+#include "net/loop.h"
+#include "transport/job.h"
+#include "transport/transport.h"
+
+namespace ray_hixl::transport::stream {
+
+class Reader {
+ public:
+  // How a job ended here. `reusable`: the connection may take another one. `untouched`: it broke before the first byte of an answer came.
+  struct End {
+    Status status;
+    bool reusable = false;
+    bool untouched = false;
+  };
+  using Ended = std::function<void(End)>;
+
+  Reader(const Context& context, Fd socket);
+  ~Reader();
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
+
+  // REQUIRES: no job is under way. `ended` runs once, and may destroy the reader; nothing writes to the job's memory afterwards.
+  void start(std::shared_ptr<Job> job, Ended ended);
+  // The job that is under way; null if there is none.
+  [[nodiscard]] const std::shared_ptr<Job>& job() const { return job_; }
+  // Ends it now. The connection cannot be used any more.
+  void abandon(const Status& why);
+
+ private:
+  enum class Phase : std::uint8_t { kAnswer, kPayload, kTrailer };
+
+  void on_event(std::uint32_t events);
+  void send_request();
+  void receive();
+  [[nodiscard]] bool receive_small();
+  [[nodiscard]] bool receive_payload();
+  bool on_answer(const control::Frame& frame);
+  void on_trailer(const control::Frame& frame);
+  std::size_t fill_vectors();
+  void place(std::size_t bytes);
+  void take_buffered_payload();
+  void watch_stall();
+  void end(const Status& status, bool reusable);
+  void broke(const std::string& why);
+
+  const Context& context_;
+  Fd socket_;
+  std::shared_ptr<Job> job_;
+  Ended ended_;
+  std::vector<std::byte> request_;  // what is not sent yet starts at sent_
+  std::size_t sent_ = 0;
+  Phase phase_ = Phase::kAnswer;
+  bool untouched_ = true;
+  std::size_t piece_ = 0;         // the next byte belongs to this piece,
+  std::uint64_t in_piece_ = 0;    // at this offset
+  std::uint64_t wanted_ = 0;      // payload bytes still to come
+  std::array<std::byte, 8192> small_{};  // frames, and payload that came along with them
+  std::size_t small_size_ = 0;
+  std::vector<iovec> vectors_;
+  std::uint64_t progress_ = 0;  // grows with every byte
+  net::Loop::TimerId stall_timer_ = 0;
+};
+
+}  // namespace ray_hixl::transport::stream

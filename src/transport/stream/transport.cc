@@ -1,0 +1,52 @@
+// stream: over sockets, to any host. The reader asks on a connection of its own, the owner answers straight from memory.
+#include <list>
+#include <memory>
+#include <utility>
+
+#include "net/socket.h"
+#include "transport/stream/channel.h"
+#include "transport/stream/factory.h"
+#include "transport/stream/sender.h"
+
+namespace ray_hixl::transport::stream {
+namespace {
+
+class StreamTransport final : public Transport {
+ public:
+  explicit StreamTransport(const Context& context) : context_(context) {}
+
+  control::TransportKind kind() const override { return control::TransportKind::kStream; }
+  bool reads_by_address() const override { return false; }
+  std::vector<std::byte> describe() const override { return {}; }
+
+  Result<std::unique_ptr<Channel>> open(const PeerView&, ByteView, Port& port) override {
+    return std::unique_ptr<Channel>(std::make_unique<StreamChannel>(context_, port));
+  }
+
+  bool serve(const control::Frame&, SessionPort&) override { return false; }
+
+  void accept(Fd connection, std::vector<std::byte> received) override {
+    if (!net::is_unix(connection)) (void)net::set_dead_peer_timeout(connection, context_.options.stall_timeout_s);
+    senders_->emplace_front();
+    const auto place = senders_->begin();
+    *place = std::make_unique<Sender>(context_, std::move(connection), std::move(received), [weak = std::weak_ptr(senders_), place] {
+      if (const auto senders = weak.lock()) senders->erase(place);
+    });
+    (*place)->start();
+  }
+
+  void shut_down() override { senders_.reset(); }
+
+ private:
+  using Senders = std::list<std::unique_ptr<Sender>>;
+  const Context& context_;
+  std::shared_ptr<Senders> senders_ = std::make_shared<Senders>();  // loop thread only
+};
+
+}  // namespace
+
+Status probe() { return Status::ok(); }
+
+std::unique_ptr<Transport> create(const Context& context) { return std::make_unique<StreamTransport>(context); }
+
+}  // namespace ray_hixl::transport::stream

@@ -1,0 +1,105 @@
+#include "transport/transfer_state.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace ray_hixl::transport {
+
+void TransferState::request_stop(const Status& reason) {
+  std::function<void()> hook;
+  {
+    const std::lock_guard lock(mutex_);
+    if (done_ || stop_) return;
+    reason_ = reason;
+    stop_.store(true, std::memory_order_release);
+    hook = std::move(stop_hook_);
+    stop_hook_ = nullptr;
+  }
+  if (hook) hook();
+}
+
+bool TransferState::stopping() const { return stop_.load(std::memory_order_acquire) || deadline_.passed(); }
+
+Status TransferState::stop_reason() const {
+  const std::lock_guard lock(mutex_);
+  if (stop_) return reason_;
+  return Status(Code::kTransferTimeout, "the deadline passed; give the transfer more time if the peer is only slow");
+}
+
+void TransferState::set_stop_hook(std::function<void()> hook) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (done_) return;
+    if (!stop_) {
+      stop_hook_.swap(hook);
+      return;  // the replaced hook dies after the lock
+    }
+  }
+  hook();
+}
+
+bool TransferState::finish(Status result) {
+  std::function<void()> hook;
+  std::vector<std::function<void()>> callbacks;
+  {
+    const std::lock_guard lock(mutex_);
+    if (ending_) return false;
+    ending_ = true;
+  }
+  if (settle_) result = settle_(std::move(result));
+  {
+    const std::lock_guard lock(mutex_);
+    result_ = std::move(result);
+    hook = std::move(stop_hook_);
+    stop_hook_ = nullptr;
+    callbacks.swap(callbacks_);
+    done_.store(true, std::memory_order_release);
+    ended_.notify_all();
+  }
+  for (const auto& callback : callbacks) callback();
+  return true;
+}
+
+bool TransferState::wait(std::optional<std::chrono::nanoseconds> timeout) {
+  if (done()) return true;
+  const Deadline until = timeout ? Deadline::in(std::max(*timeout, std::chrono::nanoseconds::zero())) : Deadline::never();
+  std::unique_lock lock(mutex_);
+  const auto ended = [this] { return done_.load(std::memory_order_relaxed); };
+  if (until.when() == Clock::time_point::max()) {
+    ended_.wait(lock, ended);
+    return true;
+  }
+  return ended_.wait_until(lock, until.when(), ended);
+}
+
+Status TransferState::result() const {
+  const std::lock_guard lock(mutex_);
+  return result_;
+}
+
+void TransferState::when_done(std::function<void()> callback) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!done_) {
+      callbacks_.push_back(std::move(callback));
+      return;
+    }
+  }
+  callback();
+}
+
+void TransferState::add_bytes(control::TransportKind kind, std::uint64_t bytes) {
+  bytes_[static_cast<std::size_t>(kind)].fetch_add(bytes, std::memory_order_relaxed);
+}
+
+std::vector<TransportBytes> TransferState::bytes_by_transport() const {
+  std::vector<TransportBytes> rows;
+  for (std::size_t kind = 0; kind < bytes_.size(); ++kind) {
+    const std::uint64_t bytes = bytes_[kind].load(std::memory_order_relaxed);
+    if (bytes > 0) rows.push_back({std::string(control::kind_name(static_cast<control::TransportKind>(kind))), bytes});
+  }
+  return rows;
+}
+
+}  // namespace ray_hixl::transport

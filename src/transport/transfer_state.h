@@ -1,0 +1,71 @@
+// TransferState: what all copies of a Transfer and all its jobs share. It ends exactly once.
+//
+// Two steps on purpose: stopping (somebody wants it to end: cancelled, past its deadline, the link went down) and done (it has ended: no job
+// writes any more, or the result says that one may). Any thread may call any method; callbacks run with no lock held.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/deadline.h"
+#include "control/kinds.h"
+#include "ray_hixl/stats.h"
+#include "ray_hixl/status.h"
+
+namespace ray_hixl::transport {
+
+class TransferState {
+ public:
+  // Turns the result that finish() was given into the one that everybody sees (a name for the object, counters). Run once, by the finish()
+  // that wins, with no lock held and before anyone can see the end.
+  using Settle = std::function<Status(Status)>;
+
+  explicit TransferState(Deadline deadline, Settle settle = nullptr) : deadline_(deadline), settle_(std::move(settle)) {}
+  TransferState(const TransferState&) = delete;
+  TransferState& operator=(const TransferState&) = delete;
+
+  [[nodiscard]] Deadline deadline() const { return deadline_; }
+
+  // Asks it to end with `reason`; the first request wins. Runs the stop hook, once. No effect once done.
+  void request_stop(const Status& reason);
+  // Cheap: what movers ask before each part. Also true once the deadline passed.
+  [[nodiscard]] bool stopping() const;
+  // Why: the first request's reason, or kTransferTimeout. REQUIRES: stopping().
+  [[nodiscard]] Status stop_reason() const;
+  // Runs `hook` at the first request_stop (at once if there was one), in that thread. One hook; a later one replaces it.
+  void set_stop_hook(std::function<void()> hook);
+
+  // Ends it. The first call wins and gives true; the hook is dropped, waiters wake, callbacks run in this thread.
+  bool finish(Status result);
+  [[nodiscard]] bool done() const { return done_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool wait(std::optional<std::chrono::nanoseconds> timeout);
+  [[nodiscard]] Status result() const;  // REQUIRES: done()
+  // Runs `callback` when it is done, in the finishing thread; at once if it is.
+  void when_done(std::function<void()> callback);
+
+  void add_bytes(control::TransportKind kind, std::uint64_t bytes);
+  [[nodiscard]] std::vector<TransportBytes> bytes_by_transport() const;
+
+ private:
+  const Deadline deadline_;
+  const Settle settle_;  // may be null
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> done_{false};
+  mutable std::mutex mutex_;
+  bool ending_ = false;                          // guarded by mutex_: a finish() has won
+  std::condition_variable ended_;
+  Status reason_;                                // guarded by mutex_
+  Status result_;                                // guarded by mutex_
+  std::function<void()> stop_hook_;              // guarded by mutex_
+  std::vector<std::function<void()>> callbacks_; // guarded by mutex_
+  std::array<std::atomic<std::uint64_t>, control::kTransportKinds> bytes_{};
+};
+
+}  // namespace ray_hixl::transport

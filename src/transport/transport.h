@@ -1,0 +1,114 @@
+// Transport: a way to move bytes, one per engine and kind. Channel: a transport opened to one peer. Port: what the link gives a channel.
+//
+// Transports never authenticate and never open control sockets: every descriptor they get was opened and authenticated by the link.
+// Moving is driven by the reader; the owner's half is serve() and accept().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/deadline.h"
+#include "base/fd.h"
+#include "control/descriptor.h"
+#include "control/kinds.h"
+#include "control/messages.h"
+#include "memory/arena.h"
+#include "memory/copy_pool.h"
+#include "memory/slots.h"
+#include "net/identity.h"
+#include "net/loop.h"
+#include "ray_hixl/options.h"
+#include "ray_hixl/status.h"
+#include "transport/counters.h"
+#include "transport/job.h"
+
+namespace ray_hixl::transport {
+
+// Which memory of the peer the bytes lie in.
+enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena };
+
+// What is known of the peer once its session is up.
+struct PeerView {
+  control::EngineDescriptor descriptor;
+  control::Welcome welcome;
+  bool same_host = false;          // same boot id
+  bool same_pid_namespace = false;
+  bool over_unix_socket = false;   // the control connection can pass descriptors
+  bool same_uid = false;           // checked by the kernel (SO_PEERCRED); false over TCP
+};
+
+// The answer to a request.
+struct Reply {
+  control::MessageType type{};
+  std::vector<std::byte> body;
+  std::vector<Fd> fds;
+};
+
+// The reader's way to its peer. Outlives the channel and its jobs. Any thread may call; callbacks run on the loop thread, exactly once.
+class Port {
+ public:
+  virtual ~Port() = default;
+  // A control round trip. `encode` makes the frame with the id it is given. kFailure answers and a lost link come as a Status.
+  virtual void request(std::function<std::vector<std::byte>(std::uint64_t id)> encode, std::function<void(Result<Reply>)> answer) = 0;
+  // A new authenticated connection, for this transport's own use. kConnectError, kTransferTimeout or kPeerGone otherwise.
+  virtual void open_connection(control::TransportKind kind, Deadline deadline, std::function<void(Result<Fd>)> opened) = 0;
+};
+
+// The owner's way to answer.
+class SessionPort {
+ public:
+  virtual ~SessionPort() = default;
+  virtual void send(std::vector<std::byte> frame, std::vector<Fd> fds) = 0;  // loop thread
+  virtual bool may_pass_fds() const = 0;                                     // Unix socket, same uid
+};
+
+// Any thread may call any method but those marked loop thread.
+class Channel {
+ public:
+  virtual ~Channel() = default;
+  // ok, or a sentence (kNotAvailable) why bytes of such memory cannot be read this way.
+  [[nodiscard]] virtual Status can_read(RemoteMemory memory) const = 0;
+  // Starts the job; job->done is called exactly once, maybe before this returns. Never blocks for longer than a small copy takes.
+  virtual void submit(std::shared_ptr<Job> job) = 0;
+  // Jobs whose transfer is stopping end soon; called after a transfer's stop was requested or its deadline passed.
+  virtual void stop_stopping() = 0;
+  // A notice of the peer. Loop thread.
+  virtual void on_notice(const control::Frame& notice) = 0;
+  // Every job ends with `why`; later ones, too. Returns at once. Idempotent.
+  virtual void close(const Status& why) = 0;
+};
+
+// What every transport of an engine is given. All outlive it.
+struct Context {
+  Incarnation self{};
+  net::HostIdentity process;
+  const Options& options;
+  net::Loop& loop;
+  memory::SlotTable& slots;
+  memory::Arena& source_arena;
+  memory::CopyPool& copy_pool;
+  Counters& counters;
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  [[nodiscard]] virtual control::TransportKind kind() const = 0;
+  // Do pieces need the owner's addresses (one resolve per slot)? Otherwise they are read by handle and offset.
+  [[nodiscard]] virtual bool reads_by_address() const = 0;
+  // What peers must know to read here, for the welcome.
+  [[nodiscard]] virtual std::vector<std::byte> describe() const = 0;
+  // A channel to the peer, or a sentence (kNotAvailable) why there cannot be one and what to do about it. `details` is what the peer's
+  // describe() gave. Loop thread. Must not block; may try a system call (a probe read).
+  [[nodiscard]] virtual Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView details, Port& port) = 0;
+  // The owner's half: a request for this transport. True if it took it. Loop thread.
+  [[nodiscard]] virtual bool serve(const control::Frame& request, SessionPort& port) = 0;
+  // The owner's half: an authenticated data connection, with bytes that were already read from it. Loop thread.
+  virtual void accept(Fd connection, std::vector<std::byte> received) = 0;
+  // Ends what accept() started. Loop thread, before the loop stops.
+  virtual void shut_down() = 0;
+};
+
+}  // namespace ray_hixl::transport

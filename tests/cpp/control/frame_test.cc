@@ -1,0 +1,98 @@
+#include <gtest/gtest.h>
+
+#include "control/messages.h"
+#include "documented_bytes.h"
+
+namespace ray_hixl::control {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+Bytes header(std::uint32_t size, std::uint16_t type, std::uint16_t zero = 0) {
+  ByteWriter writer;
+  writer.u32(size);
+  writer.u16(type);
+  writer.u16(zero);
+  writer.u64(1);
+  return writer.take();
+}
+
+void expect_malformed(const Bytes& bytes, std::string_view why) {
+  const Result<std::optional<Frame>> frame = next_frame(bytes);
+  ASSERT_FALSE(frame.is_ok());
+  EXPECT_EQ(frame.status().code(), Code::kInvalidArgument);
+  EXPECT_NE(frame.status().message().find(why), std::string::npos) << frame.status().message();
+}
+
+TEST(Frame, is_found_once_it_is_complete) {
+  const Bytes whole = documented("resolve");
+  for (std::size_t size = 0; size < whole.size(); ++size) {
+    const Result<std::optional<Frame>> frame = next_frame(ByteView(whole).first(size));
+    ASSERT_TRUE(frame.is_ok()) << size;
+    EXPECT_FALSE(frame->has_value()) << size;
+  }
+  const Result<std::optional<Frame>> frame = next_frame(whole);
+  ASSERT_TRUE(frame.is_ok());
+  ASSERT_TRUE(frame->has_value());
+  EXPECT_EQ((*frame)->type, MessageType::kResolve);
+  EXPECT_EQ((*frame)->request, 9u);
+  EXPECT_EQ((*frame)->size, whole.size());
+  EXPECT_EQ((*frame)->body.size(), whole.size() - kFrameHeaderBytes);
+  EXPECT_EQ((*frame)->body.data(), whole.data() + kFrameHeaderBytes);
+}
+
+TEST(Frame, ends_where_the_next_one_begins) {
+  Bytes bytes = documented("map_segment");
+  const std::size_t first = bytes.size();
+  const Bytes second = documented("segment_retired");
+  bytes.insert(bytes.end(), second.begin(), second.end());
+  EXPECT_EQ((*next_frame(bytes))->size, first);
+  EXPECT_EQ((*next_frame(ByteView(bytes).subspan(first)))->type, MessageType::kSegmentRetired);
+}
+
+TEST(Frame, of_an_unknown_type_is_refused_at_its_header) {
+  expect_malformed(header(20, 0), "type 0");
+  expect_malformed(header(20, 11), "type 11");
+  expect_malformed(header(20, 0xffff), "type 65535");
+}
+
+TEST(Frame, of_a_size_that_its_message_cannot_have_is_refused_at_its_header) {
+  expect_malformed(header(0, 2), "resolve");
+  expect_malformed(header(15, 2), "resolve");
+  expect_malformed(header(kFrameHeaderBytes + 19, 2), "resolve");
+  expect_malformed(header(kFrameHeaderBytes + 21, 2), "resolve");
+  expect_malformed(header(kFrameHeaderBytes + 4100, 10), "failure");
+}
+
+TEST(Frame, longer_than_the_longest_is_refused_at_its_header) {
+  for (std::uint16_t type = 1; type <= 10; ++type) {
+    expect_malformed(header(kLongestFrame + 1, type), "cannot have");
+    expect_malformed(header(0xffffffff, type), "cannot have");
+  }
+}
+
+TEST(Frame, with_reserved_bits_is_refused) { expect_malformed(header(kFrameHeaderBytes + 20, 2, 1), "reserved"); }
+
+TEST(Frame, every_message_has_a_name) {
+  for (const std::string name :
+       {"welcome", "resolve", "resolved", "map_segment", "segment", "segment_retired", "read", "reading", "read_end", "failure"}) {
+    const Result<std::optional<Frame>> frame = next_frame(documented(name));
+    ASSERT_TRUE(frame.is_ok() && frame->has_value()) << name;
+    EXPECT_EQ(message_name((*frame)->type), name);
+  }
+  EXPECT_EQ(message_name(static_cast<MessageType>(11)), "unknown");
+}
+
+TEST(Frame, the_longest_lists_fit_into_one) {
+  const std::size_t read = kFrameHeaderBytes + 4 + Read::kMostSpans * 36;
+  const std::size_t resolved = kFrameHeaderBytes + 8 + Resolved::kMostRanges * 16 + Resolved::kMostSegments * 20;
+  const auto type_of = [](MessageType type) { return static_cast<std::uint16_t>(type); };
+  EXPECT_TRUE(next_frame(header(read, type_of(MessageType::kRead))).is_ok());
+  expect_malformed(header(read + 1, type_of(MessageType::kRead)), "cannot have");
+  EXPECT_TRUE(next_frame(header(resolved, type_of(MessageType::kResolved))).is_ok());
+  expect_malformed(header(resolved + 1, type_of(MessageType::kResolved)), "cannot have");
+  EXPECT_LE(resolved, kLongestFrame);
+}
+
+}  // namespace
+}  // namespace ray_hixl::control

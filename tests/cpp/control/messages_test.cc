@@ -1,0 +1,224 @@
+#include "control/messages.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "documented_bytes.h"
+
+namespace ray_hixl::control {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+constexpr Handle kHandle{.slot = 7, .generation = 3, .key = 0x1122334455667788};
+constexpr std::uint64_t kHuge = std::numeric_limits<std::uint64_t>::max();
+
+Bytes body_of(const Bytes& frame) { return {frame.begin() + kFrameHeaderBytes, frame.end()}; }
+
+// The body of one message of each type, cut, lengthened: each decoder by name.
+struct Decoder {
+  std::string name;
+  Code (*decode)(ByteView);
+};
+template <auto kDecode>
+Code outcome(ByteView body) {
+  return kDecode(body).status().code();
+}
+const std::vector<Decoder>& decoders() {
+  static const std::vector<Decoder> kAll = {
+      {"welcome", outcome<decode_welcome>},   {"resolve", outcome<decode_resolve>},
+      {"resolved", outcome<decode_resolved>}, {"map_segment", outcome<decode_map_segment>},
+      {"segment", outcome<decode_segment>},   {"segment_retired", outcome<decode_segment_retired>},
+      {"read", outcome<decode_read>},         {"reading", outcome<decode_reading>},
+      {"read_end", outcome<decode_read_end>}, {"failure", outcome<decode_failure>},
+  };
+  return kAll;
+}
+
+TEST(Messages, a_body_cut_at_any_byte_is_malformed) {
+  for (const Decoder& decoder : decoders()) {
+    const Bytes body = body_of(documented(decoder.name));
+    EXPECT_EQ(decoder.decode(body), Code::kOk) << decoder.name;
+    for (std::size_t size = 0; size < body.size(); ++size) {
+      EXPECT_EQ(decoder.decode(ByteView(body).first(size)), Code::kInvalidArgument) << decoder.name << " " << size;
+    }
+  }
+}
+
+TEST(Messages, a_body_with_bytes_behind_it_is_malformed) {
+  for (const Decoder& decoder : decoders()) {
+    Bytes body = body_of(documented(decoder.name));
+    body.push_back(std::byte{0});
+    EXPECT_EQ(decoder.decode(body), Code::kInvalidArgument) << decoder.name;
+  }
+}
+
+TEST(Messages, an_error_names_the_message_and_its_size) {
+  const Status status = decode_resolve(Bytes(3)).status();
+  EXPECT_NE(status.message().find("'resolve' of 3 bytes"), std::string::npos) << status.message();
+}
+
+TEST(Messages, welcome_has_the_documented_bytes) {
+  Welcome message;
+  message.pid = 4242;
+  message.uid = 1000;
+  message.has_generations = true;
+  message.transports = {{TransportKind::kCma, {}}, {TransportKind::kStream, {std::byte{0xaa}, std::byte{0xbb}}}};
+  const Bytes frame = encode(0, message);
+  EXPECT_EQ(frame, documented("welcome"));
+  const Result<Welcome> read = decode_welcome(body_of(frame));
+  ASSERT_TRUE(read.is_ok());
+  EXPECT_EQ(read->pid, 4242u);
+  EXPECT_EQ(read->uid, 1000u);
+  EXPECT_TRUE(read->has_generations);
+  ASSERT_EQ(read->transports.size(), 2u);
+  EXPECT_EQ(read->transports[1].kind, TransportKind::kStream);
+  EXPECT_EQ(read->transports[1].details, message.transports[1].details);
+}
+
+TEST(Messages, resolve_has_the_documented_bytes) {
+  const Bytes frame = encode(9, Resolve{kHandle});
+  EXPECT_EQ(frame, documented("resolve"));
+  EXPECT_EQ(decode_resolve(body_of(frame))->handle, kHandle);
+}
+
+TEST(Messages, resolved_has_the_documented_bytes) {
+  Resolved message;
+  message.ranges = {{0x7f0000001000, 0x2000}, {0x7f0000100000, 0x10}};
+  message.segments = {{5, 0x7f0000000000, 0x200000}};
+  const Bytes frame = encode(9, message);
+  EXPECT_EQ(frame, documented("resolved"));
+  const Result<Resolved> read = decode_resolved(body_of(frame));
+  ASSERT_TRUE(read.is_ok());
+  ASSERT_EQ(read->ranges.size(), 2u);
+  EXPECT_EQ(read->ranges[1].address, 0x7f0000100000u);
+  EXPECT_EQ(read->ranges[1].length, 0x10u);
+  ASSERT_EQ(read->segments.size(), 1u);
+  EXPECT_EQ(read->segments[0].id, 5u);
+  EXPECT_EQ(read->segments[0].base, 0x7f0000000000u);
+  EXPECT_EQ(read->segments[0].length, 0x200000u);
+}
+
+TEST(Messages, segment_messages_have_the_documented_bytes) {
+  EXPECT_EQ(encode(10, MapSegment{5}), documented("map_segment"));
+  EXPECT_EQ(encode(10, Segment{0x200000}), documented("segment"));
+  EXPECT_EQ(encode(0, SegmentRetired{5}), documented("segment_retired"));
+  EXPECT_EQ(decode_map_segment(body_of(documented("map_segment")))->id, 5u);
+  EXPECT_EQ(decode_segment(body_of(documented("segment")))->length, 0x200000u);
+  EXPECT_EQ(decode_segment_retired(body_of(documented("segment_retired")))->id, 5u);
+}
+
+TEST(Messages, read_messages_have_the_documented_bytes) {
+  EXPECT_EQ(encode(11, Read{{{kHandle, 256, 1024}}}), documented("read"));
+  EXPECT_EQ(encode(11, Reading{1024}), documented("reading"));
+  EXPECT_EQ(encode(11, ReadEnd{Status::ok()}), documented("read_end"));
+  const Result<Read> read = decode_read(body_of(documented("read")));
+  ASSERT_TRUE(read.is_ok());
+  ASSERT_EQ(read->spans.size(), 1u);
+  EXPECT_EQ(read->spans[0].handle, kHandle);
+  EXPECT_EQ(read->spans[0].offset, 256u);
+  EXPECT_EQ(read->spans[0].length, 1024u);
+  EXPECT_EQ(decode_reading(body_of(documented("reading")))->bytes, 1024u);
+  EXPECT_TRUE(decode_read_end(body_of(documented("read_end")))->status.is_ok());
+}
+
+TEST(Messages, failure_has_the_documented_bytes) {
+  const Bytes frame = encode(9, Failure{Status(Code::kInvalidRegion, "no slot 7")});
+  EXPECT_EQ(frame, documented("failure"));
+  const Result<Failure> read = decode_failure(body_of(frame));
+  ASSERT_TRUE(read.is_ok());
+  EXPECT_EQ(read->status.code(), Code::kInvalidRegion);
+  EXPECT_EQ(read->status.message(), "no slot 7");
+}
+
+TEST(Messages, a_failure_that_is_no_failure_is_malformed) {
+  EXPECT_EQ(decode_failure(body_of(documented("read_end"))).status().code(), Code::kInvalidArgument);
+}
+
+TEST(Messages, read_end_carries_an_error) {
+  const Result<ReadEnd> read = decode_read_end(body_of(encode(1, ReadEnd{Status(Code::kObjectFreed, "gone")})));
+  ASSERT_TRUE(read.is_ok());
+  EXPECT_EQ(read->status.code(), Code::kObjectFreed);
+  EXPECT_EQ(read->status.message(), "gone");
+}
+
+TEST(Messages, empty_lists_are_allowed) {
+  EXPECT_TRUE(decode_welcome(body_of(encode(0, Welcome{})))->transports.empty());
+  EXPECT_TRUE(decode_resolved(body_of(encode(1, Resolved{})))->ranges.empty());
+  EXPECT_TRUE(decode_read(body_of(encode(1, Read{})))->spans.empty());
+}
+
+// That no memory is reserved for such a count is watched by the fuzz driver.
+TEST(Messages, a_huge_count_in_a_short_body_is_malformed) {
+  for (const std::uint32_t count : {2u, 1000u, 0x7fffffffu, 0xffffffffu}) {
+    ByteWriter read;
+    read.u32(count);
+    read.bytes(Bytes(36));
+    EXPECT_EQ(decode_read(read.view()).status().code(), Code::kInvalidArgument) << count;
+    ByteWriter ranges;
+    ranges.u32(count);
+    ranges.u32(0);
+    ranges.bytes(Bytes(16));
+    EXPECT_EQ(decode_resolved(ranges.view()).status().code(), Code::kInvalidArgument) << count;
+    ByteWriter segments;
+    segments.u32(0);
+    segments.u32(count);
+    segments.bytes(Bytes(20));
+    EXPECT_EQ(decode_resolved(segments.view()).status().code(), Code::kInvalidArgument) << count;
+  }
+}
+
+TEST(Messages, lists_longer_than_allowed_are_malformed_even_when_all_bytes_are_there) {
+  ByteWriter read;
+  read.u32(Read::kMostSpans + 1);
+  read.bytes(Bytes((Read::kMostSpans + 1) * 36));
+  EXPECT_EQ(decode_read(read.view()).status().code(), Code::kInvalidArgument);
+  ByteWriter resolved;
+  resolved.u32(0);
+  resolved.u32(Resolved::kMostSegments + 1);
+  resolved.bytes(Bytes((Resolved::kMostSegments + 1) * 20));
+  EXPECT_EQ(decode_resolved(resolved.view()).status().code(), Code::kInvalidArgument);
+  Welcome welcome;
+  welcome.transports.resize(Welcome::kMostTransports + 1);
+  EXPECT_EQ(decode_welcome(body_of(encode(0, welcome))).status().code(), Code::kInvalidArgument);
+  welcome.transports.resize(1);
+  welcome.transports[0].details.resize(Welcome::kLongestDetails);
+  EXPECT_TRUE(decode_welcome(body_of(encode(0, welcome))).is_ok());
+  welcome.transports[0].details.resize(Welcome::kLongestDetails + 1);
+  EXPECT_EQ(decode_welcome(body_of(encode(0, welcome))).status().code(), Code::kInvalidArgument);
+}
+
+TEST(Messages, starts_and_lengths_that_overflow_are_malformed) {
+  EXPECT_FALSE(decode_read(body_of(encode(1, Read{{{kHandle, kHuge, 1}}}))).is_ok());
+  EXPECT_FALSE(decode_read(body_of(encode(1, Read{{{kHandle, 1, kHuge}}}))).is_ok());
+  EXPECT_TRUE(decode_read(body_of(encode(1, Read{{{kHandle, kHuge, 0}}}))).is_ok());
+  EXPECT_FALSE(decode_resolved(body_of(encode(1, Resolved{{{kHuge - 9, 10}}, {}}))).is_ok());
+  EXPECT_FALSE(decode_resolved(body_of(encode(1, Resolved{{}, {{1, 0x1000, kHuge}}}))).is_ok());
+}
+
+TEST(Messages, lengths_whose_sum_overflows_are_malformed) {
+  const ReadSpan half{kHandle, 0, kHuge / 2 + 1};
+  EXPECT_TRUE(decode_read(body_of(encode(1, Read{{half}}))).is_ok());
+  EXPECT_FALSE(decode_read(body_of(encode(1, Read{{half, half}}))).is_ok());
+  const RemoteRange range{0, kHuge / 2 + 1};
+  EXPECT_FALSE(decode_resolved(body_of(encode(1, Resolved{{range, range}, {}}))).is_ok());
+}
+
+TEST(Messages, a_transport_that_this_version_does_not_know_is_left_out_of_a_welcome) {
+  Bytes body = body_of(documented("welcome"));
+  body[10] = std::byte{200};  // cma
+  const Result<Welcome> read = decode_welcome(body);
+  ASSERT_TRUE(read.is_ok());
+  ASSERT_EQ(read->transports.size(), 1u);
+  EXPECT_EQ(read->transports[0].kind, TransportKind::kStream);
+}
+
+TEST(Messages, a_flag_that_is_neither_zero_nor_one_is_malformed) {
+  Bytes body = body_of(documented("welcome"));
+  body[8] = std::byte{2};
+  EXPECT_FALSE(decode_welcome(body).is_ok());
+}
+
+}  // namespace
+}  // namespace ray_hixl::control

@@ -1,0 +1,63 @@
+#include "engine/fixtures.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using testing::AllOf;
+using testing::Contains;
+using testing::Key;
+using testing::Not;
+using testing::Pair;
+
+TEST(Path, depends_on_the_memory_of_the_peer) {
+  PeerProcess process;
+  const OwnEngine engine;
+  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
+  EXPECT_EQ(peer.path(MemoryKind::kHost, MemoryKind::kHost)->transport, "cma");
+  const RemoteRegion ordinary = peer.region(process.add_region(100, 1)).value();
+  EXPECT_EQ(peer.path(MemoryKind::kHost, ordinary)->transport, "cma");
+  const RemoteRegion arena = peer.region(process.allocate_region(100, 1)).value();
+  EXPECT_EQ(peer.path(MemoryKind::kHost, arena)->transport, "shm");
+}
+
+TEST(Path, within_one_engine_is_local) {
+  const OwnEngine engine;
+  const Peer peer = engine->connect(engine->descriptor(), kConnect).value();
+  EXPECT_EQ(peer.path(MemoryKind::kHost, MemoryKind::kHost)->transport, "local");
+}
+
+TEST(Path, says_why_the_others_were_not_taken) {
+  PeerProcess process;
+  const OwnEngine engine({"local", "shm", "stream"});
+  const PathInfo info = engine->connect(process.descriptor(), kConnect)->path(MemoryKind::kHost, MemoryKind::kHost).value();
+  EXPECT_EQ(info.transport, "stream");
+  EXPECT_THAT(info.refused, AllOf(Contains(Key("local")), Contains(Key("shm")), Contains(Key("cma")), Not(Contains(Key("stream")))));
+  EXPECT_THAT(info.refused, Contains(Pair("cma", testing::HasSubstr("Options.transports"))));
+  EXPECT_THAT(info.refused, testing::Each(Pair(testing::_, Not(testing::IsEmpty()))));
+}
+
+TEST(Path, may_be_impossible) {
+  PeerProcess process;
+  const OwnEngine engine({"shm"});
+  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
+  EXPECT_EQ(peer.path(MemoryKind::kHost, MemoryKind::kHost)->transport, "");
+  const Region local = engine->allocate(100).value();
+  const Batch batch = whole(peer, local, peer.region(process.add_region(100, 1)).value());
+  EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kNotAvailable));
+}
+
+TEST(Path, of_bad_arguments) {
+  PeerProcess process;
+  const OwnEngine engine;
+  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
+  EXPECT_THAT(peer.path(MemoryKind::kDevice, MemoryKind::kHost).status(), FailsWith(Code::kNotAvailable));
+  EXPECT_THAT(peer.path(MemoryKind::kHost, MemoryKind::kDevice).status(), FailsWith(Code::kNotAvailable));
+  RemoteRegion remote = peer.region(process.add_region(10, 1)).value();
+  process.close_region(0);
+  EXPECT_THAT(peer.path(MemoryKind::kHost, remote).status(), FailsWith(Code::kInvalidRegion));
+  remote.owner[0] ^= std::byte{1};
+  EXPECT_THAT(peer.path(MemoryKind::kHost, remote).status(), FailsWith(Code::kInvalidRegion));
+}
+
+}  // namespace
+}  // namespace ray_hixl::test

@@ -1,0 +1,323 @@
+#include "memory/arena.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <iterator>
+#include <map>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "memory/child.h"
+#include "memory/event.h"
+#include "support/pattern.h"
+
+namespace ray_hixl::memory {
+namespace {
+
+using test::Event;
+using BlockPtr = std::shared_ptr<const Block>;
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+constexpr std::uint64_t kKeepAll = std::uint64_t{1} << 40;
+constexpr std::uint64_t kSegment = 64 * kMiB;  // what serves small blocks
+
+BlockPtr allocate(const std::shared_ptr<Arena>& arena, std::uint64_t bytes) {
+  Result<BlockPtr> block = arena->allocate(bytes);
+  EXPECT_TRUE(block.is_ok()) << block.status().to_string();
+  return block.is_ok() ? *block : nullptr;
+}
+
+TEST(Arena, a_block_is_aligned_writable_and_counted) {
+  const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);
+  BlockPtr block = allocate(arena, 5000);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(block->address) % Arena::kAlignment, 0U);
+  EXPECT_EQ(block->length, 5000U);
+  test::fill_pattern({block->address, block->length}, 1);
+  EXPECT_TRUE(test::is_pattern({block->address, block->length}, 1));
+  ArenaStats stats = arena->stats();
+  EXPECT_EQ(stats.segments, 1U);
+  EXPECT_EQ(stats.mapped_bytes, kSegment);
+  EXPECT_EQ(stats.used_bytes, 8192U);
+  EXPECT_EQ(stats.live_blocks, 1U);
+  EXPECT_EQ(stats.allocations, 1U);
+  EXPECT_EQ(stats.recycled, 0U);
+  block.reset();
+  stats = arena->stats();
+  EXPECT_EQ(stats.segments, 1U);
+  EXPECT_EQ(stats.used_bytes, 0U);
+  EXPECT_EQ(stats.live_blocks, 0U);
+}
+
+TEST(Arena, memory_is_recycled) {
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  const std::byte* first = allocate(arena, kMiB)->address;
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(allocate(arena, kMiB)->address, first);
+  EXPECT_EQ(arena->stats().recycled, 10U);
+  EXPECT_EQ(arena->stats().allocations, 11U);
+  EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
+}
+
+TEST(Arena, freed_neighbours_merge) {
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  std::vector<BlockPtr> quarters;
+  for (int i = 0; i < 4; ++i) quarters.push_back(allocate(arena, kSegment / 4));
+  EXPECT_EQ(arena->stats().segments, 1U);
+  for (const std::size_t i : {1U, 3U, 2U, 0U}) quarters[i].reset();
+  const BlockPtr whole = allocate(arena, kSegment);
+  EXPECT_EQ(arena->stats().segments, 1U);
+}
+
+TEST(Arena, a_large_block_gets_a_segment_of_its_size) {
+  const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);
+  const BlockPtr block = allocate(arena, kSegment + 1);
+  EXPECT_EQ(arena->stats().mapped_bytes, kSegment + Segment::kGranule);
+}
+
+TEST(Arena, zero_bytes_are_refused) {
+  EXPECT_EQ(Arena::create(ArenaKind::kSource, 0)->allocate(0).status().code(), Code::kInvalidArgument);
+}
+
+TEST(Arena, more_than_the_machine_has_is_refused_and_the_arena_goes_on) {
+  const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);
+  for (const std::uint64_t bytes : {std::uint64_t{1} << 45, std::uint64_t{1} << 62, ~std::uint64_t{0} - 1}) {
+    const Result<BlockPtr> block = arena->allocate(bytes);
+    ASSERT_FALSE(block.is_ok());
+    EXPECT_EQ(block.status().code(), Code::kOutOfMemory);
+    EXPECT_NE(block.status().message().find(std::to_string(bytes)), std::string::npos) << block.status().to_string();
+  }
+  EXPECT_EQ(arena->stats().allocations, 0U);
+  EXPECT_NE(allocate(arena, 1), nullptr);
+}
+
+TEST(Arena, an_empty_segment_over_the_budget_is_given_back_and_told) {
+  const auto arena = Arena::create(ArenaKind::kSource, 0);
+  std::vector<std::uint32_t> retired;
+  arena->set_retired([&](std::uint32_t segment) { retired.push_back(segment); });
+  BlockPtr first = allocate(arena, 1);
+  BlockPtr second = allocate(arena, 1);
+  const std::uint32_t id = arena->find(first->address)->id;
+  first.reset();
+  EXPECT_TRUE(retired.empty()) << "a block lives in it";
+  second.reset();
+  EXPECT_EQ(retired, std::vector<std::uint32_t>{id});
+  EXPECT_EQ(arena->stats().segments, 0U);
+  EXPECT_EQ(arena->stats().mapped_bytes, 0U);
+  EXPECT_EQ(arena->segment_fd(id).status().code(), Code::kInvalidRegion);
+}
+
+TEST(Arena, an_empty_segment_goes_when_another_one_needs_the_budget) {
+  const auto arena = Arena::create(ArenaKind::kSource, kSegment + 8 * kMiB);
+  std::vector<std::uint32_t> retired;
+  arena->set_retired([&](std::uint32_t segment) {
+    retired.push_back(segment);
+    EXPECT_EQ(arena->stats().mapped_bytes, 0U) << "before the other one is made, so that the two never add up";
+  });
+  const std::uint32_t first = arena->find(allocate(arena, kMiB)->address)->id;
+  EXPECT_TRUE(retired.empty()) << "within the budget";
+  BlockPtr large = allocate(arena, kSegment + 4 * kMiB);  // does not fit into the kept one
+  EXPECT_EQ(retired, std::vector<std::uint32_t>{first});
+  large.reset();
+  EXPECT_EQ(retired.size(), 1U) << "it is alone within the budget now";
+  EXPECT_EQ(arena->stats().mapped_bytes, kSegment + 4 * kMiB);
+}
+
+TEST(Arena, the_callback_may_use_the_arena) {
+  const auto arena = Arena::create(ArenaKind::kSource, 0);
+  int calls = 0;
+  arena->set_retired([&](std::uint32_t) {
+    if (++calls == 1) allocate(arena, 1).reset();  // retires another segment while it runs
+    EXPECT_EQ(arena->stats().live_blocks, 0U);
+  });
+  allocate(arena, 1).reset();
+  EXPECT_EQ(calls, 2);
+  arena->set_retired(nullptr);
+  allocate(arena, 1).reset();
+  EXPECT_EQ(calls, 2);
+}
+
+TEST(Arena, set_retired_waits_for_a_call_under_way) {
+  const auto arena = Arena::create(ArenaKind::kSource, 0);
+  Event entered;
+  Event go_on;
+  std::atomic<bool> ended{false};
+  arena->set_retired([&](std::uint32_t) {
+    entered.set();
+    EXPECT_TRUE(go_on.wait());
+    ended = true;
+  });
+  BlockPtr block = allocate(arena, 1);
+  std::thread dropper([&] { block.reset(); });
+  ASSERT_TRUE(entered.wait());
+  std::thread setter([&] {
+    arena->set_retired(nullptr);
+    EXPECT_TRUE(ended);
+  });
+  go_on.set();
+  setter.join();
+  dropper.join();
+}
+
+TEST(Arena, find_knows_every_address_of_its_segments_and_no_other) {
+  const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);
+  EXPECT_FALSE(arena->find(&arena).has_value());
+  const BlockPtr block = allocate(arena, 100);
+  const BlockPtr other = allocate(arena, kSegment);
+  const auto info = arena->find(block->address + 99);
+  ASSERT_TRUE(info.has_value());
+  EXPECT_EQ(info->length, kSegment);
+  auto* const base = reinterpret_cast<std::byte*>(info->base);
+  EXPECT_EQ(arena->find(base)->id, info->id);
+  EXPECT_EQ(arena->find(base + info->length - 1)->id, info->id);
+  EXPECT_NE(arena->find(other->address)->id, info->id);
+  for (const std::byte* outside : {base - 1, base + info->length}) {
+    const auto found = arena->find(outside);
+    EXPECT_TRUE(!found || found->id != info->id);
+  }
+  EXPECT_FALSE(arena->find(nullptr).has_value());
+  EXPECT_FALSE(arena->find(&base).has_value());
+}
+
+TEST(Arena, a_peer_maps_a_source_segment_by_its_descriptor) {
+  const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);
+  const BlockPtr skipped = allocate(arena, 10000);
+  const BlockPtr block = allocate(arena, 10000);
+  test::fill_pattern({block->address, block->length}, 3);
+  const SegmentInfo info = *arena->find(block->address);
+  const Result<Fd> fd = arena->segment_fd(info.id);
+  ASSERT_TRUE(fd.is_ok());
+  EXPECT_TRUE(::fcntl(fd->get(), F_GETFD) & FD_CLOEXEC);
+  const auto view = *SegmentView::map(*fd, info.length);
+  const std::uint64_t offset = reinterpret_cast<std::uint64_t>(block->address) - info.base;
+  EXPECT_TRUE(test::is_pattern({view->base() + offset, block->length}, 3));
+  EXPECT_EQ(arena->segment_fd(info.id + 100).status().code(), Code::kInvalidRegion);
+}
+
+TEST(Arena, a_block_outlives_every_other_pointer_to_its_arena) {
+  auto arena = Arena::create(ArenaKind::kSource, 0);
+  const std::weak_ptr<Arena> watch = arena;
+  BlockPtr block = allocate(arena, 4096);
+  arena.reset();
+  block->address[4095] = std::byte{1};
+  EXPECT_FALSE(watch.expired());
+  block.reset();
+  EXPECT_TRUE(watch.expired());
+}
+
+TEST(Arena, in_a_forked_child_blocks_are_shared_dropped_without_effect_and_not_made) {
+  const auto arena = Arena::create(ArenaKind::kSource, 0);
+  BlockPtr block = allocate(arena, 4096);
+  EXPECT_TRUE(test::in_child([&] {
+    block->address[0] = std::byte{77};
+    const Code made = arena->allocate(1).status().code();
+    block.reset();
+    return made == Code::kClosed && arena->stats().live_blocks == 1;
+  }));
+  EXPECT_EQ(block->address[0], std::byte{77});
+}
+
+// Marks both ends of a block, which a block that overlaps it would overwrite.
+void mark(const Block& block, std::uint64_t seed) {
+  const std::size_t edge = std::min<std::size_t>(block.length, 512);
+  test::fill_pattern({block.address, edge}, seed);
+  test::fill_pattern({block.address + block.length - edge, edge}, seed);
+}
+
+bool is_marked(const Block& block, std::uint64_t seed) {
+  const std::size_t edge = std::min<std::size_t>(block.length, 512);
+  if (block.length >= 2 * edge && !test::is_pattern({block.address, edge}, seed)) return false;
+  return test::is_pattern({block.address + block.length - edge, edge}, seed);
+}
+
+std::uint64_t random_length(std::mt19937_64& random) {
+  const std::uint64_t magnitude = std::uint64_t{1} << (random() % 24);
+  return magnitude + random() % magnitude;
+}
+
+class Live {
+ public:
+  void add(BlockPtr block, std::uint64_t seed) {
+    std::byte* const end = block->address + block->length;
+    const auto next = blocks_.lower_bound(block->address);
+    EXPECT_TRUE(next == blocks_.end() || end <= next->first) << "overlaps the next one";
+    if (next != blocks_.begin()) {
+      const Block& before = *std::prev(next)->second.block;
+      EXPECT_LE(before.address + before.length, block->address) << "overlaps the one before";
+    }
+    mark(*block, seed);
+    rounded_ += (block->length + 4095) / 4096 * 4096;
+    std::byte* const address = block->address;
+    blocks_.emplace(address, Entry{std::move(block), seed});
+  }
+  void drop(std::size_t index) {
+    const auto it = std::next(blocks_.begin(), static_cast<std::ptrdiff_t>(index));
+    EXPECT_TRUE(is_marked(*it->second.block, it->second.seed)) << "somebody else wrote to it";
+    rounded_ -= (it->second.block->length + 4095) / 4096 * 4096;
+    blocks_.erase(it);
+  }
+  [[nodiscard]] std::size_t size() const { return blocks_.size(); }
+  [[nodiscard]] std::uint64_t rounded() const { return rounded_; }
+
+ private:
+  struct Entry {
+    BlockPtr block;
+    std::uint64_t seed;
+  };
+  std::map<std::byte*, Entry> blocks_;
+  std::uint64_t rounded_ = 0;
+};
+
+TEST(Arena, random_use_keeps_blocks_apart_and_counters_exact) {
+  const std::uint64_t seed = std::random_device{}();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937_64 random(seed);
+  const auto arena = Arena::create(ArenaKind::kLanding, 2 * kSegment);
+  Live live;
+  for (std::uint64_t step = 1; step <= 3000; ++step) {
+    if (live.size() == 0 || (live.size() < 60 && random() % 2 == 0)) {
+      live.add(allocate(arena, random_length(random)), step);
+    } else {
+      live.drop(random() % live.size());
+    }
+    const ArenaStats stats = arena->stats();
+    ASSERT_EQ(stats.live_blocks, live.size());
+    ASSERT_EQ(stats.used_bytes, live.rounded());
+    ASSERT_GE(stats.mapped_bytes, stats.used_bytes);
+  }
+  while (live.size() > 0) live.drop(random() % live.size());
+  const ArenaStats stats = arena->stats();
+  EXPECT_EQ(stats.live_blocks, 0U);
+  EXPECT_EQ(stats.used_bytes, 0U);
+  EXPECT_LE(stats.mapped_bytes, 2 * kSegment);
+  EXPECT_GT(stats.recycled, 0U);
+}
+
+TEST(Arena, many_threads_share_one) {
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      std::mt19937_64 random(t);
+      std::vector<BlockPtr> blocks;
+      for (std::uint64_t i = 0; i < 300; ++i) {
+        blocks.push_back(allocate(arena, 1 + random() % (kMiB / 2)));
+        mark(*blocks.back(), t);
+        if (blocks.size() == 10) {
+          for (const BlockPtr& block : blocks) EXPECT_TRUE(is_marked(*block, t));
+          blocks.clear();
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(arena->stats().live_blocks, 0U);
+  EXPECT_EQ(arena->stats().used_bytes, 0U);
+  EXPECT_EQ(arena->stats().allocations, 1200U);
+}
+
+}  // namespace
+}  // namespace ray_hixl::memory

@@ -1,0 +1,138 @@
+#include "memory/segment.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "memory/child.h"
+
+namespace ray_hixl::memory {
+namespace {
+
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+std::unique_ptr<Segment> make(std::uint64_t bytes, ArenaKind kind) { return std::move(Segment::create(7, bytes, kind)).value(); }
+
+std::uint64_t taken_bytes(const Fd& fd) {
+  struct stat info {};
+  EXPECT_EQ(::fstat(fd.get(), &info), 0);
+  return static_cast<std::uint64_t>(info.st_blocks) * 512;
+}
+
+bool can_map_for_writing(const Segment& segment) {
+  void* base = ::mmap(nullptr, segment.length(), PROT_READ | PROT_WRITE, MAP_SHARED, segment.fd().get(), 0);
+  if (base == MAP_FAILED) return false;
+  ::munmap(base, segment.length());
+  return true;
+}
+
+TEST(Segment, its_size_is_rounded_up_and_all_its_pages_are_there) {
+  const auto segment = make(3 * kMiB, ArenaKind::kSource);
+  EXPECT_EQ(segment->id(), 7U);
+  EXPECT_EQ(segment->length(), 4 * kMiB);
+  EXPECT_EQ(taken_bytes(segment->fd()), 4 * kMiB);
+  std::vector<unsigned char> resident(segment->length() / 4096);
+  ASSERT_EQ(::mincore(segment->base(), segment->length(), resident.data()), 0);
+  for (const unsigned char page : resident) ASSERT_EQ(page & 1, 1);
+}
+
+TEST(Segment, a_large_one_is_complete_too) {
+  const auto segment = make(66 * kMiB, ArenaKind::kSource);  // large enough for several threads to fill it, with a part of a step left over
+  EXPECT_EQ(taken_bytes(segment->fd()), segment->length());
+}
+
+TEST(Segment, a_source_can_be_written_by_its_owner_only) {
+  const auto segment = make(1, ArenaKind::kSource);
+  segment->base()[0] = std::byte{1};
+  segment->base()[segment->length() - 1] = std::byte{2};
+  EXPECT_FALSE(can_map_for_writing(*segment));
+  EXPECT_LT(::pwrite(segment->fd().get(), "x", 1, 0), 0);
+}
+
+TEST(Segment, a_landing_can_be_written_by_peers) { EXPECT_TRUE(can_map_for_writing(*make(1, ArenaKind::kLanding))); }
+
+TEST(Segment, no_kind_can_be_resized_punched_or_unsealed) {
+  for (const ArenaKind kind : {ArenaKind::kSource, ArenaKind::kLanding}) {
+    const auto segment = make(1, kind);
+    const int fd = segment->fd().get();
+    EXPECT_NE(::ftruncate(fd, 4096), 0);
+    EXPECT_NE(::ftruncate(fd, static_cast<off_t>(segment->length() * 2)), 0);
+    EXPECT_NE(::fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+  }
+  const auto source = make(1, ArenaKind::kSource);
+  EXPECT_NE(::fallocate(source->fd().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+}
+
+TEST(Segment, more_than_the_machine_has_is_refused_with_the_size) {
+  for (const std::uint64_t bytes : {std::uint64_t{1} << 45, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
+    const auto segment = Segment::create(1, bytes, ArenaKind::kSource);
+    ASSERT_FALSE(segment.is_ok());
+    EXPECT_EQ(segment.status().code(), Code::kOutOfMemory);
+    EXPECT_NE(segment.status().message().find(std::to_string(bytes >> 20) + " MiB"), std::string::npos) << segment.status().to_string();
+  }
+  EXPECT_EQ(Segment::create(1, 0, ArenaKind::kSource).status().code(), Code::kInvalidArgument);
+}
+
+TEST(Segment, a_forked_child_shares_it) {
+  const auto segment = make(1, ArenaKind::kLanding);
+  segment->base()[5] = std::byte{1};
+  EXPECT_TRUE(test::in_child([&] {
+    const bool seen = segment->base()[5] == std::byte{1};
+    segment->base()[5] = std::byte{2};
+    return seen;
+  }));
+  EXPECT_EQ(segment->base()[5], std::byte{2});
+}
+
+TEST(SegmentView, a_peer_sees_what_the_owner_writes) {
+  const auto segment = make(1, ArenaKind::kSource);
+  const auto view = SegmentView::map(segment->fd(), segment->length());
+  ASSERT_TRUE(view.is_ok()) << view.status().to_string();
+  EXPECT_EQ((*view)->length(), segment->length());
+  EXPECT_NE((*view)->base(), segment->base());
+  segment->base()[segment->length() - 1] = std::byte{42};
+  EXPECT_EQ((*view)->base()[segment->length() - 1], std::byte{42});
+}
+
+TEST(SegmentView, it_stays_readable_after_the_owner_gave_the_segment_back) {
+  auto segment = make(1, ArenaKind::kSource);
+  segment->base()[9] = std::byte{9};
+  const auto view = *SegmentView::map(segment->fd(), segment->length());
+  segment.reset();
+  EXPECT_EQ(view->base()[9], std::byte{9});
+}
+
+TEST(SegmentView, a_wrong_length_is_refused) {
+  const auto segment = make(1, ArenaKind::kSource);
+  for (const std::uint64_t length : {std::uint64_t{0}, segment->length() - 4096, segment->length() + 4096, ~std::uint64_t{0}}) {
+    EXPECT_EQ(SegmentView::map(segment->fd(), length).status().code(), Code::kInvalidArgument) << length;
+  }
+}
+
+TEST(SegmentView, anything_but_a_complete_sealed_source_is_refused) {
+  constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
+  const auto code = [](int seals, bool complete) {
+    const Fd fd(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    EXPECT_EQ(::ftruncate(fd.get(), 2 * kMiB), 0);
+    EXPECT_EQ(::fallocate(fd.get(), 0, 0, static_cast<off_t>(complete ? 2 * kMiB : kMiB)), 0);
+    EXPECT_EQ(::fcntl(fd.get(), F_ADD_SEALS, seals), 0);
+    return SegmentView::map(fd, 2 * kMiB).status().code();
+  };
+  EXPECT_EQ(code(kSeals, true), Code::kOk);
+  EXPECT_EQ(code(kSeals, false), Code::kInvalidArgument) << "pages are missing";
+  EXPECT_EQ(code(F_SEAL_SHRINK | F_SEAL_GROW, true), Code::kInvalidArgument);
+  EXPECT_EQ(code(F_SEAL_GROW | F_SEAL_FUTURE_WRITE, true), Code::kInvalidArgument);
+  EXPECT_EQ(code(F_SEAL_SHRINK | F_SEAL_FUTURE_WRITE, true), Code::kInvalidArgument);
+  const auto landing = make(1, ArenaKind::kLanding);
+  EXPECT_EQ(SegmentView::map(landing->fd(), landing->length()).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(SegmentView::map(Fd(::open("/dev/zero", O_RDONLY | O_CLOEXEC)), 4096).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(SegmentView::map(Fd(), 4096).status().code(), Code::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace ray_hixl::memory

@@ -1,0 +1,120 @@
+#include "object/destination.h"
+
+#include <algorithm>
+#include <set>
+
+#include "object/fixtures.h"
+#include "object/metadata.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using testing::HasSubstr;
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+Metadata metadata_of(const std::vector<std::uint64_t>& sizes) {
+  std::vector<Layout> layouts;
+  std::vector<Metadata::Run> runs;
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    layouts.push_back(uint8_layout(sizes[i]));
+    append_tensor(runs, static_cast<std::uint32_t>(i));
+  }
+  ObjectDescription object;
+  object.handle = {1, 1, 1};
+  object.layouts = layouts;
+  object.runs = runs;
+  return Metadata::decode(encode_metadata(object)).value();
+}
+
+class DestinationTest : public testing::Test {
+ protected:
+  const std::shared_ptr<memory::Arena> arena = memory::Arena::create(memory::ArenaKind::kLanding, std::uint64_t{64} << 20);
+
+  Destinations allocate(const std::vector<std::uint64_t>& sizes) { return allocate_destinations(metadata_of(sizes), *arena).value(); }
+  static std::size_t blocks(const Destinations& destinations) {
+    std::set<const void*> distinct;
+    for (const FetchedTensor& tensor : destinations.tensors) {
+      if (tensor.block) distinct.insert(tensor.block.get());
+    }
+    return distinct.size();
+  }
+};
+
+TEST_F(DestinationTest, large_tensors_have_blocks_of_their_own_and_small_ones_share) {
+  const Destinations destinations = allocate({kMiB, 100, 2 * kMiB, 200, kMiB - 1});
+  EXPECT_EQ(blocks(destinations), 3u);
+  EXPECT_EQ(destinations.tensors[1].block, destinations.tensors[3].block);
+  EXPECT_EQ(destinations.tensors[1].block, destinations.tensors[4].block);
+  EXPECT_NE(destinations.tensors[0].block, destinations.tensors[2].block);
+}
+
+TEST_F(DestinationTest, tensors_are_aligned_and_do_not_overlap) {
+  const Destinations destinations = allocate({1, 63, 64, 65, 3 * kMiB, 4095});
+  std::vector<std::pair<std::byte*, std::byte*>> ranges;
+  for (const FetchedTensor& tensor : destinations.tensors) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(tensor.address) % kTensorAlignment, 0u);
+    ranges.emplace_back(tensor.address, tensor.address + tensor.length);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  for (std::size_t i = 1; i < ranges.size(); ++i) EXPECT_LE(ranges[i - 1].second, ranges[i].first);
+}
+
+TEST_F(DestinationTest, a_small_tensor_that_stays_keeps_at_most_one_shared_block) {
+  Destinations destinations = allocate(std::vector<std::uint64_t>(200, 300000));
+  EXPECT_EQ(blocks(destinations), 8u);  // 27 fit into one
+  const FetchedTensor survivor = destinations.tensors[100];
+  destinations = {};
+  EXPECT_EQ(arena->stats().live_blocks, 1u);
+  EXPECT_LE(arena->stats().used_bytes, kSharedBlockBytes);
+}
+
+TEST_F(DestinationTest, tensors_without_elements_have_no_memory) {
+  const Destinations destinations = allocate({0, 10, 0});
+  EXPECT_EQ(destinations.tensors[0].address, nullptr);
+  EXPECT_EQ(destinations.tensors[0].block, nullptr);
+  EXPECT_EQ(destinations.tensors[2].length, 0u);
+  EXPECT_EQ(blocks(destinations), 1u);
+}
+
+TEST_F(DestinationTest, a_plan_holds_all_blocks_and_reads_the_tensors_one_after_the_other) {
+  const Metadata metadata = metadata_of({10, 0, 20, 2 * kMiB});
+  Destinations destinations = allocate_destinations(metadata, *arena).value();
+  auto plan = make_plan(metadata, destinations);
+  ASSERT_EQ(plan->pieces.size(), 3u);
+  EXPECT_EQ(plan->pieces[1].offset, 10u);
+  EXPECT_EQ(plan->pieces[2].offset, 30u);
+  EXPECT_EQ(plan->pieces[2].local, destinations.tensors[3].address);
+  EXPECT_EQ(plan->bytes, 30 + 2 * kMiB);
+  destinations = {};
+  EXPECT_EQ(arena->stats().live_blocks, 2u);
+  plan.reset();
+  EXPECT_EQ(arena->stats().live_blocks, 0u);
+}
+
+TEST_F(DestinationTest, more_than_there_is_gives_an_error_and_keeps_nothing) {
+  EXPECT_THAT(allocate_destinations(metadata_of({kMiB, std::uint64_t{1} << 60}), *arena).status(), FailsWith(Code::kOutOfMemory));
+  EXPECT_EQ(arena->stats().live_blocks, 0u);
+}
+
+TEST(Targets, must_match_in_number_size_and_kind) {
+  const Metadata metadata = metadata_of({10, 0, 20});
+  Bytes memory(30);
+  const MemoryRange first{memory.data(), 10};
+  const MemoryRange none{};
+  const MemoryRange last{memory.data() + 10, 20};
+  const auto use = [&](const std::vector<MemoryRange>& targets) { return use_targets(metadata, targets, nullptr); };
+  EXPECT_THAT(use({first, none}).status(), FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(use({first, none, last, none}).status(), FailsWith(Code::kInvalidArgument));
+  const Status small = use({first, none, first}).status();
+  EXPECT_THAT(small, FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(small.message(), testing::AllOf(HasSubstr("target buffer 2"), HasSubstr("10 bytes"), HasSubstr("the tensor has 20")));
+  EXPECT_THAT(use({first, first, last}).status(), FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(use({first, none, {nullptr, 20}}).status(), FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(use({first, none, {last.address, 20, MemoryKind::kDevice, 0}}).status(), FailsWith(Code::kNotAvailable));
+  const Destinations good = use({first, none, last}).value();
+  EXPECT_EQ(good.tensors[2].address, last.address);
+  EXPECT_EQ(good.tensors[2].block, nullptr);
+}
+
+}  // namespace
+}  // namespace ray_hixl::test

@@ -1,0 +1,339 @@
+#include <barrier>
+#include <filesystem>
+#include <thread>
+
+#include "object/fixtures.h"
+#include "support/eventually.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+
+struct Way {
+  std::string name;
+  std::vector<std::string> transports;
+  bool source_arena = false;
+};
+
+class FetchBetweenProcesses : public testing::TestWithParam<Way> {
+ protected:
+  Bytes show(const std::vector<std::uint64_t>& sizes, std::uint64_t seed) { return process.publish(sizes, seed, GetParam().source_arena); }
+  PeerProcess process;
+  const OwnObjects consumer{GetParam().transports};
+};
+
+TEST_P(FetchBetweenProcesses, brings_every_tensor) {
+  const std::vector<std::uint64_t> sizes = {1, 5 * kMiB + 3, 0, 4096, 700000, 2 * kMiB, 17};
+  const Fetch fetch = consumer.objects().fetch(show(sizes, 3), {}, nullptr, kRead);
+  ASSERT_TRUE(fetch.transfer().wait());
+  EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), ElementsAre(GetParam().name));
+  expect_patterns(fetch.take().value(), sizes, 3);
+  EXPECT_EQ(fetch.metadata().size(), sizes.size());
+}
+
+TEST_P(FetchBetweenProcesses, brings_ten_thousand_tensors) {
+  if (GetParam().source_arena) GTEST_SKIP() << "ten thousand arena blocks say nothing more";
+  const std::vector<std::uint64_t> sizes(10000, 333);
+  expect_patterns(fetch(consumer.objects(), show(sizes, 1)).value(), sizes, 1);
+}
+
+TEST_P(FetchBetweenProcesses, fills_target_buffers) {
+  const std::vector<std::uint64_t> sizes = {1000, 0, 2 * kMiB};
+  Bytes memory(1000 + 2 * kMiB);
+  const std::vector<MemoryRange> targets = {{memory.data(), 1000}, {}, {memory.data() + 1000, 2 * kMiB}};
+  const Fetch fetch = consumer.objects().fetch(show(sizes, 8), targets, nullptr, kRead);
+  ASSERT_TRUE(fetch.transfer().wait());
+  expect_patterns(fetch.take().value(), sizes, 8);
+  EXPECT_TRUE(is_pattern(std::span(memory).subspan(1000), 10));
+  EXPECT_EQ(consumer->stats().landing.allocations, 0u);
+}
+
+TEST_P(FetchBetweenProcesses, says_freed_once_the_object_was_released) {
+  const Bytes metadata = show({4096, 4096}, 1);
+  ASSERT_TRUE(fetch(consumer.objects(), metadata).is_ok());
+  ASSERT_TRUE(process.release(metadata));
+  const Status status = fetch(consumer.objects(), metadata).status();
+  EXPECT_THAT(status, FailsWith(Code::kObjectFreed));
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("fetching object "), HasSubstr("engine of process")));
+  expect_patterns(fetch(consumer.objects(), show({4096}, 2)).value(), {4096}, 2);  // the next one is fine
+}
+
+TEST_P(FetchBetweenProcesses, delivers_whole_objects_or_errors_while_the_owner_frees_them) {
+  const std::vector<std::uint64_t> sizes = {300000, 2 * kMiB, 50};
+  for (std::uint64_t round = 0; round < 20; ++round) {
+    const Bytes metadata = show(sizes, round);
+    const Fetch fetch = consumer.objects().fetch(metadata, {}, nullptr, kRead);
+    ASSERT_TRUE(process.release(metadata));
+    ASSERT_TRUE(fetch.transfer().wait());
+    const auto tensors = fetch.take();
+    if (tensors.is_ok()) {
+      expect_patterns(*tensors, sizes, round);
+    } else {
+      EXPECT_THAT(tensors.status(), FailsWith(Code::kObjectFreed));
+    }
+  }
+  EXPECT_EQ(process.stat("objects"), 0u);
+}
+
+TEST_P(FetchBetweenProcesses, leaves_nothing_behind) {
+  const std::vector<std::uint64_t> sizes = {1 * kMiB, 100, 5000};
+  const auto round = [&](std::uint64_t seed) {
+    const Bytes metadata = show(sizes, seed);
+    expect_patterns(fetch(consumer.objects(), metadata).value(), sizes, seed);
+    ASSERT_TRUE(process.release(metadata));
+  };
+  for (std::uint64_t i = 0; i < 20; ++i) round(i);
+  const auto count = [](const char* directory) {
+    const std::filesystem::directory_iterator entries(directory);
+    return std::distance(begin(entries), end(entries));
+  };
+  const auto fds = count("/proc/self/fd");
+  const auto threads = count("/proc/self/task");
+  for (std::uint64_t i = 0; i < 300; ++i) round(i);
+  EXPECT_EQ(count("/proc/self/fd"), fds);
+  EXPECT_EQ(count("/proc/self/task"), threads);
+  EXPECT_TRUE(eventually([&] { return consumer->stats().landing.live_blocks == 0; }));
+  const Stats stats = consumer->stats();
+  EXPECT_EQ(stats.landing.used_bytes, 0u);
+  EXPECT_EQ(stats.quarantined_bytes, 0u);
+  EXPECT_EQ(stats.links, 1u);
+  EXPECT_EQ(process.stat("objects"), 0u);
+}
+
+TEST_P(FetchBetweenProcesses, ends_soon_when_the_owner_dies) {
+  const Bytes metadata = show({4096}, 1);
+  ASSERT_TRUE(fetch(consumer.objects(), metadata).is_ok());
+  process.kill();
+  const Status status = fetch(consumer.objects(), metadata).status();
+  EXPECT_TRUE(status.code() == Code::kPeerGone || status.code() == Code::kConnectError) << status.to_string();
+  EXPECT_THAT(status.message(), HasSubstr("engine of process"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, FetchBetweenProcesses,
+                         testing::Values(Way{"shm", {"shm"}, true}, Way{"cma", {"cma"}, false}, Way{"stream", {"stream"}, false},
+                                         Way{"stream", {"stream"}, true}),
+                         [](const auto& way) {
+                           return way.param.name + (way.param.source_arena ? "_from_a_source_arena" : "_from_ordinary_memory");
+                         });
+
+TEST(Fetch, within_one_engine_copies) {
+  const OwnObjects both;
+  const std::vector<std::uint64_t> sizes = {100, 3 * kMiB};
+  const Bytes metadata = publish(both.objects(), sizes, 1);
+  const Fetch fetch = both.objects().fetch(metadata, {}, nullptr, kRead);
+  ASSERT_TRUE(fetch.transfer().wait());
+  expect_patterns(fetch.take().value(), sizes, 1);
+  EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), ElementsAre("local"));
+  both.objects().release(metadata);
+  EXPECT_THAT(test::fetch(both.objects(), metadata).status(), FailsWith(Code::kObjectFreed));
+}
+
+TEST(Fetch, of_an_object_without_bytes_needs_nobody) {
+  const OwnObjects source;
+  const OwnObjects consumer;
+  const Bytes no_tensors = publish(source.objects(), {}, 1);
+  const Bytes empty_tensors = publish(source.objects(), {0, 0}, 1);
+  EXPECT_TRUE(fetch(consumer.objects(), no_tensors)->empty());
+  const auto tensors = fetch(consumer.objects(), empty_tensors).value();
+  ASSERT_EQ(tensors.size(), 2u);
+  EXPECT_EQ(tensors[0].address, nullptr);
+  EXPECT_EQ(tensors[0].block, nullptr);
+  EXPECT_EQ(consumer->stats().links, 0u);
+  EXPECT_TRUE(source.objects().release(no_tensors));
+  EXPECT_TRUE(source.objects().release(empty_tensors));
+}
+
+TEST(Fetch, delivers_the_same_tensor_as_often_as_it_was_published) {
+  const OwnObjects both;
+  const auto memory = std::make_shared<Bytes>(make_pattern(5000, 4));
+  const std::vector<Layout> layouts = {uint8_layout(5000)};
+  const SourceTensor tensor{{memory->data(), 5000}, 0};
+  const Bytes metadata = both.objects().publish(layouts, std::vector<SourceTensor>{tensor, tensor}, memory);
+  const auto tensors = fetch(both.objects(), metadata).value();
+  ASSERT_EQ(tensors.size(), 2u);
+  EXPECT_NE(tensors[0].address, tensors[1].address);
+  EXPECT_TRUE(is_pattern({tensors[0].address, 5000}, 4));
+  EXPECT_TRUE(is_pattern({tensors[1].address, 5000}, 4));
+}
+
+TEST(Fetch, of_an_error_ends_with_it) {
+  const OwnObjects source;
+  const OwnObjects consumer;
+  const Bytes metadata = source.objects().publish_error({}, {}, Status(Code::kUnsupportedTensor, "tensor 3 is sparse"));
+  const Status status = fetch(consumer.objects(), metadata).status();
+  EXPECT_THAT(status, FailsWith(Code::kUnsupportedTensor));
+  EXPECT_THAT(status.message(), HasSubstr("tensor 3 is sparse"));
+}
+
+TEST(Fetch, of_garbage_fails) {
+  const OwnObjects consumer;
+  for (const Bytes& bytes : {Bytes{}, make_pattern(300, 2)}) {
+    const Fetch fetch = consumer.objects().fetch(bytes, {}, nullptr, kRead);
+    ASSERT_TRUE(fetch.transfer().done());
+    EXPECT_THAT(fetch.take().status(), FailsWith(Code::kInvalidArgument));
+    EXPECT_EQ(fetch.metadata().size(), 0u);
+  }
+}
+
+TEST(Fetch, into_wrong_targets_fails_and_writes_nothing) {
+  const OwnObjects source;
+  const OwnObjects consumer;
+  Bytes memory(200, std::byte{9});
+  const std::vector<MemoryRange> targets = {{memory.data(), 100}, {memory.data() + 100, 99}};
+  const Fetch fetch = consumer.objects().fetch(publish(source.objects(), {100, 100}, 1), targets, nullptr, kRead);
+  ASSERT_TRUE(fetch.transfer().wait());
+  EXPECT_THAT(fetch.take().status(), FailsWith(Code::kInvalidArgument));
+  EXPECT_EQ(memory, Bytes(200, std::byte{9}));
+}
+
+TEST(Fetch, keeps_the_owner_of_its_targets_until_it_ended) {
+  PeerProcess process("stream");
+  const OwnObjects consumer({"stream"});
+  const Bytes metadata = process.publish({1 * kMiB}, 1);
+  auto memory = std::make_shared<Bytes>(1 * kMiB);
+  const std::weak_ptr<Bytes> watch = memory;
+  const MemoryRange target{memory->data(), memory->size()};
+  ASSERT_TRUE(fetch(consumer.objects(), metadata).is_ok());
+  process.pause();
+  const Fetch fetch = consumer.objects().fetch(metadata, {&target, 1}, std::move(memory), kRead);
+  EXPECT_FALSE(watch.expired());
+  process.resume();
+  ASSERT_TRUE(fetch.transfer().wait());
+  EXPECT_THAT(fetch.take().status(), IsOk());
+  EXPECT_TRUE(eventually([&] { return watch.expired(); }));  // the reaper drops it
+}
+
+TEST(Fetch, gives_its_tensors_once) {
+  const OwnObjects both;
+  const Fetch fetch = both.objects().fetch(publish(both.objects(), {10}, 1), {}, nullptr, kRead);
+  ASSERT_TRUE(fetch.transfer().wait());
+  EXPECT_TRUE(fetch.take().is_ok());
+  EXPECT_THAT(fetch.take().status(), FailsWith(Code::kInvalidArgument));
+}
+
+TEST(Fetch, tensors_outlive_the_engine) {
+  std::vector<FetchedTensor> tensors;
+  {
+    const OwnObjects both;
+    tensors = fetch(both.objects(), publish(both.objects(), {100, 2 * kMiB}, 1)).value();
+  }
+  expect_patterns(tensors, {100, 2 * kMiB}, 1);
+}
+
+TEST(Fetch, memory_is_recycled) {
+  const OwnObjects both;
+  const Bytes metadata = publish(both.objects(), {4 * kMiB}, 1);
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(fetch(both.objects(), metadata).is_ok());
+  EXPECT_EQ(both->stats().landing.allocations, 5u);
+  EXPECT_EQ(both->stats().landing.recycled, 4u);
+}
+
+TEST(Fetch, ends_at_its_deadline_while_connecting) {
+  PeerProcess process;
+  const OwnObjects consumer;
+  const Bytes metadata = process.publish({100}, 1);
+  process.pause();
+  const auto start = std::chrono::steady_clock::now();
+  const Fetch fetch = consumer.objects().fetch(metadata, {}, nullptr, 200ms);
+  ASSERT_TRUE(fetch.transfer().wait());
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+  const Code code = fetch.take().status().code();
+  EXPECT_TRUE(code == Code::kConnectError || code == Code::kTransferTimeout);
+}
+
+TEST(Fetch, can_be_cancelled_while_connecting) {
+  PeerProcess process;
+  const OwnObjects consumer;
+  const Bytes metadata = process.publish({100}, 1);
+  process.pause();
+  const Fetch fetch = consumer.objects().fetch(metadata, {}, nullptr, kRead);
+  fetch.transfer().cancel();
+  ASSERT_TRUE(fetch.transfer().wait(kConnect));
+  EXPECT_THAT(fetch.take().status(), FailsWith(Code::kCancelled));
+  EXPECT_EQ(consumer->stats().transfers_in_flight, 0u);
+}
+
+TEST(Fetch, ends_when_the_engine_is_closed_while_connecting) {
+  PeerProcess process;
+  const OwnObjects consumer;
+  const Bytes metadata = process.publish({100}, 1);
+  process.pause();
+  const Fetch fetch = consumer.objects().fetch(metadata, {}, nullptr, kRead);
+  consumer->close();
+  ASSERT_TRUE(fetch.transfer().done());
+  EXPECT_THAT(fetch.take().status(), FailsWith(Code::kClosed));
+}
+
+TEST(Fetch, timed_out_gives_its_memory_back) {
+  PeerProcess process("stream");
+  const OwnObjects consumer({"stream"});
+  const Bytes metadata = process.publish({8 * kMiB}, 1);
+  ASSERT_TRUE(fetch(consumer.objects(), metadata).is_ok());
+  process.pause();
+  EXPECT_THAT(
+      [&] {
+        const Fetch fetch = consumer.objects().fetch(metadata, {}, nullptr, 100ms);
+        EXPECT_TRUE(fetch.transfer().wait());
+        return fetch.take().status();
+      }(),
+      FailsWith(Code::kTransferTimeout));
+  EXPECT_TRUE(eventually([&] { return consumer->stats().landing.live_blocks == 0; }));  // once the connection is down
+  EXPECT_EQ(consumer->stats().quarantined_bytes, 0u);
+  process.resume();
+  expect_patterns(fetch(consumer.objects(), metadata).value(), {8 * kMiB}, 1);
+}
+
+TEST(Fetch, says_nothing_secret) {
+  const OwnObjects source;
+  const OwnObjects consumer;
+  const Bytes metadata = publish(source.objects(), {10}, 1);
+  const Handle handle = Metadata::decode(metadata)->handle();
+  ASSERT_TRUE(source.objects().release(metadata));
+  const std::string message = fetch(consumer.objects(), metadata).status().message();
+  EXPECT_THAT(message, HasSubstr("object " + std::to_string(handle.slot) + "." + std::to_string(handle.generation)));
+  EXPECT_THAT(message, Not(HasSubstr(std::to_string(handle.key))));
+}
+
+TEST(Fetch, the_owner_of_the_source_is_dropped_after_release_and_the_last_reader) {
+  const OwnObjects source;
+  PeerProcess reader("stream");
+  std::weak_ptr<const void> watch;
+  const Bytes metadata = publish(source.objects(), {2 * kMiB}, 5, &watch);
+  EXPECT_EQ(reader.fetch(metadata, 5), "ok");
+  EXPECT_FALSE(watch.expired());
+  ASSERT_TRUE(source.objects().release(metadata));
+  EXPECT_TRUE(eventually([&] { return watch.expired(); }));  // the reaper drops it
+  EXPECT_THAT(reader.fetch(metadata, 5), HasSubstr("object_freed"));
+}
+
+TEST(Fetch, by_many_threads_of_many_objects) {
+  constexpr std::uint64_t kThreads = 6;
+  PeerProcess process;
+  const OwnObjects consumer;
+  const std::vector<std::uint64_t> sizes = {100, 200000, 0, 1 * kMiB};
+  std::vector<Bytes> objects;
+  for (std::uint64_t i = 0; i < kThreads; ++i) objects.push_back(process.publish(sizes, i, i % 2 == 0));
+  std::barrier start(kThreads);
+  std::vector<std::thread> threads;
+  for (std::uint64_t i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      start.arrive_and_wait();
+      for (int n = 0; n < 10; ++n) {
+        const auto fetched = fetch(consumer.objects(), objects[i]);
+        ASSERT_THAT(fetched.status(), IsOk());
+        expect_patterns(*fetched, sizes, i);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(consumer->stats().links, 1u);
+  EXPECT_TRUE(eventually([&] { return consumer->stats().landing.live_blocks == 0; }));  // jobs let go a moment after they ended
+}
+
+}  // namespace
+}  // namespace ray_hixl::test

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Runs the stages of `make test` or `make test-full` one after another, and prints what each one cost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / ".venv" / "bin"
+OLD_BIN = ROOT / ".venv-ray254" / "bin"
+
+
+@dataclass
+class Stage:
+    """One named step: a list of commands, all of which must succeed."""
+
+    name: str
+    commands: list[list[str]]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def cpp(preset: str) -> Stage:
+    """Configures, builds and runs the C++ tests of one preset."""
+    return Stage(
+        f"C++ tests ({preset})",
+        [["cmake", "--preset", preset], ["cmake", "--build", "--preset", preset], ["ctest", "--preset", preset]],
+        {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 2)},
+    )
+
+
+def pytest(name: str, bin_dir: Path, *arguments: str) -> Stage:
+    return Stage(name, [[str(bin_dir / "python"), "-m", "pytest", "-q", *arguments]])
+
+
+QUICK = [
+    Stage("layers", [["python", "tools/check_layers.py"]]),
+    Stage("lint", [["python", "tools/lint.py"]]),
+    Stage("stubs", [["python", "tools/stubs.py"]]),
+    Stage("mutants apply", [["python", "tools/run_mutants.py", "--check"]]),
+    cpp("dev"),
+    cpp("asan"),
+    cpp("tsan"),
+    pytest("Python tests", BIN, "tests/python"),
+    pytest("Ray tests (newest)", BIN, "tests/ray"),
+    pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, "tests/ray"),
+    Stage("pip install", [["python", "tools/check_install.py"]]),
+]
+
+LONG = [
+    Stage("fuzz, long", [["ctest", "--preset", "asan", "-R", "fuzz"]], {"RAY_HIXL_FUZZ_ROUNDS": "2000000"}),
+    pytest("Python tests, long", BIN, "tests/python", "-m", "long"),
+    Stage("mutants", [["python", "tools/run_mutants.py"]]),
+]
+
+
+def run(stage: Stage) -> bool:
+    env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"} | stage.env
+    for command in stage.commands:
+        print(f"$ {' '.join(command)}", flush=True)
+        if subprocess.run(command, cwd=ROOT, env=env, check=False).returncode != 0:
+            return False
+    return True
+
+
+def table(times: list[tuple[str, float, bool]]) -> None:
+    print(f"\n{'stage':<34}{'seconds':>9}  result")
+    for name, seconds, passed in times:
+        print(f"{name:<34}{seconds:>9.1f}  {'passed' if passed else 'FAILED'}")
+    failed = sum(not passed for _, _, passed in times)
+    print(f"{'all':<34}{sum(seconds for _, seconds, _ in times):>9.1f}")
+    print(f"stages: {len(times) - failed} passed, {failed} failed", flush=True)
+
+
+def main() -> int:
+    mode = sys.argv[1] if len(sys.argv) > 1 else "test"
+    wanted = sys.argv[2:]
+    stages = [s for s in QUICK + (LONG if mode == "full" else []) if not wanted or any(word in s.name for word in wanted)]
+    times: list[tuple[str, float, bool]] = []
+    for number, stage in enumerate(stages, 1):
+        print(f"\n=== {number}/{len(stages)} {stage.name} ===", flush=True)
+        start = time.monotonic()
+        passed = run(stage)
+        times.append((stage.name, time.monotonic() - start, passed))
+        if not passed:
+            break
+    table(times)
+    return 0 if all(passed for _, _, passed in times) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Sets a machine up for building and testing: system packages, virtual environments, the package itself. Everything is stamped, so that a
+# second run does nothing. Usage: tools/setup.sh [ray254]   (also sets up the environment with the oldest supported Ray)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(g++ libssl-dev libgtest-dev libgmock-dev ccache git)
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+  if [ "$(id -u)" = 0 ]; then
+    echo "setup: installing ${missing[*]}"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+  else
+    echo "setup: these packages are missing. Install them with:  sudo apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+fi
+
+# The pinned torch has a CPU build for Python 3.11 only on some machines: take 3.11 where it is there.
+python=$(command -v python3.11 || command -v python3)
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+  if [ "$(id -u)" = 0 ]; then
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv python3-dev >/dev/null
+  else
+    echo "setup: Python's venv module is missing. Install it with:  sudo apt-get install python3-venv python3-dev" >&2
+    exit 1
+  fi
+fi
+
+environment() {  # <folder> <requirements>
+  local stamp="$1/.stamp" want
+  want=$(sha256sum "$2" | cut -d' ' -f1)
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ] && return
+  echo "setup: installing $2 into $1 (some minutes the first time)"
+  [ -x "$1/bin/python" ] || "$python" -m venv "$1"
+  "$1/bin/python" -m pip install -q -r "$2"
+  echo "$want" >"$stamp"
+}
+
+environment .venv requirements/dev.txt
+echo "setup: building ray_hixl"
+.venv/bin/python -m pip install -q --no-deps --no-build-isolation -Cbuild-dir=build/python --editable .
+if [ "${1:-}" = ray254 ]; then
+  environment .venv-ray254 requirements/ray254.txt
+  rm -rf build/wheels
+  .venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -Cbuild-dir=build/wheel -w build/wheels .
+  .venv-ray254/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/*.whl
+fi
