@@ -1,0 +1,86 @@
+"""ray-hixl: point-to-point, one-sided tensor transport for Ray Direct Transport.
+
+Importing it imports neither torch nor Ray; both come with the first name that needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ray_hixl._core import __version__
+from ray_hixl.engine import Engine, Fetch, Peer, Transfer
+from ray_hixl.errors import (
+    Cancelled,
+    Closed,
+    ConnectError,
+    HixlError,
+    InvalidArgument,
+    InvalidRegion,
+    NotAvailable,
+    ObjectFreed,
+    OutOfMemory,
+    PeerGone,
+    TransferTimeout,
+    UnsupportedTensor,
+)
+from ray_hixl.options import Options
+from ray_hixl.process import (
+    check,
+    deregister_memory,
+    empty,
+    register_memory,
+    register_memory_pool,
+    set_stream,
+    shutdown,
+    stats,
+)
+
+if TYPE_CHECKING:
+    from ray_hixl.ray import HiXLTensorTransport, register, runtime_env
+
+_FROM_RAY = ("HiXLTensorTransport", "register", "runtime_env")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FROM_RAY:
+        from ray_hixl import ray
+
+        return getattr(ray, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+__all__ = [
+    "Cancelled",
+    "Closed",
+    "ConnectError",
+    "Engine",
+    "Fetch",
+    "HiXLTensorTransport",
+    "HixlError",
+    "InvalidArgument",
+    "InvalidRegion",
+    "NotAvailable",
+    "ObjectFreed",
+    "Options",
+    "OutOfMemory",
+    "Peer",
+    "PeerGone",
+    "Transfer",
+    "TransferTimeout",
+    "UnsupportedTensor",
+    "__version__",
+    "check",
+    "deregister_memory",
+    "empty",
+    "register",
+    "register_memory",
+    "register_memory_pool",
+    "runtime_env",
+    "set_stream",
+    "shutdown",
+    "stats",
+]

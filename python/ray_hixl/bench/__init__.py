@@ -1,0 +1,1 @@
+"""``ray-hixl bench``: measurements side by side with what else could move the bytes, in one run."""

@@ -1,0 +1,134 @@
+"""Runs the benchmark, judges it against the project's goals, and writes table, JSON and plots."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ray_hixl.bench import engine_level, shapes
+from ray_hixl.bench.rounds import Row, busy_cores
+from ray_hixl.cli.doctor import versions
+
+# Of the engine: (shape, ours, the ceiling, at least this share of the ceiling's speed).
+_ENGINE_GOALS = [
+    ("512 MiB", "hixl shm", "memcpy", 0.8),
+    ("512 MiB", "hixl cma", "process_vm_readv", 0.8),
+    ("9216 x 32 KiB", "hixl cma", "process_vm_readv", 0.85),
+    ("512 MiB", "hixl stream (TCP)", "raw TCP socket", 0.7),
+]
+# Under Ray: (shape, theirs, ours takes at most this share of their time).
+_RAY_GOALS = [
+    ("64 MiB", "gloo", 1.0),
+    ("256 MiB", "gloo", 1.0),
+    ("256 MiB", "object store", 0.5),
+    ("9216 x 32 KiB", "gloo", 0.25),
+    ("9216 x 32 KiB", "object store", 0.25),
+]
+_FLOOR_FACTOR, _FLOOR_SLACK_S = 1.5, 1e-3
+_SHARE_LIMIT_S = 0.4e-3
+
+Goal = tuple[str, str, bool]
+
+
+def run(level: str, rounds: int, quick: bool, out: Path | None) -> int:
+    """0 if every goal that this run could judge was met (always with ``quick``, which judges none)."""
+    console = Console()
+    chosen = shapes.QUICK if quick else shapes.FULL
+    rounds = min(rounds, 3) if quick else rounds
+    before = busy_cores()
+    say = lambda text: console.print(f"[dim]{text} ...[/dim]")  # noqa: E731
+    results: dict[str, Any] = {"machine": _machine(), "command": " ".join(sys.argv), "other_work_cores_before": before}
+    goals: list[Goal] = []
+    if level in ("engine", "all"):
+        rows = engine_level.run([shape for shape in chosen if shape.name != "256 MiB"], rounds, say)
+        results["engine"] = [row.as_json() for row in rows]
+        goals += engine_goals(rows)
+        console.print(_table("engine level: READ between two processes", rows))
+    if level in ("ray", "all"):
+        from ray_hixl.bench import ray_level
+
+        rows, extra = ray_level.run([shape for shape in chosen if shape.name != "512 MiB"], rounds, say)
+        results["ray"], results["ray_extra"] = [row.as_json() for row in rows], extra
+        goals += ray_goals(rows, extra)
+        console.print(_table("Ray level: actor to actor", rows))
+    results["goals"] = [{"goal": goal, "seen": seen, "met": met} for goal, seen, met in goals]
+    console.print(f"cores busy with other work before the run: {before:.2f}")
+    if not quick:
+        console.print(_goal_table(goals))
+    if out is not None:
+        _write(out, results)
+        console.print(f"written to {out}")
+    return 0 if quick or all(met for _, _, met in goals) else 1
+
+
+def _machine() -> dict[str, Any]:
+    with open("/proc/cpuinfo") as file:
+        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.machine())
+    return versions() | {"cpu": model, "cores": os.cpu_count()}
+
+
+def _medians(rows: list[Row]) -> dict[tuple[str, str], float]:
+    return {(row.shape, row.contestant): row.median for row in rows}
+
+
+def engine_goals(rows: list[Row]) -> list[Goal]:
+    """Each goal of the engine that the rows can judge: what, what was seen, met or not."""
+    seconds, goals = _medians(rows), []
+    for shape, ours, ceiling, share in _ENGINE_GOALS:
+        if (shape, ours) in seconds:
+            seen = seconds[shape, ceiling] / seconds[shape, ours]
+            goals.append((f"{shape}: {ours} at least {share:g} of {ceiling}", f"{seen:.2f}", seen >= share))
+    return goals
+
+
+def ray_goals(rows: list[Row], extra: dict[str, Any]) -> list[Goal]:
+    """The same under Ray."""
+    seconds, goals = _medians(rows), []
+    for shape, theirs, share in _RAY_GOALS:
+        if (shape, "hixl") in seconds:
+            seen = seconds[shape, "hixl"] / seconds[shape, theirs]
+            goals.append((f"{shape}: at most {share:g} of {theirs}'s time", f"{seen:.2f}", seen <= share))
+    for shape in ("4 KiB", "1 MiB", "64 MiB", "256 MiB"):
+        if (shape, "floor") not in seconds:
+            continue
+        cost = seconds[shape, "hixl"] - seconds[shape, "floor"]
+        limit = _FLOOR_FACTOR * seconds[shape, "Engine.fetch"] + _FLOOR_SLACK_S
+        goals.append((f"{shape}: above the floor at most 1.5 x Engine.fetch + 1 ms", f"{cost * 1e3:.2f} of {limit * 1e3:.2f} ms", cost <= limit))
+    if (share := extra["our_seconds_per_handoff"].get("4 KiB")) is not None:
+        goals.append(("4 KiB: our own share at most 0.4 ms", f"{share * 1e3:.2f} ms", share <= _SHARE_LIMIT_S))
+    return goals
+
+
+def _table(title: str, rows: list[Row]) -> Table:
+    contestants = list(dict.fromkeys(row.contestant for row in rows))
+    table = Table("shape", *contestants, title=f"{title}: median ms (GB/s)")
+    cells = {(row.shape, row.contestant): _cell(row) for row in rows}
+    for shape in dict.fromkeys(row.shape for row in rows):
+        table.add_row(shape, *(cells.get((shape, contestant), "-") for contestant in contestants))
+    return table
+
+
+def _cell(row: Row) -> str:
+    return f"{row.median * 1e3:.3g} ({row.bytes / row.median / 1e9:.3g})"
+
+
+def _goal_table(goals: list[Goal]) -> Table:
+    table = Table("goal", "seen", "met", title="goals")
+    for goal, seen, met in goals:
+        table.add_row(goal, seen, "yes" if met else "[red]NO[/red]")
+    return table
+
+
+def _write(out: Path, results: dict[str, Any]) -> None:
+    from ray_hixl.bench import plot
+
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1))
+    plot.draw(results, out)

@@ -1,0 +1,238 @@
+"""Engine: registers memory, connects to peers, reads their regions, publishes and fetches objects. Works without Ray and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ray_hixl import _core
+from ray_hixl.errors import HixlError, NotAvailable
+from ray_hixl.options import Options
+from ray_hixl.tensors import use_torch
+
+if TYPE_CHECKING:
+    from ray_hixl._core import Batch, Buffer, PathInfo, Region, RemoteRegion
+
+    Op: TypeAlias = tuple[Region, int, RemoteRegion, int, int]
+
+_WRITE = "writing into a peer's memory is not built yet: let the peer read it (peer.read there), or publish an object"
+
+
+class Transfer:
+    """A read under way. Ends exactly once; its deadline belongs to it, not to ``wait``."""
+
+    def __init__(self, core: _core.Transfer) -> None:
+        self._core = core
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """True once it succeeded; False if ``timeout`` seconds were not enough: it goes on.
+
+        Once it returned True or raised, nothing writes to the local memory any more, unless the error says so.
+
+        :raises HixlError: how it failed.
+        """
+        if not self._core.wait(timeout):
+            return False
+        self._core.raise_failure()
+        return True
+
+    @property
+    def done(self) -> bool:
+        """Has it ended, with or without success?"""
+        return self._core.done
+
+    def cancel(self) -> None:
+        """Asks it to end early, with ``Cancelled``. A request: it may still succeed."""
+        self._core.cancel()
+
+    def bytes_by_transport(self) -> dict[str, int]:
+        """Bytes moved so far, by the transport that moved them."""
+        return self._core.bytes_by_transport()
+
+
+class Fetch(Transfer):
+    """An object on its way here."""
+
+    def __init__(self, core: _core.Fetch, targets: list[Any] | None) -> None:
+        super().__init__(core.transfer)
+        self._fetch = core
+        self._targets = targets
+        self._tensors: list[Any] | None = None
+
+    def result(self, timeout: float | None = None) -> list[Any]:
+        """Waits, and gives the tensors in published order (the targets, if there were any). The same list at every call.
+
+        :raises TimeoutError: ``timeout`` seconds were not enough; the fetch goes on.
+        :raises HixlError: how it failed.
+        """
+        if self._tensors is None:
+            if not self.wait(timeout):
+                raise TimeoutError(f"the fetch is not done after {timeout:g} s; it goes on until its own deadline")
+            use_torch()
+            self._tensors = self._targets if self._targets is not None else self._fetch.take()
+        return self._tensors
+
+
+class Peer:
+    """A connection to another engine, for reading there. Closing it ends its transfers with ``Closed``."""
+
+    def __init__(self, core: _core.Peer, options: Options) -> None:
+        self._core = core
+        self._options = options
+
+    def region(self, descriptor: bytes) -> RemoteRegion:
+        """Decodes a region descriptor of that engine. :raises InvalidRegion: it is malformed, or another engine's."""
+        return self._core.region(descriptor)
+
+    def prepare(self, ops: Sequence[Op] | Sequence[Region], *arrays: Any) -> Batch:
+        """Checks ops once, for any number of reads.
+
+        Either one list of ``(local region, local offset, remote region, remote offset, bytes)``, or, for many ops, ``(locals, local_index,
+        local_offset, remotes, remote_index, remote_offset, nbytes)``: two lists of regions and five int64 arrays of one length, where op i is
+        ``locals[local_index[i]]`` at ``local_offset[i]`` and so on.
+
+        :raises InvalidRegion: an op lies outside of its regions, or names a closed or foreign one.
+        :raises InvalidArgument: malformed ops.
+        """
+        if not arrays:
+            return self._core.prepare_ops(list(ops))
+        if len(arrays) != 6:
+            raise TypeError("prepare takes ops, or locals, local_index, local_offset, remotes, remote_index, remote_offset, nbytes")
+        local_index, local_offset, remotes, remote_index, remote_offset, nbytes = arrays
+        return self._core.prepare_arrays(list(ops), local_index, local_offset, list(remotes), remote_index, remote_offset, nbytes)
+
+    def read_async(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> Transfer:
+        """Starts reading. ``timeout``: seconds until it ends at the latest; by default the option ``transfer_timeout_s`` (30)."""
+        batch = batch_or_ops if isinstance(batch_or_ops, _core.Batch) else self.prepare(batch_or_ops)
+        return Transfer(self._core.read_async(batch, self._options.transfer_timeout_s if timeout is None else timeout))
+
+    def read(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> None:
+        """Reads, and returns when every byte is there. :raises HixlError: how it failed."""
+        self.read_async(batch_or_ops, timeout).wait()
+
+    def write_async(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> Transfer:
+        """Not available in this version."""
+        raise NotAvailable(_WRITE)
+
+    def write(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> None:
+        """Not available in this version."""
+        raise NotAvailable(_WRITE)
+
+    def path(self, local: str = "host", remote: str | RemoteRegion = "host") -> PathInfo:
+        """Which transport a read takes, and why not the others.
+
+        :param local: kind of memory here, ``"host"`` or ``"device"``.
+        :param remote: kind of memory there, or a region: memory of the source arena may take another way than ordinary memory.
+        """
+        if isinstance(remote, str):
+            return self._core.path_of_kinds(local, remote)
+        return self._core.path_of_region(local, remote)
+
+    def close(self) -> None:
+        """Ends its transfers. Idempotent."""
+        self._core.close()
+
+
+class Engine:
+    """One per process is the usual number. Every method may be called from any thread. A context manager.
+
+    Listens on 127.0.0.1 unless ``Options.host`` says otherwise. Unusable in a forked child, where every call raises ``Closed``.
+    """
+
+    def __init__(self, options: Options | None = None) -> None:
+        use_torch()
+        self._options = options if options is not None else Options()
+        self._core = _core.Engine.create(self._options.core)
+        self._objects = _core.Objects.create(self._core)
+
+    @property
+    def options(self) -> Options:
+        """The options it runs with."""
+        return self._options
+
+    @property
+    def descriptor(self) -> bytes:
+        """For ``connect`` elsewhere. A secret: whoever has it can read what this engine shows."""
+        return self._core.descriptor
+
+    def register(self, buffer: Any, remote_write: bool = False) -> Region:
+        """Shows memory to peers, without copying it; the region keeps it alive.
+
+        :param buffer: a contiguous CPU tensor, DLPack object or buffer. Read-only buffers may be read by peers.
+        :param remote_write: may peers write to it?
+        :raises UnsupportedTensor: the memory is not plain dense memory.
+        :raises NotAvailable: it is not host memory.
+        """
+        use_torch()
+        return self._core.register(buffer, remote_write)
+
+    def empty(self, nbytes: int) -> Buffer:
+        """Memory born in the source arena, registered as ``.region``: peers on this host map it instead of asking for it."""
+        return self._core.empty(nbytes)
+
+    def connect(self, descriptor: bytes, timeout: float | None = None) -> Peer:
+        """Connects to another engine. ``timeout``: seconds; by default the option ``connect_timeout_s`` (10).
+
+        :raises ConnectError: it was not reached, refused, or did not prove who it is.
+        :raises InvalidArgument: the bytes are no engine's descriptor.
+        """
+        return Peer(self._core.connect(descriptor, self._options.connect_timeout_s if timeout is None else timeout), self._options)
+
+    def publish(self, tensors: Iterable[Any]) -> bytes:
+        """Makes an object of tensors (or DLPack objects, or buffers), which it keeps until ``release``. Returns its metadata: a secret.
+
+        Contiguous memory is referenced, not copied: do not write to it before the release. Anything else is packed by torch.
+
+        :raises HixlError: why it could not be published.
+        """
+        packed = self._publish(list(tensors))
+        _core.Metadata.decode(packed).raise_failure()
+        return packed
+
+    def publish_quietly(self, tensors: Iterable[Any]) -> bytes:
+        """``publish`` that never raises ``HixlError``: whoever fetches the object gets it instead."""
+        listed = list(tensors)
+        try:
+            return self._publish(listed)
+        except HixlError as error:
+            return self.publish_error(listed, error)
+
+    def publish_error(self, tensors: Iterable[Any], error: HixlError) -> bytes:
+        """Metadata of an object that does not exist, described as ``tensors``: fetching it raises ``error``."""
+        return self._objects.publish_error(list(tensors), error.code, str(error))
+
+    def _publish(self, tensors: list[Any]) -> bytes:
+        use_torch()
+        return self._objects.publish(tensors)
+
+    def fetch(self, metadata: bytes, targets: Sequence[Any] | None = None, timeout: float | None = None) -> Fetch:
+        """Starts fetching an object. ``timeout``: seconds; by default the option ``transfer_timeout_s`` (30).
+
+        :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into; by default new memory.
+        :raises InvalidArgument: a target does not fit.
+        """
+        use_torch()
+        listed = None if targets is None else list(targets)
+        seconds = self._options.transfer_timeout_s if timeout is None else timeout
+        return Fetch(self._objects.fetch(metadata, listed, seconds), listed)
+
+    def release(self, metadata: bytes) -> None:
+        """Frees an object published here: no peer reads it any more once this returned; its memory goes when the last reader is gone."""
+        self._objects.release(metadata)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the engine was made; docs/ray.md explains each."""
+        return self._core.stats()
+
+    def close(self) -> None:
+        """Ends every transfer with ``Closed``. Fetched tensors stay usable. Idempotent."""
+        self._core.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+

@@ -1,0 +1,48 @@
+"""What travels through Ray: an object's metadata, and one transfer's communicator metadata."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from ray_hixl.errors import HixlError
+from ray_hixl.ray import compat
+
+_SKEW_S = 1.0  # clocks of two hosts that differ by more than this are told from an age
+_MOST_AGES = 10.0  # an age above so many timeouts is a wrong clock, too
+_MARGIN = 0.9  # our deadline ends inside Ray's, so that the error reaches the consumer it belongs to
+LAST_CHANCE_S = 2.0
+
+
+@dataclass(eq=False)
+class HixlTransportMetadata(compat.TensorTransportMetadata):  # type: ignore[misc]
+    """An object's metadata. ``tensor_meta`` expands lazily out of ``packed``.
+
+    ``failure`` stands in for ``packed`` where the source process has no engine: Ray must get metadata in any case, since an exception while
+    publishing would kill the actor or leak the object on some versions.
+    """
+
+    packed: bytes = b""
+    failure: HixlError | None = None
+
+
+@dataclass
+class HixlCommunicatorMetadata(compat.CommunicatorMetadata):  # type: ignore[misc]
+    """One transfer: its id, and when Ray started to count its fetch timeout."""
+
+    transfer_id: bytes = field(default_factory=lambda: os.urandom(12))
+    submitted_at: float = field(default_factory=time.time)
+    timeout_s: float = field(default_factory=compat.fetch_timeout_s)
+
+    def budget_s(self, now: float | None = None) -> float:
+        """Seconds that a fetch may still take, so that it ends before Ray gives up.
+
+        Ray hands an error that comes after its own timeout to the *next* fetch of the object. With nothing left, the fetch is tried for two
+        more seconds: its bytes are right for whoever gets them.
+        """
+        age = (time.time() if now is None else now) - self.submitted_at
+        if age < -_SKEW_S or age > _MOST_AGES * self.timeout_s:
+            age = 0.0
+        left = _MARGIN * (self.timeout_s - max(age, 0.0))
+        return left if left > 0 else LAST_CHANCE_S

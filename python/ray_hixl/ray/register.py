@@ -1,0 +1,62 @@
+"""Making the transport known to Ray: in this process, and in every worker of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ray_hixl import process
+from ray_hixl.options import Options
+from ray_hixl.ray import compat
+from ray_hixl.ray.transport import NAME, HiXLTensorTransport
+
+_HOOK = "ray_hixl.ray.register.register"
+_HOOK_KEY = "worker_process_setup_hook"
+_DEVICES = ("npu", "cpu")
+
+
+def register(devices: Iterable[str] = _DEVICES, options: Options | None = None) -> None:
+    """Registers the transport ``hixl`` in this process. Idempotent; has no other side effect.
+
+    Call it in the module that defines the actors, so that every worker that imports the module has it, also after a restart of the actor; or
+    give Ray the job-level hook (``ray_hixl.runtime_env``).
+
+    :param devices: device types that Ray lets through, of ``"npu"`` and ``"cpu"``.
+    :param options: for this process's engine. Others than an earlier call's are an error.
+    :raises ValueError: an unknown device.
+    :raises RuntimeError: another package's class holds the name.
+    """
+    chosen = list(devices)
+    unknown = [device for device in chosen if device not in _DEVICES]
+    if unknown or not chosen:
+        raise ValueError(f"devices takes some of {_DEVICES}, not {chosen}")
+    if options is not None:
+        process.configure(options)
+    holder = compat.registered_class(NAME)
+    if holder is None:
+        compat.register_transport(NAME, chosen, HiXLTensorTransport)
+    elif holder is not HiXLTensorTransport:
+        raise RuntimeError(
+            f"the transport name {NAME!r} is held by {holder.__module__}.{holder.__qualname__}; ray_hixl cannot register its own "
+            "ray_hixl.HiXLTensorTransport beside it: uninstall one of the two packages, or register only one of them"
+        )
+
+
+def runtime_env(options: Options | None = None, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A Ray ``runtime_env`` for ``ray.init`` that registers the transport in every worker of the job, with ``options``.
+
+    Works at job level only: Ray ignores the hook in an actor's own ``runtime_env``.
+
+    :param base: merged in; its ``env_vars`` stay, except those of ``options``.
+    :raises ValueError: ``base`` has a setup hook of its own. Call ``ray_hixl.register()`` inside that hook instead.
+    """
+    merged = dict(base or {})
+    if merged.get(_HOOK_KEY) not in (None, _HOOK):
+        raise ValueError(f"base already has a {_HOOK_KEY}: {merged[_HOOK_KEY]!r}. Call ray_hixl.register() inside that hook instead")
+    variables = dict(merged.get("env_vars") or {})
+    if options is not None:
+        variables.update(options.to_environment())
+    if variables:
+        merged["env_vars"] = variables
+    merged[_HOOK_KEY] = _HOOK
+    return merged

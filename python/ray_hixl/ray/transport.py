@@ -1,0 +1,211 @@
+"""``HiXLTensorTransport``: Ray's calls, translated into calls of the process-wide engine.
+
+Ray calls one instance per process from several threads at once (docs/ray.md lists which). Nothing here holds a lock while it waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ray_hixl import process
+from ray_hixl.errors import HixlError
+from ray_hixl.ray import compat
+from ray_hixl.ray.errors import to_ray
+from ray_hixl.ray.metadata import LAST_CHANCE_S, HixlCommunicatorMetadata, HixlTransportMetadata
+from ray_hixl.tensors import TensorMetaSequence
+
+if TYPE_CHECKING:
+    import torch
+
+    from ray_hixl.engine import Fetch
+
+logger = logging.getLogger(__name__)
+
+NAME = "HIXL"
+_MOST_ABORTED = 1024
+
+
+class HixlFetchRequest(compat.FetchRequest):  # type: ignore[misc]
+    """A fetch under way. Dropping it cancels what is not finished; the engine keeps the memory until nothing writes to it."""
+
+    def __init__(self, obj_id: str, fetch: Fetch) -> None:
+        super().__init__(obj_id=obj_id, tensors=[])
+        self.fetch = fetch
+
+    def __del__(self) -> None:
+        fetch = getattr(self, "fetch", None)
+        if fetch is not None and not fetch.done:
+            fetch.cancel()
+
+
+class HiXLTensorTransport(compat.TensorTransportManager):  # type: ignore[misc]
+    """One-sided, abortable tensor transport for Ray Direct Transport. Cheap to make: the engine starts at first use."""
+
+    def __init__(self) -> None:
+        self._published: dict[str, HixlTransportMetadata] = {}
+        self._transfers: dict[bytes, Fetch] = {}
+        self._aborted: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = threading.Lock()  # guards _transfers and _aborted; no call is made with it held
+
+    def tensor_transport_backend(self) -> str:
+        """Any process, any thread."""
+        return NAME
+
+    @staticmethod
+    def is_one_sided() -> bool:
+        """Any process, any thread; Ray asks the class, too."""
+        return True
+
+    @staticmethod
+    def can_abort_transport() -> bool:
+        """Owner's process. False would make Ray kill both actors when a transfer fails."""
+        return True
+
+    def actor_has_tensor_transport(self, actor: Any) -> bool:
+        """Submitter's process, at every call of an RDT method: must not cost a round trip. A missing engine shows up in the metadata."""
+        return True
+
+    def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> HixlTransportMetadata:
+        """Source process, on the thread that ran the task or called ``ray.put``. Never raises; may be called again for an object."""
+        with _timed("publish"):
+            known = self._published.get(obj_id)
+            if known is None:
+                known = self._published[obj_id] = _publish(rdt_object)
+            return known
+
+    def get_communicator_metadata(self, src_actor: Any, dst_actor: Any, backend: str | None = None) -> HixlCommunicatorMetadata:
+        """Owner's process, sometimes under Ray's lock on its I/O thread: no Ray call, no wait, no exception."""
+        with _timed("communicator"):
+            return HixlCommunicatorMetadata()
+
+    def recv_multiple_tensors(
+        self,
+        obj_id: str,
+        tensor_transport_metadata: HixlTransportMetadata,
+        communicator_metadata: HixlCommunicatorMetadata,
+        target_buffers: list[torch.Tensor] | None = None,
+    ) -> list[torch.Tensor]:
+        """Consumer's process, on the one thread of the actor's ``_ray_system`` group (2.54, 2.55: also where ``ray.get`` is called)."""
+        with _timed("receive"):
+            fetch = self._start(tensor_transport_metadata, communicator_metadata, target_buffers)
+            try:
+                return fetch.result()
+            except HixlError as error:
+                raise to_ray(error) from None
+            finally:
+                self._forget(communicator_metadata.transfer_id)
+
+    def fetch_multiple_tensors(
+        self,
+        obj_id: str,
+        tensor_transport_metadata: HixlTransportMetadata,
+        communicator_metadata: HixlCommunicatorMetadata,
+        target_buffers: list[torch.Tensor] | None = None,
+    ) -> HixlFetchRequest:
+        """Process and thread that call ``ray.get`` (2.56 and later), for every object before any is waited for."""
+        with _timed("receive"):
+            fetch = self._start(tensor_transport_metadata, communicator_metadata, target_buffers)
+            self._forget(communicator_metadata.transfer_id)  # Ray never aborts this path
+            return HixlFetchRequest(obj_id, fetch)
+
+    def wait_fetch_complete(self, fetch_request: HixlFetchRequest, timeout: float = -1) -> list[torch.Tensor]:
+        """The same thread, afterwards. ``timeout``: seconds; negative waits until the fetch's own deadline."""
+        try:
+            if not fetch_request.fetch.wait(None if timeout < 0 else timeout):
+                raise TimeoutError(f"object {fetch_request.obj_id} did not arrive within {timeout:g} s")
+            return fetch_request.fetch.result()
+        except HixlError as error:
+            raise to_ray(error) from None
+
+    def send_multiple_tensors(self, tensors: Any, tensor_transport_metadata: Any, communicator_metadata: Any) -> None:
+        """Never called: the transport is one-sided."""
+        raise NotImplementedError("hixl is one-sided: consumers fetch, nobody sends")
+
+    def garbage_collect(self, obj_id: str, tensor_transport_meta: Any, tensors: Any = None) -> None:
+        """Source process, on ``_ray_system`` or whichever thread dropped the last reference. Never raises, blocks or calls Ray."""
+        metadata = self._published.pop(obj_id, None)
+        if metadata is None or not metadata.packed:
+            return
+        try:
+            process.engine().release(metadata.packed)
+        except Exception:
+            logger.exception("object %s could not be freed", obj_id)
+
+    def abort_transport(self, obj_id: str, communicator_metadata: HixlCommunicatorMetadata) -> None:
+        """Consumer's process, on ``_ray_system_error``, before, during or after the transfer it names."""
+        with self._lock:
+            fetch = self._transfers.get(communicator_metadata.transfer_id)
+            if fetch is None:
+                self._aborted[communicator_metadata.transfer_id] = None
+                while len(self._aborted) > _MOST_ABORTED:
+                    self._aborted.popitem(last=False)
+        if fetch is not None:
+            fetch.cancel()
+
+    def _start(
+        self, metadata: HixlTransportMetadata, communicator: HixlCommunicatorMetadata, targets: list[torch.Tensor] | None
+    ) -> Fetch:
+        if metadata.failure is not None:
+            raise to_ray(metadata.failure)
+        with self._lock:
+            aborted = communicator.transfer_id in self._aborted
+            self._aborted.pop(communicator.transfer_id, None)
+        # Ray would hand the error of an aborted transfer to the next fetch of the object; its bytes are right for whoever gets them.
+        timeout = LAST_CHANCE_S if aborted else communicator.budget_s()
+        try:
+            fetch = process.engine().fetch(metadata.packed, targets, timeout=timeout)
+        except HixlError as error:
+            raise to_ray(error) from None
+        with self._lock:
+            self._transfers[communicator.transfer_id] = fetch
+        return fetch
+
+    def _forget(self, transfer_id: bytes) -> None:
+        with self._lock:
+            self._transfers.pop(transfer_id, None)
+
+
+def _publish(tensors: list[torch.Tensor]) -> HixlTransportMetadata:
+    device = tensors[0].device.type if tensors else "cpu"
+    try:
+        packed = process.engine().publish_quietly(tensors)
+    except Exception as error:  # no engine: the consumer is told, the producer lives on
+        failure = error if isinstance(error, HixlError) else HixlError(f"the source could not publish: {error!r}")
+        shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
+        return HixlTransportMetadata(shapes, compat.tensor_device("cpu"), failure=failure)
+    # Ray refuses devices it does not know at the source; what cannot travel (meta, sparse, ...) is refused where it is fetched.
+    known = device if device in ("cpu", "npu") else "cpu"
+    return HixlTransportMetadata(TensorMetaSequence(packed), compat.tensor_device(known), packed=packed)
+
+
+class _Timer:
+    """Calls and seconds spent in this class, by what it did. A wait for bytes counts as receive."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.seconds = 0.0
+
+
+_timers = {name: _Timer() for name in ("publish", "communicator", "receive")}
+
+
+@contextmanager
+def _timed(name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        timer = _timers[name]
+        timer.calls += 1
+        timer.seconds += time.perf_counter() - start
+
+
+def timings() -> dict[str, dict[str, float]]:
+    """For ``ray_hixl.stats()["ray"]``: calls and seconds of this process, by what the transport did."""
+    return {name: {"calls": timer.calls, "seconds": timer.seconds} for name, timer in _timers.items()}

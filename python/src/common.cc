@@ -1,0 +1,74 @@
+#include "common.h"
+
+#include <algorithm>
+
+namespace ray_hixl::python {
+namespace {
+
+constexpr std::chrono::milliseconds kSignalSlice{100};
+
+bool python_is_ending() {
+#if PY_VERSION_HEX >= 0x030d0000
+  return Py_IsInitialized() == 0 || Py_IsFinalizing() != 0;
+#else
+  return Py_IsInitialized() == 0 || _Py_IsFinalizing() != 0;
+#endif
+}
+
+void raise_python_error(const std::exception_ptr& thrown, void*) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const StatusError& error) {
+    try {
+      const nb::object made = nb::module_::import_("ray_hixl.errors")
+                                  .attr("from_code")(std::string(code_name(error.status.code())), error.status.message());
+      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
+    } catch (nb::python_error& failed) {
+      failed.restore();
+    }
+  }
+}
+
+}  // namespace
+
+Code code_named(std::string_view name) {
+  for (int value = 1; value < static_cast<int>(Code::kInternal); ++value) {
+    if (code_name(static_cast<Code>(value)) == name) return static_cast<Code>(value);
+  }
+  return Code::kInternal;
+}
+
+std::chrono::nanoseconds to_duration(double seconds) {
+  constexpr double kLongest = 9.0e9;
+  if (!(seconds > 0)) return std::chrono::nanoseconds::zero();
+  if (seconds >= kLongest) return std::chrono::nanoseconds::max();
+  return std::chrono::nanoseconds(static_cast<std::int64_t>(seconds * 1e9));
+}
+
+std::shared_ptr<const void> keep_alive(nb::object object) {
+  PyObject* const kept = object.release().ptr();
+  return {kept, [](const void* dropped) {
+            if (python_is_ending()) return;
+            const nb::gil_scoped_acquire gil;
+            Py_DECREF(static_cast<PyObject*>(const_cast<void*>(dropped)));
+          }};
+}
+
+bool wait_for(const Transfer& transfer, std::optional<double> seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto timeout = seconds ? to_duration(*seconds) : std::chrono::nanoseconds::max();
+  const auto start = Clock::now();
+  while (true) {
+    const auto left = timeout == std::chrono::nanoseconds::max() ? timeout : timeout - (Clock::now() - start);
+    {
+      const nb::gil_scoped_release no_gil;
+      if (transfer.wait(std::clamp<std::chrono::nanoseconds>(left, std::chrono::nanoseconds::zero(), kSignalSlice))) return true;
+    }
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    if (left <= kSignalSlice) return transfer.done();
+  }
+}
+
+void bind_errors(nb::module_&) { nb::register_exception_translator(raise_python_error); }
+
+}  // namespace ray_hixl::python

@@ -1,0 +1,228 @@
+// Regions, batches, transfers, peers and engines. Everything that may wait runs without the GIL.
+#include <algorithm>
+#include <utility>
+
+#include "buffer.h"
+#include "common.h"
+#include "control/descriptor.h"
+#include "region.h"
+#include "tensor_reader.h"
+
+namespace ray_hixl::python {
+namespace {
+
+LocalRegion register_memory(const Engine& engine, nb::handle memory, bool remote_write) {
+  ReadTensor read = read_tensor(memory, 0);
+  if (remote_write && read.read_only) {
+    throw StatusError{Status(Code::kInvalidArgument, "the memory is read-only, so that peers cannot be allowed to write to it")};
+  }
+  return {value_or_raise(engine.register_memory(read.range, remote_write, keep_alive(std::move(read.owner)))), read.read_only};
+}
+
+Buffer allocate(const Engine& engine, std::uint64_t bytes) {
+  Result<Region> region = Status(Code::kInternal, "not allocated");
+  {
+    const nb::gil_scoped_release no_gil;  // new memory is faulted in
+    region = engine.allocate(bytes);
+  }
+  const Region allocated = value_or_raise(std::move(region));
+  const auto dimensions = std::make_shared<const Dimensions>(std::vector<std::uint64_t>{bytes});
+  const auto keep = std::make_shared<const Region>(allocated);
+  return {allocated.range().address, bytes, "uint8", 1, dimensions, keep, LocalRegion{allocated, false}};
+}
+
+const Region& destination(const LocalRegion& local, std::size_t index) {
+  if (!local.read_only) return local.region;
+  throw StatusError{Status(Code::kInvalidArgument, "local region " + std::to_string(index) + " is read-only memory: nothing can be read into it")};
+}
+
+BatchOp read_op(nb::handle item, std::size_t index) {
+  try {
+    const auto op = nb::cast<nb::tuple>(item);
+    if (op.size() == 5) {
+      return {destination(nb::cast<const LocalRegion&>(op[0]), index), nb::cast<std::uint64_t>(op[1]), nb::cast<const RemoteRegion&>(op[2]),
+              nb::cast<std::uint64_t>(op[3]), nb::cast<std::uint64_t>(op[4])};
+    }
+  } catch (const nb::cast_error&) {  // told below
+  }
+  throw StatusError{Status(Code::kInvalidArgument, "op " + std::to_string(index) +
+                                                       " is no (local region, local offset, remote region, remote offset, bytes), numbers >= 0")};
+}
+
+Batch prepare_ops(const Peer& peer, const nb::list& list) {
+  std::vector<BatchOp> ops;
+  ops.reserve(list.size());
+  for (const nb::handle item : list) ops.push_back(read_op(item, ops.size()));
+  return value_or_raise(peer.prepare(ops));
+}
+
+// A one-dimensional array of int64, valid while the object lives.
+std::span<const std::int64_t> int64s(nb::handle object, const char* name, std::vector<ReadTensor>& kept) {
+  kept.push_back(read_tensor(object, 0));
+  const ReadTensor& read = kept.back();
+  if (read.dtype != "int64" || read.shape.size() != 1) {
+    throw StatusError{Status(Code::kInvalidArgument, std::string(name) + " must be a one-dimensional array of int64")};
+  }
+  return {reinterpret_cast<const std::int64_t*>(read.range.address), read.shape[0]};
+}
+
+Batch prepare_arrays(const Peer& peer, const std::vector<LocalRegion>& locals, nb::handle local_index, nb::handle local_offset,
+                     const std::vector<RemoteRegion>& remotes, nb::handle remote_index, nb::handle remote_offset, nb::handle nbytes) {
+  std::vector<Region> regions;
+  for (const LocalRegion& local : locals) regions.push_back(destination(local, regions.size()));
+  std::vector<ReadTensor> kept;
+  BatchArrays arrays;
+  arrays.locals = regions;
+  arrays.local_index = int64s(local_index, "local_index", kept);
+  arrays.local_offset = int64s(local_offset, "local_offset", kept);
+  arrays.remotes = remotes;
+  arrays.remote_index = int64s(remote_index, "remote_index", kept);
+  arrays.remote_offset = int64s(remote_offset, "remote_offset", kept);
+  arrays.length = int64s(nbytes, "nbytes", kept);
+  return value_or_raise(peer.prepare(arrays));
+}
+
+MemoryKind kind_named(const std::string& name) {
+  if (name == "host") return MemoryKind::kHost;
+  if (name == "device") return MemoryKind::kDevice;
+  throw StatusError{Status(Code::kInvalidArgument, "memory is 'host' or 'device', not '" + name + "'")};
+}
+
+Peer connect(const Engine& engine, const nb::bytes& descriptor, double timeout) {
+  Result<Peer> peer = Status(Code::kInternal, "not connected");
+  {
+    const nb::gil_scoped_release no_gil;
+    peer = engine.connect(view(descriptor), to_duration(timeout));
+  }
+  return value_or_raise(std::move(peer));
+}
+
+nb::dict to_dict(const ArenaStats& arena) {
+  nb::dict made;
+  made["segments"] = arena.segments;
+  made["mapped_bytes"] = arena.mapped_bytes;
+  made["used_bytes"] = arena.used_bytes;
+  made["live_blocks"] = arena.live_blocks;
+  made["allocations"] = arena.allocations;
+  made["recycled"] = arena.recycled;
+  return made;
+}
+
+nb::dict to_dict(const std::vector<TransportBytes>& counts) {
+  nb::dict made;
+  for (const TransportBytes& count : counts) made[count.transport.c_str()] = count.bytes;
+  return made;
+}
+
+nb::dict to_dict(const Stats& stats) {
+  nb::dict made;
+  made["fetched"] = to_dict(stats.fetched);
+  made["transfers_started"] = stats.transfers_started;
+  made["transfers_succeeded"] = stats.transfers_succeeded;
+  made["transfers_failed"] = stats.transfers_failed;
+  made["transfers_in_flight"] = stats.transfers_in_flight;
+  made["quarantined_bytes"] = stats.quarantined_bytes;
+  made["regions"] = stats.regions;
+  made["objects"] = stats.objects;
+  made["objects_published"] = stats.objects_published;
+  made["resolved"] = stats.resolved;
+  made["served_bytes"] = stats.served_bytes;
+  made["links"] = stats.links;
+  made["sessions"] = stats.sessions;
+  made["links_lost"] = stats.links_lost;
+  made["handshakes_refused"] = stats.handshakes_refused;
+  made["source"] = to_dict(stats.source);
+  made["landing"] = to_dict(stats.landing);
+  return made;
+}
+
+void bind_regions(nb::module_& module) {
+  nb::class_<LocalRegion>(module, "Region", "Registered memory of this process. A context manager: leaving it closes the region.")
+      .def_prop_ro("descriptor", [](const LocalRegion& local) { return to_bytes(local.region.descriptor()); },
+                   "For peer.region() elsewhere. A secret.")
+      .def_prop_ro("nbytes", [](const LocalRegion& local) { return local.region.range().length; })
+      .def_prop_ro("open", [](const LocalRegion& local) { return local.region.is_open(); })
+      .def_ro("read_only", &LocalRegion::read_only)
+      .def("close", [](const LocalRegion& local) { local.region.close(); }, "Revokes it for peers. Idempotent, never blocks.")
+      .def("__enter__", [](nb::object self) { return self; })
+      .def("__exit__", [](const LocalRegion& local, nb::args) { local.region.close(); });
+  nb::class_<RemoteRegion>(module, "RemoteRegion", "A peer's region.")
+      .def_ro("nbytes", &RemoteRegion::length)
+      .def_prop_ro("kind", [](const RemoteRegion& remote) { return remote.kind == MemoryKind::kHost ? "host" : "device"; })
+      .def_ro("remote_write", &RemoteRegion::remote_write);
+  nb::class_<Batch>(module, "Batch", "Ops that were checked once, to be read any number of times.")
+      .def_prop_ro("nbytes", &Batch::bytes)
+      .def("__len__", &Batch::size);
+}
+
+void bind_transfer(nb::module_& module) {
+  nb::class_<Transfer>(module, "Transfer", "A batch or fetch under way.")
+      .def("wait", [](const Transfer& transfer, std::optional<double> timeout) { return wait_for(transfer, timeout); },
+           nb::arg("timeout") = nb::none(), "True once it ended, however; False if the time was not enough.")
+      .def_prop_ro("done", &Transfer::done)
+      .def("raise_failure", [](const Transfer& transfer) { raise_if_failed(transfer.result()); }, "REQUIRES: done.")
+      .def("cancel", &Transfer::cancel)
+      .def("bytes_by_transport", [](const Transfer& transfer) { return to_dict(transfer.bytes_by_transport()); });
+  nb::class_<PathInfo>(module, "PathInfo", "How bytes travel from one kind of memory of a peer to one kind here.")
+      .def_prop_ro("transport", [](const PathInfo& path) -> std::optional<std::string> {
+        if (path.transport.empty()) return std::nullopt;
+        return path.transport;
+      }, "Name of the transport, or None.")
+      .def_prop_ro("refused", [](const PathInfo& path) {
+        nb::dict made;
+        for (const auto& [transport, reason] : path.refused) made[transport.c_str()] = reason;
+        return made;
+      }, "Transport -> a sentence why it is not taken.")
+      .def("__repr__", [](const PathInfo& path) { return "<path by " + (path.transport.empty() ? "nothing" : path.transport) + ">"; });
+}
+
+void bind_peer(nb::module_& module) {
+  nb::class_<Peer>(module, "Peer", "A connection from this engine to another one.")
+      .def("region", [](const Peer& peer, const nb::bytes& descriptor) { return value_or_raise(peer.region(view(descriptor))); })
+      .def("prepare_ops", &prepare_ops, nb::arg("ops"))
+      .def("prepare_arrays", &prepare_arrays, nb::arg("locals"), nb::arg("local_index"), nb::arg("local_offset"), nb::arg("remotes"),
+           nb::arg("remote_index"), nb::arg("remote_offset"), nb::arg("nbytes"))
+      .def("read_async", [](const Peer& peer, const Batch& batch, double timeout) {
+        const nb::gil_scoped_release no_gil;  // small batches are copied right here
+        return peer.read_async(batch, to_duration(timeout));
+      })
+      .def("path_of_kinds", [](const Peer& peer, const std::string& local, const std::string& remote) {
+        return value_or_raise(peer.path(kind_named(local), kind_named(remote)));
+      })
+      .def("path_of_region", [](const Peer& peer, const std::string& local, const RemoteRegion& remote) {
+        return value_or_raise(peer.path(kind_named(local), remote));
+      })
+      .def("close", &Peer::close, nb::call_guard<nb::gil_scoped_release>());
+}
+
+}  // namespace
+
+void bind_engine(nb::module_& module) {
+  bind_regions(module);
+  bind_transfer(module);
+  bind_peer(module);
+  nb::class_<Engine>(module, "Engine", "The C++ engine; ray_hixl.Engine is the Python face.")
+      .def_static("create", [](const Options& options) { return value_or_raise(Engine::create(options)); })
+      .def_prop_ro("descriptor", [](const Engine& engine) { return to_bytes(engine.descriptor()); })
+      .def("register", &register_memory, nb::arg("memory"), nb::arg("remote_write"))
+      .def("empty", &allocate, nb::arg("nbytes"))
+      .def("connect", &connect, nb::arg("descriptor"), nb::arg("timeout"))
+      .def("stats", [](const Engine& engine) { return to_dict(engine.stats()); })
+      .def("close", &Engine::close, nb::call_guard<nb::gil_scoped_release>());
+
+  nb::class_<TransportProbe>(module, "TransportProbe")
+      .def_ro("transport", &TransportProbe::transport)
+      .def_ro("usable", &TransportProbe::usable)
+      .def_ro("reason", &TransportProbe::reason);
+  module.def("probe_transports", &probe_transports, "What works on this machine.");
+  module.def(
+      "tcp_only",
+      [](const nb::bytes& descriptor) {
+        control::EngineDescriptor decoded = value_or_raise(control::decode_engine(view(descriptor)));
+        decoded.unix_name.clear();
+        return to_bytes(control::encode(decoded));
+      },
+      nb::arg("descriptor"), "An engine's descriptor without its Unix socket, as if it were on another host.");
+}
+
+}  // namespace ray_hixl::python

@@ -1,0 +1,115 @@
+// Objects: publish, fetch, release, and what metadata says.
+#include <utility>
+
+#include "buffer.h"
+#include "common.h"
+#include "tensor_maker.h"
+#include "tensor_reader.h"
+#include "torch_table.h"
+
+namespace ray_hixl::python {
+namespace {
+
+nb::bytes publish(const Objects& objects, const nb::list& tensors) {
+  TensorList read = read_tensors(tensors);
+  const std::shared_ptr<const void> owners = keep_alive(std::move(read.owners));
+  Bytes packed;
+  {
+    const nb::gil_scoped_release no_gil;
+    packed = objects.publish(read.layouts, read.tensors, owners);
+  }
+  return to_bytes(packed);
+}
+
+nb::bytes publish_error(const Objects& objects, const nb::list& tensors, const std::string& code, const std::string& message) {
+  const DescribedTensors described = describe_tensors(tensors);
+  return to_bytes(objects.publish_error(described.layouts, described.layout_of, Status(code_named(code), message)));
+}
+
+std::string to_text(const std::vector<std::uint64_t>& shape) {
+  std::string text;
+  for (const std::uint64_t length : shape) text += (text.empty() ? "" : ", ") + std::to_string(length);
+  return "(" + text + ")";
+}
+
+// A caller's target must look like the tensor that goes there.
+MemoryRange check_target(nb::handle target, std::size_t index, const Layout& wanted) {
+  const ReadTensor read = read_tensor(target, index);
+  std::string wrong;
+  if (read.read_only) wrong = "is read-only";
+  if (read.dtype != wanted.dtype) wrong = "has elements of type " + read.dtype + ", the tensor's are " + wanted.dtype;
+  if (read.shape != wanted.shape) wrong = "has shape " + to_text(read.shape) + ", the tensor's is " + to_text(wanted.shape);
+  if (!wrong.empty()) throw StatusError{Status(Code::kInvalidArgument, "target " + std::to_string(index) + " " + wrong)};
+  return read.range;
+}
+
+std::vector<MemoryRange> read_targets(const Metadata& metadata, const nb::list& targets) {
+  if (targets.size() != metadata.size()) {
+    throw StatusError{Status(Code::kInvalidArgument, std::to_string(targets.size()) + " targets were given for an object of " +
+                                                         std::to_string(metadata.size()) + " tensors")};
+  }
+  std::vector<MemoryRange> ranges;
+  for (const Metadata::Run& run : metadata.runs()) {
+    for (std::uint64_t i = run.first; i < run.first + run.count; ++i) ranges.push_back(check_target(targets[i], i, metadata.layouts()[run.layout]));
+  }
+  return ranges;
+}
+
+Fetch fetch(const Objects& objects, const nb::bytes& packed, const std::optional<nb::list>& targets, double timeout) {
+  std::vector<MemoryRange> ranges;
+  std::shared_ptr<const void> owner;
+  if (targets) {
+    const Metadata metadata = value_or_raise(Metadata::decode(view(packed)));
+    if (metadata.error().is_ok()) ranges = read_targets(metadata, *targets);
+    owner = keep_alive(nb::list(*targets));
+  }
+  const nb::gil_scoped_release no_gil;
+  return objects.fetch(view(packed), ranges, std::move(owner), to_duration(timeout));
+}
+
+nb::list layouts_of(const Metadata& metadata) {
+  nb::list made;
+  for (const Layout& layout : metadata.layouts()) made.append(nb::make_tuple(layout.dtype, nb::tuple(nb::cast(layout.shape))));
+  return made;
+}
+
+nb::list runs_of(const Metadata& metadata) {
+  nb::list made;
+  for (const Metadata::Run& run : metadata.runs()) made.append(nb::make_tuple(run.layout, run.first, run.count));
+  return made;
+}
+
+}  // namespace
+
+void bind_objects(nb::module_& module) {
+  nb::class_<Metadata>(module, "Metadata", "An object's metadata, decoded.")
+      .def_static("decode", [](const nb::bytes& packed) { return value_or_raise(Metadata::decode(view(packed))); }, nb::arg("packed"))
+      .def("raise_failure", [](const Metadata& metadata) { raise_if_failed(metadata.error()); }, "Raises what publishing ran into, if anything.")
+      .def_prop_ro("nbytes", &Metadata::bytes)
+      .def("__len__", &Metadata::size)
+      .def_prop_ro("layouts", &layouts_of, "(dtype's name, shape) of every layout.")
+      .def_prop_ro("runs", &runs_of, "(layout, index of the first tensor, tensors) of consecutive tensors of one layout.");
+  nb::class_<Fetch>(module, "Fetch")
+      .def_prop_ro("transfer", &Fetch::transfer)
+      .def("take", [](const Fetch& fetch) { return make_tensors(fetch.metadata(), value_or_raise(fetch.take())); },
+           "The tensors, once. REQUIRES: transfer.done.");
+  nb::class_<Objects>(module, "Objects", "Objects of an engine.")
+      .def_static("create", [](const Engine& engine) { return value_or_raise(Objects::create(engine)); }, nb::arg("engine"))
+      .def("publish", &publish, nb::arg("tensors"), "Packed metadata; a failure of the engine travels inside.")
+      .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
+           "Metadata of an object that could not be made: a fetch of it ends with this error.")
+      .def("fetch", &fetch, nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"))
+      .def("release", [](const Objects& objects, const nb::bytes& packed) { return objects.release(view(packed)); }, nb::arg("packed"),
+           "False if it was unknown or already freed.");
+  module.def(
+      "make_tensor",
+      [](const Buffer& buffer, const std::string& dtype, const std::vector<std::uint64_t>& shape) {
+        Layout layout{dtype, 1, shape};
+        if (TorchTable::get() != nullptr) layout.item_bytes = TorchTable::get()->dtype_named(dtype).item_bytes;
+        if (layout.bytes() != buffer.length) throw StatusError{Status(Code::kInvalidArgument, "the buffer has another size than the tensor")};
+        return TensorMaker(layout).make({buffer.address, buffer.length, buffer.keep});
+      },
+      nb::arg("buffer"), nb::arg("dtype"), nb::arg("shape"), "A torch tensor that is the buffer's memory and keeps it.");
+}
+
+}  // namespace ray_hixl::python

@@ -1,0 +1,80 @@
+#include "tensor_maker.h"
+
+#include <utility>
+
+#include "buffer.h"
+#include "dlpack_export.h"
+#include "torch_table.h"
+
+namespace ray_hixl::python {
+namespace {
+
+// An element type of the same size that DLPack knows: what torch then views as the type it cannot say.
+std::optional<dlpack::DataType> carrier_of(std::uint32_t item_bytes) {
+  switch (item_bytes) {
+    case 1: return dlpack_from_name("uint8");
+    case 2: return dlpack_from_name("int16");
+    case 4: return dlpack_from_name("int32");
+    case 8: return dlpack_from_name("int64");
+    case 16: return dlpack_from_name("complex128");
+    default: return std::nullopt;
+  }
+}
+
+nb::object to_torch(const TorchTable& torch, Exported memory) {
+  const dlpack::ExchangeApi* const api = torch.exchange_api();
+  if (api == nullptr) return torch.module().attr("from_dlpack")(export_capsule(std::move(memory), false));
+  void* made = nullptr;
+  // On failure the table does not say who owns the tensor: it is leaked rather than freed twice.
+  if (api->managed_to_object(export_versioned(std::move(memory)), &made) != 0) throw nb::python_error();
+  return nb::steal(static_cast<PyObject*>(made));
+}
+
+}  // namespace
+
+struct TensorMaker::Recipe {
+  Layout layout;
+  std::shared_ptr<const Dimensions> dimensions;
+  const TorchTable* torch = nullptr;  // null: make Buffers
+  dlpack::DataType dtype{};
+  PyObject* viewed = nullptr;  // the torch dtype that the result is viewed as; null: it already is
+};
+
+TensorMaker::TensorMaker(const Layout& layout) {
+  auto recipe = std::make_shared<Recipe>();
+  recipe->layout = layout;
+  recipe->dimensions = std::make_shared<const Dimensions>(layout.shape);
+  recipe->torch = TorchTable::get();
+  if (recipe->torch != nullptr) {
+    const Dtype& dtype = recipe->torch->dtype_named(layout.dtype);
+    const std::optional<dlpack::DataType> sayable = dtype.dlpack ? dtype.dlpack : carrier_of(layout.item_bytes);
+    if (!sayable || dtype.item_bytes != layout.item_bytes) {
+      throw StatusError{Status(Code::kUnsupportedTensor, "elements of type '" + layout.dtype + "' have " + std::to_string(layout.item_bytes) +
+                                                             " bytes at the source, " + std::to_string(dtype.item_bytes) + " here")};
+    }
+    recipe->dtype = *sayable;
+    recipe->viewed = dtype.dlpack ? nullptr : dtype.object;
+  }
+  recipe_ = std::move(recipe);
+}
+
+nb::object TensorMaker::make(Held memory) const {
+  const Recipe& recipe = *recipe_;
+  if (recipe.torch == nullptr) {
+    return nb::cast(Buffer{memory.address, memory.length, recipe.layout.dtype, recipe.layout.item_bytes, recipe.dimensions,
+                           std::move(memory.keep), std::nullopt});
+  }
+  nb::object tensor = to_torch(*recipe.torch, {memory.address, recipe.dtype, recipe.dimensions, std::move(memory.keep)});
+  return recipe.viewed == nullptr ? tensor : tensor.attr("view")(nb::handle(recipe.viewed));
+}
+
+nb::list make_tensors(const Metadata& metadata, std::vector<FetchedTensor> tensors) {
+  std::vector<TensorMaker> makers;
+  makers.reserve(metadata.layouts().size());
+  for (const Layout& layout : metadata.layouts()) makers.emplace_back(layout);
+  nb::list made;
+  for (FetchedTensor& tensor : tensors) made.append(makers[tensor.layout].make({tensor.address, tensor.length, std::move(tensor.block)}));
+  return made;
+}
+
+}  // namespace ray_hixl::python

@@ -1,0 +1,43 @@
+// Reading what a user hands over: torch tensors (fast), DLPack objects and buffers. Needs the GIL.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common.h"
+
+namespace ray_hixl::python {
+
+// One contiguous tensor in host memory.
+struct ReadTensor {
+  MemoryRange range;
+  std::string dtype;
+  std::uint32_t item_bytes = 0;
+  std::vector<std::uint64_t> shape;
+  bool read_only = false;
+  nb::object owner;  // keeps the memory
+};
+
+// Not dense, not on the CPU, not contiguous, or no tensor at all: kUnsupportedTensor, kNotAvailable or kInvalidArgument naming tensor `index`.
+// Nothing is copied.
+[[nodiscard]] ReadTensor read_tensor(nb::handle object, std::size_t index);
+
+// Tensors ready to be published.
+struct TensorList {
+  std::vector<Layout> layouts;         // each once
+  std::vector<SourceTensor> tensors;
+  nb::object owners;                   // a list that keeps all their memory
+};
+// Non-contiguous, conjugated and negated torch tensors are packed by torch; everything else as read_tensor().
+[[nodiscard]] TensorList read_tensors(const nb::list& objects);
+
+// What tensors look like, also such that cannot be published.
+struct DescribedTensors {
+  std::vector<Layout> layouts;
+  std::vector<std::uint32_t> layout_of;
+};
+// By attributes alone; a tensor that tells nothing counts as one of no elements of type uint8.
+[[nodiscard]] DescribedTensors describe_tensors(const nb::list& objects);
+
+}  // namespace ray_hixl::python
