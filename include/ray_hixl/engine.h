@@ -80,7 +80,7 @@ class Batch {
 
 // How bytes travel from one kind of memory of a peer to one kind here, and why not otherwise.
 struct PathInfo {
-  std::string transport;  // empty if none is possible
+  std::string transport;                                     // empty if none is possible
   std::vector<std::pair<std::string, std::string>> refused;  // transport -> a sentence why not
 };
 

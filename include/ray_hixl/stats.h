@@ -9,36 +9,36 @@ namespace ray_hixl {
 
 // Bytes that one transport moved.
 struct TransportBytes {
-  std::string transport;    // "local", "shm", "cma", "stream", "hixl"
+  std::string transport;  // "local", "shm", "cma", "stream", "hixl"
   std::uint64_t bytes = 0;
 };
 
 struct ArenaStats {
-  std::uint64_t segments = 0;         // mapped now
-  std::uint64_t mapped_bytes = 0;     // mapped now
-  std::uint64_t used_bytes = 0;       // in live blocks now
-  std::uint64_t live_blocks = 0;      // now
+  std::uint64_t segments = 0;      // mapped now
+  std::uint64_t mapped_bytes = 0;  // mapped now
+  std::uint64_t used_bytes = 0;    // in live blocks now
+  std::uint64_t live_blocks = 0;   // now
   std::uint64_t allocations = 0;
-  std::uint64_t recycled = 0;         // allocations served without new memory
+  std::uint64_t recycled = 0;  // allocations served without new memory
 };
 
 struct Stats {
   // As the reader of bytes.
-  std::vector<TransportBytes> fetched;   // payload bytes received, by transport
-  std::uint64_t transfers_started = 0;   // batches and fetches
+  std::vector<TransportBytes> fetched;  // payload bytes received, by transport
+  std::uint64_t transfers_started = 0;  // batches and fetches
   std::uint64_t transfers_succeeded = 0;
-  std::uint64_t transfers_failed = 0;    // includes timed out and cancelled
-  std::uint64_t transfers_in_flight = 0; // now
-  std::uint64_t quarantined_bytes = 0;   // now: memory of ended transfers that something may still write to
+  std::uint64_t transfers_failed = 0;     // includes timed out and cancelled
+  std::uint64_t transfers_in_flight = 0;  // now
+  std::uint64_t quarantined_bytes = 0;    // now: memory of ended transfers that something may still write to
   // As the owner of bytes.
-  std::uint64_t regions = 0;             // registered now
-  std::uint64_t objects = 0;             // published and not yet released, now
+  std::uint64_t regions = 0;  // registered now
+  std::uint64_t objects = 0;  // published and not yet released, now
   std::uint64_t objects_published = 0;
-  std::uint64_t resolved = 0;            // slots whose addresses peers asked for
-  std::uint64_t served_bytes = 0;        // payload bytes this engine itself sent (stream)
+  std::uint64_t resolved = 0;      // slots whose addresses peers asked for
+  std::uint64_t served_bytes = 0;  // payload bytes this engine itself sent (stream)
   // Links.
-  std::uint64_t links = 0;               // open now, as the connecting side
-  std::uint64_t sessions = 0;            // open now, as the accepting side
+  std::uint64_t links = 0;     // open now, as the connecting side
+  std::uint64_t sessions = 0;  // open now, as the accepting side
   std::uint64_t links_lost = 0;
   std::uint64_t handshakes_refused = 0;  // as the accepting side
   ArenaStats source;

@@ -25,7 +25,7 @@ enum class Code : std::uint8_t {
   kClosed = 7,             // the engine, peer or region was closed, or belongs to a parent process
   kUnsupportedTensor = 8,  // a tensor that cannot be published or delivered
   kOutOfMemory = 9,
-  kNotAvailable = 10,    // not possible on this machine or in this version; the message says why
+  kNotAvailable = 10,     // not possible on this machine or in this version; the message says why
   kInvalidArgument = 11,  // the caller passed something malformed
   kInternal = 12,         // a defect of ray-hixl
 };
@@ -85,7 +85,7 @@ class [[nodiscard]] Result {
 }  // namespace ray_hixl
 
 // Leaves the enclosing function with the failed Status of `expression`.
-#define RAY_HIXL_RETURN_IF_ERROR(expression)                                     \
-  do {                                                                           \
+#define RAY_HIXL_RETURN_IF_ERROR(expression)                                         \
+  do {                                                                               \
     if (::ray_hixl::Status status_ = (expression); !status_.is_ok()) return status_; \
   } while (false)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ray_hixl._core import __version__
+from ray_hixl._core import version as __version__
 from ray_hixl.engine import Engine, Fetch, Peer, Transfer
 from ray_hixl.errors import (
     Cancelled,

@@ -85,12 +85,12 @@ class Peer:
         """Decodes a region descriptor of that engine. :raises InvalidRegion: it is malformed, or another engine's."""
         return self._core.region(descriptor)
 
-    def prepare(self, ops: Sequence[Op] | Sequence[Region], *arrays: Any) -> Batch:
+    def prepare(self, ops: Sequence[Any], *arrays: Any) -> Batch:
         """Checks ops once, for any number of reads.
 
-        Either one list of ``(local region, local offset, remote region, remote offset, bytes)``, or, for many ops, ``(locals, local_index,
-        local_offset, remotes, remote_index, remote_offset, nbytes)``: two lists of regions and five int64 arrays of one length, where op i is
-        ``locals[local_index[i]]`` at ``local_offset[i]`` and so on.
+        Either one list of ``(local region, local offset, remote region, remote offset, bytes)``, or, for many ops, ``locals,
+        local_index, local_offset, remotes, remote_index, remote_offset, nbytes``: two lists of regions and five int64 arrays of one
+        length, where op i is ``locals[local_index[i]]`` at ``local_offset[i]`` and so on.
 
         :raises InvalidRegion: an op lies outside of its regions, or names a closed or foreign one.
         :raises InvalidArgument: malformed ops.
@@ -234,5 +234,3 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-

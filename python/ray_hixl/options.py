@@ -23,7 +23,7 @@ def _to_text(value: object) -> str:
 class Options:
     """Immutable. Each knob takes its argument, else the variable ``RAY_HIXL_<NAME>``, else its default.
 
-    :param transports: allowed transports, in order of preference; default ``("local", "shm", "cma", "stream")``. Take one out to rule it out.
+    :param transports: allowed transports, in order of preference; default ``("local", "shm", "cma", "stream")``. Take one out to forbid it.
     :param host: IP address that the engine listens on and tells to peers; default ``"127.0.0.1"``, under Ray the node's IP.
     :param publish: ``"alias"``: ordinary memory is published by reference. ``"snapshot"`` is not available yet.
     :param fetch: ``"copy"``: fetched tensors are copies. ``"map"`` is not available yet.

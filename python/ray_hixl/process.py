@@ -66,7 +66,7 @@ def stats() -> dict[str, Any]:
 
 
 def shutdown() -> None:
-    """Closes the engine, if there is one: its transfers end with ``Closed``, and what it published is gone. The next use starts a new one."""
+    """Closes the engine, if there is one: its transfers end with ``Closed``, what it published is gone. The next use starts another."""
     global _engine
     with _lock:
         closing, _engine = (_engine if _pid == os.getpid() else None), None

@@ -15,9 +15,10 @@ const char* format_of(std::string_view dtype) {
     std::string_view dtype;
     const char* format;
   };
-  static constexpr std::array kFormats = {Row{"uint8", "B"},   Row{"int8", "b"},    Row{"uint16", "H"},    Row{"int16", "h"},     Row{"uint32", "I"},
-                                          Row{"int32", "i"},   Row{"uint64", "Q"},  Row{"int64", "q"},     Row{"float16", "e"},   Row{"float32", "f"},
-                                          Row{"float64", "d"}, Row{"bool", "?"},    Row{"complex64", "Zf"}, Row{"complex128", "Zd"}};
+  static constexpr std::array kFormats = {Row{"uint8", "B"},      Row{"int8", "b"},       Row{"uint16", "H"},  Row{"int16", "h"},
+                                          Row{"uint32", "I"},     Row{"int32", "i"},      Row{"uint64", "Q"},  Row{"int64", "q"},
+                                          Row{"float16", "e"},    Row{"float32", "f"},    Row{"float64", "d"}, Row{"bool", "?"},
+                                          Row{"complex64", "Zf"}, Row{"complex128", "Zd"}};
   for (const Row& row : kFormats) {
     if (row.dtype == dtype) return row.format;
   }
@@ -59,9 +60,8 @@ int get_buffer(PyObject* object, Py_buffer* out, int) noexcept {
 
 void release_buffer(PyObject*, Py_buffer* view) noexcept { delete static_cast<View*>(view->internal); }
 
-PyType_Slot buffer_slots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)},
-                              {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)},
-                              {0, nullptr}};
+PyType_Slot buffer_slots[] = {
+    {Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)}, {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)}, {0, nullptr}};
 
 nb::object to_dlpack(const Buffer& buffer, nb::object stream, nb::object max_version, nb::object device, nb::object copy) {
   if (!stream.is_none()) throw nb::value_error("host memory has no stream: pass stream=None");
@@ -85,11 +85,12 @@ void bind_buffer(nb::module_& module) {
       .def_ro("region", &Buffer::region, "The region it is, or None.")
       .def("__len__", [](const Buffer& buffer) { return buffer.length; })
       .def("__dlpack__", &to_dlpack, nb::kw_only(), nb::arg("stream") = nb::none(), nb::arg("max_version") = nb::none(),
-           nb::arg("dl_device") = nb::none(), nb::arg("copy") = nb::none())
+           nb::arg("dl_device") = nb::none(), nb::arg("copy") = nb::none(),
+           nb::sig("def __dlpack__(self, *, stream: object = None, max_version: object = None, dl_device: object = None, "
+                   "copy: object = None) -> typing.Any"))
       .def("__dlpack_device__", [](const Buffer&) { return nb::make_tuple(dlpack::kCpu, 0); })
-      .def("__repr__", [](const Buffer& buffer) {
-        return "<ray_hixl Buffer of " + std::to_string(buffer.length) + " bytes, " + buffer.dtype + ">";
-      });
+      .def("__repr__",
+           [](const Buffer& buffer) { return "<ray_hixl Buffer of " + std::to_string(buffer.length) + " bytes, " + buffer.dtype + ">"; });
 }
 
 }  // namespace ray_hixl::python

@@ -20,8 +20,8 @@ void raise_python_error(const std::exception_ptr& thrown, void*) {
     std::rethrow_exception(thrown);
   } catch (const StatusError& error) {
     try {
-      const nb::object made = nb::module_::import_("ray_hixl.errors")
-                                  .attr("from_code")(std::string(code_name(error.status.code())), error.status.message());
+      const nb::object made =
+          nb::module_::import_("ray_hixl.errors").attr("from_code")(std::string(code_name(error.status.code())), error.status.message());
       PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
     } catch (nb::python_error& failed) {
       failed.restore();

@@ -16,8 +16,13 @@ template <class Managed>
 Managed* make(Exported memory) {
   auto* const made = new Export<Managed>{{}, std::move(memory)};
   Dimensions& dimensions = const_cast<Dimensions&>(*made->memory.dimensions);  // DLPack says int64_t*, consumers only read
-  made->managed.tensor = {made->memory.address, {dlpack::kCpu, 0},           static_cast<std::int32_t>(dimensions.shape.size()),
-                          made->memory.dtype,   dimensions.shape.data(), dimensions.strides.data(), 0};
+  made->managed.tensor = {made->memory.address,
+                          {dlpack::kCpu, 0},
+                          static_cast<std::int32_t>(dimensions.shape.size()),
+                          made->memory.dtype,
+                          dimensions.shape.data(),
+                          dimensions.strides.data(),
+                          0};
   made->managed.context = made;
   made->managed.deleter = [](Managed* managed) { delete static_cast<Export<Managed>*>(managed->context); };
   return &made->managed;

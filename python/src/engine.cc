@@ -33,7 +33,8 @@ Buffer allocate(const Engine& engine, std::uint64_t bytes) {
 
 const Region& destination(const LocalRegion& local, std::size_t index) {
   if (!local.read_only) return local.region;
-  throw StatusError{Status(Code::kInvalidArgument, "local region " + std::to_string(index) + " is read-only memory: nothing can be read into it")};
+  throw StatusError{
+      Status(Code::kInvalidArgument, "local region " + std::to_string(index) + " is read-only memory: nothing can be read into it")};
 }
 
 BatchOp read_op(nb::handle item, std::size_t index) {
@@ -45,8 +46,9 @@ BatchOp read_op(nb::handle item, std::size_t index) {
     }
   } catch (const nb::cast_error&) {  // told below
   }
-  throw StatusError{Status(Code::kInvalidArgument, "op " + std::to_string(index) +
-                                                       " is no (local region, local offset, remote region, remote offset, bytes), numbers >= 0")};
+  throw StatusError{
+      Status(Code::kInvalidArgument,
+             "op " + std::to_string(index) + " is no (local region, local offset, remote region, remote offset, bytes), numbers >= 0")};
 }
 
 Batch prepare_ops(const Peer& peer, const nb::list& list) {
@@ -138,12 +140,14 @@ nb::dict to_dict(const Stats& stats) {
 
 void bind_regions(nb::module_& module) {
   nb::class_<LocalRegion>(module, "Region", "Registered memory of this process. A context manager: leaving it closes the region.")
-      .def_prop_ro("descriptor", [](const LocalRegion& local) { return to_bytes(local.region.descriptor()); },
-                   "For peer.region() elsewhere. A secret.")
+      .def_prop_ro(
+          "descriptor", [](const LocalRegion& local) { return to_bytes(local.region.descriptor()); },
+          "For peer.region() elsewhere. A secret.")
       .def_prop_ro("nbytes", [](const LocalRegion& local) { return local.region.range().length; })
       .def_prop_ro("open", [](const LocalRegion& local) { return local.region.is_open(); })
       .def_ro("read_only", &LocalRegion::read_only)
-      .def("close", [](const LocalRegion& local) { local.region.close(); }, "Revokes it for peers. Idempotent, never blocks.")
+      .def(
+          "close", [](const LocalRegion& local) { local.region.close(); }, "Revokes it for peers. Idempotent, never blocks.")
       .def("__enter__", [](nb::object self) { return self; })
       .def("__exit__", [](const LocalRegion& local, nb::args) { local.region.close(); });
   nb::class_<RemoteRegion>(module, "RemoteRegion", "A peer's region.")
@@ -157,22 +161,30 @@ void bind_regions(nb::module_& module) {
 
 void bind_transfer(nb::module_& module) {
   nb::class_<Transfer>(module, "Transfer", "A batch or fetch under way.")
-      .def("wait", [](const Transfer& transfer, std::optional<double> timeout) { return wait_for(transfer, timeout); },
-           nb::arg("timeout") = nb::none(), "True once it ended, however; False if the time was not enough.")
+      .def(
+          "wait", [](const Transfer& transfer, std::optional<double> timeout) { return wait_for(transfer, timeout); },
+          nb::arg("timeout") = nb::none(), "True once it ended, however; False if the time was not enough.")
       .def_prop_ro("done", &Transfer::done)
-      .def("raise_failure", [](const Transfer& transfer) { raise_if_failed(transfer.result()); }, "REQUIRES: done.")
+      .def(
+          "raise_failure", [](const Transfer& transfer) { raise_if_failed(transfer.result()); }, "REQUIRES: done.")
       .def("cancel", &Transfer::cancel)
       .def("bytes_by_transport", [](const Transfer& transfer) { return to_dict(transfer.bytes_by_transport()); });
   nb::class_<PathInfo>(module, "PathInfo", "How bytes travel from one kind of memory of a peer to one kind here.")
-      .def_prop_ro("transport", [](const PathInfo& path) -> std::optional<std::string> {
-        if (path.transport.empty()) return std::nullopt;
-        return path.transport;
-      }, "Name of the transport, or None.")
-      .def_prop_ro("refused", [](const PathInfo& path) {
-        nb::dict made;
-        for (const auto& [transport, reason] : path.refused) made[transport.c_str()] = reason;
-        return made;
-      }, "Transport -> a sentence why it is not taken.")
+      .def_prop_ro(
+          "transport",
+          [](const PathInfo& path) -> std::optional<std::string> {
+            if (path.transport.empty()) return std::nullopt;
+            return path.transport;
+          },
+          "Name of the transport, or None.")
+      .def_prop_ro(
+          "refused",
+          [](const PathInfo& path) {
+            nb::dict made;
+            for (const auto& [transport, reason] : path.refused) made[transport.c_str()] = reason;
+            return made;
+          },
+          "Transport -> a sentence why it is not taken.")
       .def("__repr__", [](const PathInfo& path) { return "<path by " + (path.transport.empty() ? "nothing" : path.transport) + ">"; });
 }
 
@@ -182,16 +194,15 @@ void bind_peer(nb::module_& module) {
       .def("prepare_ops", &prepare_ops, nb::arg("ops"))
       .def("prepare_arrays", &prepare_arrays, nb::arg("locals"), nb::arg("local_index"), nb::arg("local_offset"), nb::arg("remotes"),
            nb::arg("remote_index"), nb::arg("remote_offset"), nb::arg("nbytes"))
-      .def("read_async", [](const Peer& peer, const Batch& batch, double timeout) {
-        const nb::gil_scoped_release no_gil;  // small batches are copied right here
-        return peer.read_async(batch, to_duration(timeout));
-      })
-      .def("path_of_kinds", [](const Peer& peer, const std::string& local, const std::string& remote) {
-        return value_or_raise(peer.path(kind_named(local), kind_named(remote)));
-      })
-      .def("path_of_region", [](const Peer& peer, const std::string& local, const RemoteRegion& remote) {
-        return value_or_raise(peer.path(kind_named(local), remote));
-      })
+      .def("read_async",
+           [](const Peer& peer, const Batch& batch, double timeout) {
+             const nb::gil_scoped_release no_gil;  // small batches are copied right here
+             return peer.read_async(batch, to_duration(timeout));
+           })
+      .def("path_of_kinds", [](const Peer& peer, const std::string& local,
+                               const std::string& remote) { return value_or_raise(peer.path(kind_named(local), kind_named(remote))); })
+      .def("path_of_region", [](const Peer& peer, const std::string& local,
+                                const RemoteRegion& remote) { return value_or_raise(peer.path(kind_named(local), remote)); })
       .def("close", &Peer::close, nb::call_guard<nb::gil_scoped_release>());
 }
 

@@ -3,7 +3,7 @@
 
 NB_MODULE(_core, module) {
   using namespace ray_hixl::python;  // NOLINT(google-build-using-namespace)
-  module.attr("__version__") = RAY_HIXL_VERSION;
+  module.attr("version") = RAY_HIXL_VERSION;
   bind_errors(module);
   bind_options(module);
   bind_buffer(module);

@@ -50,7 +50,8 @@ std::vector<MemoryRange> read_targets(const Metadata& metadata, const nb::list& 
   }
   std::vector<MemoryRange> ranges;
   for (const Metadata::Run& run : metadata.runs()) {
-    for (std::uint64_t i = run.first; i < run.first + run.count; ++i) ranges.push_back(check_target(targets[i], i, metadata.layouts()[run.layout]));
+    for (std::uint64_t i = run.first; i < run.first + run.count; ++i)
+      ranges.push_back(check_target(targets[i], i, metadata.layouts()[run.layout]));
   }
   return ranges;
 }
@@ -83,30 +84,37 @@ nb::list runs_of(const Metadata& metadata) {
 
 void bind_objects(nb::module_& module) {
   nb::class_<Metadata>(module, "Metadata", "An object's metadata, decoded.")
-      .def_static("decode", [](const nb::bytes& packed) { return value_or_raise(Metadata::decode(view(packed))); }, nb::arg("packed"))
-      .def("raise_failure", [](const Metadata& metadata) { raise_if_failed(metadata.error()); }, "Raises what publishing ran into, if anything.")
+      .def_static(
+          "decode", [](const nb::bytes& packed) { return value_or_raise(Metadata::decode(view(packed))); }, nb::arg("packed"))
+      .def(
+          "raise_failure", [](const Metadata& metadata) { raise_if_failed(metadata.error()); },
+          "Raises what publishing ran into, if anything.")
       .def_prop_ro("nbytes", &Metadata::bytes)
       .def("__len__", &Metadata::size)
       .def_prop_ro("layouts", &layouts_of, "(dtype's name, shape) of every layout.")
       .def_prop_ro("runs", &runs_of, "(layout, index of the first tensor, tensors) of consecutive tensors of one layout.");
   nb::class_<Fetch>(module, "Fetch")
       .def_prop_ro("transfer", &Fetch::transfer)
-      .def("take", [](const Fetch& fetch) { return make_tensors(fetch.metadata(), value_or_raise(fetch.take())); },
-           "The tensors, once. REQUIRES: transfer.done.");
+      .def(
+          "take", [](const Fetch& fetch) { return make_tensors(fetch.metadata(), value_or_raise(fetch.take())); },
+          "The tensors, once. REQUIRES: transfer.done.");
   nb::class_<Objects>(module, "Objects", "Objects of an engine.")
-      .def_static("create", [](const Engine& engine) { return value_or_raise(Objects::create(engine)); }, nb::arg("engine"))
+      .def_static(
+          "create", [](const Engine& engine) { return value_or_raise(Objects::create(engine)); }, nb::arg("engine"))
       .def("publish", &publish, nb::arg("tensors"), "Packed metadata; a failure of the engine travels inside.")
       .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
            "Metadata of an object that could not be made: a fetch of it ends with this error.")
       .def("fetch", &fetch, nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"))
-      .def("release", [](const Objects& objects, const nb::bytes& packed) { return objects.release(view(packed)); }, nb::arg("packed"),
-           "False if it was unknown or already freed.");
+      .def(
+          "release", [](const Objects& objects, const nb::bytes& packed) { return objects.release(view(packed)); }, nb::arg("packed"),
+          "False if it was unknown or already freed.");
   module.def(
       "make_tensor",
       [](const Buffer& buffer, const std::string& dtype, const std::vector<std::uint64_t>& shape) {
         Layout layout{dtype, 1, shape};
         if (TorchTable::get() != nullptr) layout.item_bytes = TorchTable::get()->dtype_named(dtype).item_bytes;
-        if (layout.bytes() != buffer.length) throw StatusError{Status(Code::kInvalidArgument, "the buffer has another size than the tensor")};
+        if (layout.bytes() != buffer.length)
+          throw StatusError{Status(Code::kInvalidArgument, "the buffer has another size than the tensor")};
         return TensorMaker(layout).make({buffer.address, buffer.length, buffer.keep});
       },
       nb::arg("buffer"), nb::arg("dtype"), nb::arg("shape"), "A torch tensor that is the buffer's memory and keeps it.");

@@ -7,9 +7,12 @@ namespace ray_hixl::python {
 void bind_options(nb::module_& module) {
   nb::class_<Options>(module, "Options", "The C++ options; ray_hixl.Options is the Python face.")
       .def(nb::init<>(), "Defaults.")
-      .def_static("from_environment", [] { return value_or_raise(options_from_environment()); }, "Defaults, overridden by RAY_HIXL_<NAME>.")
-      .def("set", [](Options& options, const std::string& name, const std::string& text) { raise_if_failed(set_option(options, name, text)); },
-           nb::arg("name"), nb::arg("text"))
+      .def_static(
+          "from_environment", [] { return value_or_raise(options_from_environment()); }, "Defaults, overridden by RAY_HIXL_<NAME>.")
+      .def(
+          "set",
+          [](Options& options, const std::string& name, const std::string& text) { raise_if_failed(set_option(options, name, text)); },
+          nb::arg("name"), nb::arg("text"))
       .def_ro("transports", &Options::transports)
       .def_ro("host", &Options::host)
       .def_ro("publish", &Options::publish)

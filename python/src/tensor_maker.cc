@@ -49,8 +49,9 @@ TensorMaker::TensorMaker(const Layout& layout) {
     const Dtype& dtype = recipe->torch->dtype_named(layout.dtype);
     const std::optional<dlpack::DataType> sayable = dtype.dlpack ? dtype.dlpack : carrier_of(layout.item_bytes);
     if (!sayable || dtype.item_bytes != layout.item_bytes) {
-      throw StatusError{Status(Code::kUnsupportedTensor, "elements of type '" + layout.dtype + "' have " + std::to_string(layout.item_bytes) +
-                                                             " bytes at the source, " + std::to_string(dtype.item_bytes) + " here")};
+      throw StatusError{Status(Code::kUnsupportedTensor, "elements of type '" + layout.dtype + "' have " +
+                                                             std::to_string(layout.item_bytes) + " bytes at the source, " +
+                                                             std::to_string(dtype.item_bytes) + " here")};
     }
     recipe->dtype = *sayable;
     recipe->viewed = dtype.dlpack ? nullptr : dtype.object;

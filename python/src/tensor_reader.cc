@@ -101,9 +101,7 @@ bool has_lazy_bits(nb::handle tensor) {
   return false;
 }
 
-std::uint64_t bytes_of(const std::vector<std::uint64_t>& shape, std::uint32_t item_bytes) {
-  return Layout{"", item_bytes, shape}.bytes();
-}
+std::uint64_t bytes_of(const std::vector<std::uint64_t>& shape, std::uint32_t item_bytes) { return Layout{"", item_bytes, shape}.bytes(); }
 
 ReadTensor read_torch(const TorchTable& torch, nb::handle tensor, std::size_t index) {
   Seen seen = look(torch, tensor, index);
@@ -111,7 +109,8 @@ ReadTensor read_torch(const TorchTable& torch, nb::handle tensor, std::size_t in
     throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is not contiguous; use tensor.contiguous()")};
   }
   if (has_lazy_bits(tensor)) {
-    throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is a conjugated or negated view; use resolve_conj() or resolve_neg()")};
+    throw StatusError{
+        Status(Code::kInvalidArgument, ordinal(index) + " is a conjugated or negated view; use resolve_conj() or resolve_neg()")};
   }
   ReadTensor read;
   read.range = {seen.data, bytes_of(seen.shape, seen.dtype->item_bytes)};
@@ -128,7 +127,8 @@ ReadTensor read_capsule(nb::object capsule, std::size_t index) {
   bool read_only = false;
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned") != 0) {
     const auto* managed = static_cast<dlpack::ManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
-    if (managed->version.major != 1) throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " speaks another version of DLPack")};
+    if (managed->version.major != 1)
+      throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " speaks another version of DLPack")};
     read_only = (managed->flags & dlpack::kReadOnly) != 0;
     raw = &managed->tensor;
   } else if (PyCapsule_IsValid(capsule.ptr(), "dltensor") != 0) {
@@ -154,8 +154,8 @@ ReadTensor read_capsule(nb::object capsule, std::size_t index) {
 
 // The element type of a buffer by its struct format; uint8 of the same bytes where it is something else.
 std::string name_from_format(const char* format, std::size_t item_bytes) {
-  static const std::map<char, char> kinds = {{'b', 'i'}, {'h', 'i'}, {'i', 'i'}, {'l', 'i'}, {'q', 'i'}, {'B', 'u'}, {'H', 'u'}, {'I', 'u'},
-                                             {'L', 'u'}, {'Q', 'u'}, {'e', 'f'}, {'f', 'f'}, {'d', 'f'}, {'?', 'b'}};
+  static const std::map<char, char> kinds = {{'b', 'i'}, {'h', 'i'}, {'i', 'i'}, {'l', 'i'}, {'q', 'i'}, {'B', 'u'}, {'H', 'u'},
+                                             {'I', 'u'}, {'L', 'u'}, {'Q', 'u'}, {'e', 'f'}, {'f', 'f'}, {'d', 'f'}, {'?', 'b'}};
   const std::string text = format == nullptr ? "B" : format;
   const char last = text.empty() ? 'B' : text.back();
   const auto bits = std::to_string(item_bytes * 8);
@@ -178,7 +178,8 @@ ReadTensor read_buffer(nb::handle object, std::size_t index) {
   if (PyBuffer_IsContiguous(&buffer, 'C') == 0) throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is not contiguous")};
   ReadTensor read;
   read.dtype = name_from_format(buffer.format, static_cast<std::size_t>(buffer.itemsize));
-  if (read.dtype.empty()) throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has elements of format '" + buffer.format + "'")};
+  if (read.dtype.empty())
+    throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has elements of format '" + buffer.format + "'")};
   read.item_bytes = static_cast<std::uint32_t>(buffer.itemsize);
   for (int i = 0; i < buffer.ndim; ++i) read.shape.push_back(static_cast<std::uint64_t>(buffer.shape[i]));
   read.range = {static_cast<std::byte*>(buffer.buf), static_cast<std::uint64_t>(buffer.len)};
@@ -220,8 +221,8 @@ ReadTensor read_tensor(nb::handle object, std::size_t index) {
   if (nb::isinstance<Buffer>(object)) return read_own(object);
   if (PyObject_CheckBuffer(object.ptr()) != 0) return read_buffer(object, index);
   if (nb::hasattr(object, "__dlpack__")) return read_capsule(object.attr("__dlpack__")(), index);
-  throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is neither a tensor nor a buffer but a " +
-                                                       text_of(object.type().attr("__name__")))};
+  throw StatusError{Status(Code::kInvalidArgument,
+                           ordinal(index) + " is neither a tensor nor a buffer but a " + text_of(object.type().attr("__name__")))};
 }
 
 TensorList read_tensors(const nb::list& objects) {

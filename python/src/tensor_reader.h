@@ -19,15 +19,15 @@ struct ReadTensor {
   nb::object owner;  // keeps the memory
 };
 
-// Not dense, not on the CPU, not contiguous, or no tensor at all: kUnsupportedTensor, kNotAvailable or kInvalidArgument naming tensor `index`.
-// Nothing is copied.
+// Not dense, not on the CPU, not contiguous, or no tensor at all: kUnsupportedTensor, kNotAvailable or kInvalidArgument naming tensor
+// `index`. Nothing is copied.
 [[nodiscard]] ReadTensor read_tensor(nb::handle object, std::size_t index);
 
 // Tensors ready to be published.
 struct TensorList {
-  std::vector<Layout> layouts;         // each once
+  std::vector<Layout> layouts;  // each once
   std::vector<SourceTensor> tensors;
-  nb::object owners;                   // a list that keeps all their memory
+  nb::object owners;  // a list that keeps all their memory
 };
 // Non-contiguous, conjugated and negated torch tensors are packed by torch; everything else as read_tensor().
 [[nodiscard]] TensorList read_tensors(const nb::list& objects);

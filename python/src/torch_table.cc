@@ -15,16 +15,30 @@ struct Row {
 };
 
 constexpr std::array kDlpackNames = {
-    Row{"int8", {0, 8, 1}},           Row{"int16", {0, 16, 1}},         Row{"int32", {0, 32, 1}},
-    Row{"int64", {0, 64, 1}},         Row{"uint8", {1, 8, 1}},          Row{"uint16", {1, 16, 1}},
-    Row{"uint32", {1, 32, 1}},        Row{"uint64", {1, 64, 1}},        Row{"float16", {2, 16, 1}},
-    Row{"float32", {2, 32, 1}},       Row{"float64", {2, 64, 1}},       Row{"bfloat16", {4, 16, 1}},
-    Row{"complex32", {5, 32, 1}},     Row{"complex64", {5, 64, 1}},     Row{"complex128", {5, 128, 1}},
-    Row{"bool", {6, 8, 1}},           Row{"float8_e4m3fn", {10, 8, 1}}, Row{"float8_e4m3fnuz", {11, 8, 1}},
-    Row{"float8_e5m2", {12, 8, 1}},   Row{"float8_e5m2fnuz", {13, 8, 1}}, Row{"float8_e8m0fnu", {14, 8, 1}},
+    Row{"int8", {0, 8, 1}},
+    Row{"int16", {0, 16, 1}},
+    Row{"int32", {0, 32, 1}},
+    Row{"int64", {0, 64, 1}},
+    Row{"uint8", {1, 8, 1}},
+    Row{"uint16", {1, 16, 1}},
+    Row{"uint32", {1, 32, 1}},
+    Row{"uint64", {1, 64, 1}},
+    Row{"float16", {2, 16, 1}},
+    Row{"float32", {2, 32, 1}},
+    Row{"float64", {2, 64, 1}},
+    Row{"bfloat16", {4, 16, 1}},
+    Row{"complex32", {5, 32, 1}},
+    Row{"complex64", {5, 64, 1}},
+    Row{"complex128", {5, 128, 1}},
+    Row{"bool", {6, 8, 1}},
+    Row{"float8_e4m3fn", {10, 8, 1}},
+    Row{"float8_e4m3fnuz", {11, 8, 1}},
+    Row{"float8_e5m2", {12, 8, 1}},
+    Row{"float8_e5m2fnuz", {13, 8, 1}},
+    Row{"float8_e8m0fnu", {14, 8, 1}},
 };
 
-TorchTable* the_table = nullptr;  // never destroyed; guarded by the GIL
+TorchTable* the_table = nullptr;                        // never destroyed; guarded by the GIL
 std::unordered_map<PyObject*, Dtype> dtypes_by_object;  // likewise
 std::unordered_map<std::string, const Dtype*> dtypes_by_name;
 
@@ -81,7 +95,8 @@ const Dtype& TorchTable::dtype_named(const std::string& name) const {
   const auto it = dtypes_by_name.find(name);
   if (it != dtypes_by_name.end()) return *it->second;
   if (!nb::hasattr(module(), name.c_str())) {
-    throw StatusError{Status(Code::kUnsupportedTensor, "this torch has no dtype '" + name + "', which the source's has: use the same torch on both sides")};
+    throw StatusError{Status(Code::kUnsupportedTensor,
+                             "this torch has no dtype '" + name + "', which the source's has: use the same torch on both sides")};
   }
   const Dtype& dtype = dtype_of(module().attr(name.c_str()));
   return *dtypes_by_name.emplace(name, &dtype).first->second;
@@ -91,8 +106,9 @@ void bind_torch(nb::module_& module) {
   module.def("use_torch", &TorchTable::use, nb::arg("module"), nb::arg("exchange_api") = true,
              "Tells the module where torch is. exchange_api=False ignores its DLPack table, as if it had none.");
   module.def("knows_torch", [] { return TorchTable::get() != nullptr; });
-  module.def("has_exchange_api", [] { return TorchTable::get() != nullptr && TorchTable::get()->exchange_api() != nullptr; },
-             "Does this torch offer the DLPack table that makes reading a tensor cheap?");
+  module.def(
+      "has_exchange_api", [] { return TorchTable::get() != nullptr && TorchTable::get()->exchange_api() != nullptr; },
+      "Does this torch offer the DLPack table that makes reading a tensor cheap?");
 }
 
 }  // namespace ray_hixl::python

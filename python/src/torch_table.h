@@ -13,7 +13,7 @@ namespace ray_hixl::python {
 struct Dtype {
   std::string name;  // "bfloat16"
   std::uint32_t item_bytes = 0;
-  PyObject* object = nullptr;               // torch.bfloat16, for ever
+  PyObject* object = nullptr;              // torch.bfloat16, for ever
   std::optional<dlpack::DataType> dlpack;  // if DLPack can say it
 };
 
@@ -27,8 +27,8 @@ class TorchTable {
   [[nodiscard]] bool is_tensor(nb::handle object) const;
   // Null where this torch has no such table.
   [[nodiscard]] const dlpack::ExchangeApi* exchange_api() const { return api_; }
-  [[nodiscard]] const Dtype& dtype_of(nb::handle dtype) const;           // kUnsupportedTensor for what is no torch dtype
-  [[nodiscard]] const Dtype& dtype_named(const std::string& name) const; // kUnsupportedTensor for a name this torch does not have
+  [[nodiscard]] const Dtype& dtype_of(nb::handle dtype) const;            // kUnsupportedTensor for what is no torch dtype
+  [[nodiscard]] const Dtype& dtype_named(const std::string& name) const;  // kUnsupportedTensor for a name this torch does not have
   [[nodiscard]] nb::handle module() const { return module_; }
 
  private:

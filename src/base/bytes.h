@@ -18,10 +18,10 @@ class ByteWriter {
   void u16(std::uint16_t value);
   void u32(std::uint32_t value);
   void u64(std::uint64_t value);
-  void varint(std::uint64_t value);       // LEB128, at most 10 bytes
+  void varint(std::uint64_t value);  // LEB128, at most 10 bytes
   void bytes(ByteView value) { raw(value.data(), value.size()); }
-  void text(std::string_view value);      // u16 length, then the bytes; longer text is cut at 65535
-  void blob(ByteView value);              // u32 length, then the bytes
+  void text(std::string_view value);  // u16 length, then the bytes; longer text is cut at 65535
+  void blob(ByteView value);          // u32 length, then the bytes
   [[nodiscard]] std::size_t size() const { return buffer_.size(); }
   // Overwrites the four bytes at `offset`. REQUIRES: offset + 4 <= size().
   void patch_u32(std::size_t offset, std::uint32_t value);
@@ -42,8 +42,8 @@ class ByteReader {
   [[nodiscard]] std::uint32_t u32();
   [[nodiscard]] std::uint64_t u64();
   [[nodiscard]] std::uint64_t varint();
-  [[nodiscard]] ByteView bytes(std::size_t size);           // a view into the input; empty if too short
-  [[nodiscard]] std::string text(std::size_t longest);      // fails if longer than `longest`
+  [[nodiscard]] ByteView bytes(std::size_t size);       // a view into the input; empty if too short
+  [[nodiscard]] std::string text(std::size_t longest);  // fails if longer than `longest`
   [[nodiscard]] ByteView blob(std::size_t longest);
   void fail() { ok_ = false; }
   [[nodiscard]] bool ok() const { return ok_; }

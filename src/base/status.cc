@@ -6,8 +6,8 @@ namespace ray_hixl {
 namespace {
 
 constexpr std::array<std::string_view, 13> kCodeNames = {
-    "ok",        "connect_error", "transfer_timeout",   "peer_gone",     "invalid_region", "object_freed",     "cancelled",
-    "closed",    "unsupported_tensor", "out_of_memory", "not_available", "invalid_argument", "internal",
+    "ok",     "connect_error",      "transfer_timeout", "peer_gone",     "invalid_region",   "object_freed", "cancelled",
+    "closed", "unsupported_tensor", "out_of_memory",    "not_available", "invalid_argument", "internal",
 };
 static_assert(static_cast<std::size_t>(Code::kInternal) + 1 == kCodeNames.size());
 

@@ -30,8 +30,9 @@ bool ProcessGuard::in_child() const noexcept { return ::getpid() != pid_; }
 
 Status ProcessGuard::check() const {
   if (!in_child()) return Status::ok();
-  return Status(Code::kClosed,
-                "this engine belongs to the parent process: its threads did not survive the fork. Create an engine of your own in the child");
+  return Status(
+      Code::kClosed,
+      "this engine belongs to the parent process: its threads did not survive the fork. Create an engine of your own in the child");
 }
 
 }  // namespace ray_hixl

@@ -29,7 +29,9 @@ class Dial : public std::enable_shared_from_this<Dial> {
     no_unix_socket_ = std::move(no_unix_socket);
     timer_ = loop_.at(deadline, [self = shared_from_this()] {
       self->timer_ = 0;
-      self->end(Status(Code::kConnectError, std::string("no answer in time: ") + (self->connection_ ? "it was reached, but did not finish the handshake" : "it was not reached")));
+      self->end(
+          Status(Code::kConnectError, std::string("no answer in time: ") +
+                                          (self->connection_ ? "it was reached, but did not finish the handshake" : "it was not reached")));
     });
     connect();
   }

@@ -35,9 +35,10 @@ void Flight::resolve() {
     unresolved_ = plan_->sources.size();
   }
   for (std::size_t source = 0; source < plan_->sources.size(); ++source) {
-    link_->resolver().resolve(plan_->sources[source], [self = shared_from_this(), source](Result<std::shared_ptr<const Resolution>> answer) {
-      self->resolved(source, std::move(answer));
-    });
+    link_->resolver().resolve(plan_->sources[source],
+                              [self = shared_from_this(), source](Result<std::shared_ptr<const Resolution>> answer) {
+                                self->resolved(source, std::move(answer));
+                              });
   }
 }
 
@@ -142,7 +143,8 @@ Status Flight::verdict(const Status& moved) const {
   for (const Handle& source : plan_->sources) {
     if (link_->is_live(source)) continue;
     link_->resolver().forget(source);
-    return Status(Code::kInvalidRegion, "the " + link_->peer().descriptor.name() + " closed or freed the memory before it was read to the end");
+    return Status(Code::kInvalidRegion,
+                  "the " + link_->peer().descriptor.name() + " closed or freed the memory before it was read to the end");
   }
   return moved.with_context("reading from the " + link_->peer().descriptor.name());
 }
@@ -190,9 +192,9 @@ void Flight::arm() {
       const auto flight = weak.lock();
       if (!flight) return;
       flight->timer_ = 0;
-      flight->state_->request_stop(Status(Code::kTransferTimeout, "the deadline passed while reading from the " +
-                                                                      flight->link_->peer().descriptor.name() +
-                                                                      "; it may be stopped or overloaded. Give the transfer more time if it is only slow"));
+      flight->state_->request_stop(
+          Status(Code::kTransferTimeout, "the deadline passed while reading from the " + flight->link_->peer().descriptor.name() +
+                                             "; it may be stopped or overloaded. Give the transfer more time if it is only slow"));
     });
   });
 }
@@ -207,7 +209,9 @@ void Flight::overdue() {
   }
   link_->counters().quarantined_bytes.fetch_add(plan_->bytes, std::memory_order_relaxed);
   const Status reason = state_->stop_reason();
-  state_->finish(Status(reason.code(), reason.message() + ". A transport has not stopped yet: the target memory may still be written, and is kept until it has"));
+  state_->finish(
+      Status(reason.code(),
+             reason.message() + ". A transport has not stopped yet: the target memory may still be written, and is kept until it has"));
 }
 
 }  // namespace ray_hixl::link

@@ -32,7 +32,8 @@ class Flight : public std::enable_shared_from_this<Flight> {
   void dispatch();
   [[nodiscard]] Status split(std::vector<std::shared_ptr<transport::Job>>& jobs) const;
   [[nodiscard]] Status split_piece(const transport::Piece& piece, std::vector<std::shared_ptr<transport::Job>>& jobs) const;
-  [[nodiscard]] Status add(transport::Piece piece, transport::RemoteMemory memory, std::vector<std::shared_ptr<transport::Job>>& jobs) const;
+  [[nodiscard]] Status add(transport::Piece piece, transport::RemoteMemory memory,
+                           std::vector<std::shared_ptr<transport::Job>>& jobs) const;
   void job_done(const Status& status);
   [[nodiscard]] Status verdict(const Status& moved) const;
   void end(const Status& result);

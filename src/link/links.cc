@@ -105,8 +105,9 @@ void Links::Impl::finished(const Incarnation& incarnation, const Status& status)
   auto node = openings.extract(incarnation);
   if (node.empty()) return;
   Opening& opening = node.mapped();
-  Result<std::shared_ptr<Link>> result = status.is_ok() ? Result<std::shared_ptr<Link>>(opening.link)
-                                                        : Status(status.code() == Code::kClosed ? Code::kClosed : Code::kConnectError, status.message());
+  Result<std::shared_ptr<Link>> result =
+      status.is_ok() ? Result<std::shared_ptr<Link>>(opening.link)
+                     : Status(status.code() == Code::kClosed ? Code::kClosed : Code::kConnectError, status.message());
   if (status.is_ok()) {
     const std::lock_guard lock(mutex);
     if (closed.is_ok()) {

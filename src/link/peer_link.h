@@ -88,7 +88,7 @@ class PeerLink final : public Link, public transport::Port, public std::enable_s
   Gone gone_;
 
   mutable std::mutex mutex_;
-  Status state_;                                      // guarded by mutex_, as all below
+  Status state_;  // guarded by mutex_, as all below
   std::uint64_t next_request_ = 1;
   std::unordered_map<std::uint64_t, Answer> waiting_;
 };

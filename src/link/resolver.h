@@ -54,7 +54,7 @@ class Resolver {
 
   transport::Port& port_;
   std::mutex mutex_;
-  std::list<Entry> recent_;                                                 // guarded by mutex_, as all below; most recently used first
+  std::list<Entry> recent_;  // guarded by mutex_, as all below; most recently used first
   std::unordered_map<Handle, std::list<Entry>::iterator, Hash> remembered_;
   std::unordered_map<Handle, std::vector<Answer>, Hash> asked_;
   std::size_t ranges_ = 0;  // in what is remembered

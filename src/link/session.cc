@@ -83,7 +83,8 @@ void Session::on_request(const control::Frame& request) {
   if (request.type == control::MessageType::kResolve) return resolve(request);
   const bool served = std::ranges::any_of(transports_, [&](const auto& transport) { return transport->serve(request, *this); });
   if (served) return;
-  send(control::encode(request.request, control::Failure{Status(Code::kInvalidArgument, "this engine has no answer to such a request")}), {});
+  send(control::encode(request.request, control::Failure{Status(Code::kInvalidArgument, "this engine has no answer to such a request")}),
+       {});
 }
 
 void Session::resolve(const control::Frame& request) {

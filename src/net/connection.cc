@@ -164,10 +164,9 @@ void Connection::Impl::shut() {
 
 Connection::Connection(Loop& loop, Fd socket, std::size_t longest_message, Callbacks callbacks)
     : impl_(std::make_shared<Impl>(loop, std::move(socket), longest_message, std::move(callbacks))) {
-  const Status watched =
-      loop.watch(impl_->socket.get(), EPOLLIN, [weak = std::weak_ptr(impl_)](std::uint32_t events) {
-        if (const auto impl = weak.lock()) impl->on_event(events);
-      });
+  const Status watched = loop.watch(impl_->socket.get(), EPOLLIN, [weak = std::weak_ptr(impl_)](std::uint32_t events) {
+    if (const auto impl = weak.lock()) impl->on_event(events);
+  });
   if (!watched.is_ok()) {
     // The owner has not got this object yet: tell it from the loop.
     loop.post([weak = std::weak_ptr(impl_), watched] {

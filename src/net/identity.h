@@ -11,11 +11,11 @@
 namespace ray_hixl::net {
 
 struct HostIdentity {
-  std::array<std::byte, 16> boot_id{};    // /proc/sys/kernel/random/boot_id: same boot = same host
-  std::uint64_t pid_namespace = 0;        // inode of /proc/self/ns/pid
-  std::uint64_t network_namespace = 0;    // inode of /proc/self/ns/net: abstract socket names are seen within one
-  std::uint32_t pid = 0;                  // in its own namespace
-  std::uint32_t uid = 0;                  // effective
+  std::array<std::byte, 16> boot_id{};  // /proc/sys/kernel/random/boot_id: same boot = same host
+  std::uint64_t pid_namespace = 0;      // inode of /proc/self/ns/pid
+  std::uint64_t network_namespace = 0;  // inode of /proc/self/ns/net: abstract socket names are seen within one
+  std::uint32_t pid = 0;                // in its own namespace
+  std::uint32_t uid = 0;                // effective
 };
 
 [[nodiscard]] Result<HostIdentity> this_process();
@@ -25,8 +25,8 @@ class ProcessWatch {
  public:
   // kPeerGone if there is none; kNotAvailable where the kernel has no pidfd_open.
   [[nodiscard]] static Result<ProcessWatch> open(std::uint32_t pid);
-  [[nodiscard]] bool alive() const;                        // any thread; one system call
-  [[nodiscard]] int fd() const { return pidfd_.get(); }    // readable when the process ended
+  [[nodiscard]] bool alive() const;                      // any thread; one system call
+  [[nodiscard]] int fd() const { return pidfd_.get(); }  // readable when the process ended
 
  private:
   explicit ProcessWatch(Fd pidfd) : pidfd_(std::move(pidfd)) {}

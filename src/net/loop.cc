@@ -22,7 +22,7 @@ namespace ray_hixl::net {
 
 struct Loop::Impl {
   struct Watch {
-    std::uint64_t id;  // told apart from an earlier watch of the same fd number within one epoll batch
+    std::uint64_t id;                      // told apart from an earlier watch of the same fd number within one epoll batch
     std::shared_ptr<FdCallback> callback;  // shared, so that it survives its own unwatch
   };
 

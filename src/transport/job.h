@@ -27,16 +27,16 @@ struct Piece {
 // Immutable once shared. Where pieces overlap here, any of their bytes may stay.
 struct Plan {
   std::vector<Handle> sources;
-  std::vector<Piece> pieces;          // address is 0
+  std::vector<Piece> pieces;  // address is 0
   std::uint64_t bytes = 0;
   std::shared_ptr<const void> holds;  // keeps the local memory
 };
 
 struct Job {
   std::shared_ptr<TransferState> transfer;
-  std::shared_ptr<const Plan> plan;                // sources, holds
-  std::vector<Piece> pieces;                       // this channel's
-  std::vector<control::RemoteSegment> segments;    // the owner's source segments that hold some pieces (by address)
+  std::shared_ptr<const Plan> plan;              // sources, holds
+  std::vector<Piece> pieces;                     // this channel's
+  std::vector<control::RemoteSegment> segments;  // the owner's source segments that hold some pieces (by address)
   // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Drops the plan afterwards:
   // until then the plan's `holds` keep that memory, even if the transfer ended long before (quarantine).
   std::function<void(Status)> done;

@@ -1,7 +1,7 @@
 // TransferState: what all copies of a Transfer and all its jobs share. It ends exactly once.
 //
-// Two steps on purpose: stopping (somebody wants it to end: cancelled, past its deadline, the link went down) and done (it has ended: no job
-// writes any more, or the result says that one may). Any thread may call any method; callbacks run with no lock held.
+// Two steps on purpose: stopping (somebody wants it to end: cancelled, past its deadline, the link went down) and done (it has ended: no
+// job writes any more, or the result says that one may). Any thread may call any method; callbacks run with no lock held.
 #pragma once
 
 #include <array>
@@ -59,12 +59,12 @@ class TransferState {
   std::atomic<bool> stop_{false};
   std::atomic<bool> done_{false};
   mutable std::mutex mutex_;
-  bool ending_ = false;                          // guarded by mutex_: a finish() has won
+  bool ending_ = false;  // guarded by mutex_: a finish() has won
   std::condition_variable ended_;
-  Status reason_;                                // guarded by mutex_
-  Status result_;                                // guarded by mutex_
-  std::function<void()> stop_hook_;              // guarded by mutex_
-  std::vector<std::function<void()>> callbacks_; // guarded by mutex_
+  Status reason_;                                 // guarded by mutex_
+  Status result_;                                 // guarded by mutex_
+  std::function<void()> stop_hook_;               // guarded by mutex_
+  std::vector<std::function<void()>> callbacks_;  // guarded by mutex_
   std::array<std::atomic<std::uint64_t>, control::kTransportKinds> bytes_{};
 };
 

@@ -33,10 +33,10 @@ enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena };
 struct PeerView {
   control::EngineDescriptor descriptor;
   control::Welcome welcome;
-  bool same_host = false;          // same boot id
+  bool same_host = false;  // same boot id
   bool same_pid_namespace = false;
-  bool over_unix_socket = false;   // the control connection can pass descriptors
-  bool same_uid = false;           // checked by the kernel (SO_PEERCRED); false over TCP
+  bool over_unix_socket = false;  // the control connection can pass descriptors
+  bool same_uid = false;          // checked by the kernel (SO_PEERCRED); false over TCP
 };
 
 // The answer to a request.

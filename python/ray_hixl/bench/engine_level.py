@@ -27,12 +27,13 @@ def owner_main(pipe: Connection, shape: Shape) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with Engine() as engine:
         born = engine.empty(shape.span)
-        np.asarray(memoryview(born))[:] = data
+        assert born.region is not None
+        np.from_dlpack(born)[:] = data
         ordinary = engine.register(data)
         pipe.send((engine.descriptor, born.region.descriptor, ordinary.descriptor, data.ctypes.data, listener.getsockname()))
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        view = memoryview(data)
+        view = data.data
         threading.Thread(target=peers.serve_socket, args=(connection, view, shape.offsets(_SOURCE_SEED), shape.block), daemon=True).start()
         pipe.recv()  # until the reader is through
 
@@ -115,7 +116,7 @@ def _contestants(reader: _Reader, pid: int, connection: socket.socket) -> dict[s
     return {
         "memcpy": peers.memcpy(to, here, block),
         "process_vm_readv": peers.process_vm_readv(pid, to, there, block),
-        "raw TCP socket": peers.blocking_socket(connection, memoryview(reader.target), reader.targets, block),
+        "raw TCP socket": peers.blocking_socket(connection, reader.target.data, reader.targets, block),
         "hixl shm": reader.path("shm", reader.born, reader.descriptor),
         "hixl cma": reader.path("cma", reader.ordinary, reader.descriptor),
         "hixl stream (Unix)": reader.path("stream", reader.ordinary, reader.descriptor),

@@ -26,11 +26,11 @@ class FloorTransport(HiXLTensorTransport):
         packed = process.engine().publish_error(rdt_object, NotAvailable("the floor moves no bytes"))
         return HixlTransportMetadata(TensorMetaSequence(packed), compat.tensor_device("cpu"))
 
-    def recv_multiple_tensors(self, obj_id: str, tensor_transport_metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
-        return [torch.empty(shape, dtype=dtype) for shape, dtype in tensor_transport_metadata.tensor_meta]
+    def recv_multiple_tensors(self, obj_id: str, metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
+        return [torch.empty(shape, dtype=dtype) for shape, dtype in metadata.tensor_meta]
 
-    def fetch_multiple_tensors(self, obj_id: str, tensor_transport_metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
-        tensors = self.recv_multiple_tensors(obj_id, tensor_transport_metadata, communicator_metadata)
+    def fetch_multiple_tensors(self, obj_id: str, metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
+        tensors = self.recv_multiple_tensors(obj_id, metadata, communicator_metadata)
         return compat.FetchRequest(obj_id=obj_id, tensors=tensors)
 
     def wait_fetch_complete(self, fetch_request: Any, timeout: float = -1) -> Any:

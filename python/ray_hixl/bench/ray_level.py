@@ -107,7 +107,13 @@ def run(shapes: list[Shape], rounds: int, progress: Callable[[str], None]) -> tu
     """Rows of all contestants, and what is judged beside them (Engine.fetch, our share of a small handoff)."""
     ray.init(log_to_driver=False, include_dashboard=False)
     try:
-        pairs = {"hixl": _pair(), "object store": _pair(), "object store, zero-copy": _pair(zero_copy=True), "gloo": _gloo_pair(), "floor": _pair()}
+        pairs = {
+            "hixl": _pair(),
+            "object store": _pair(),
+            "object store, zero-copy": _pair(zero_copy=True),
+            "gloo": _gloo_pair(),
+            "floor": _pair(),
+        }
         owner = ray.remote(FetchOwner).remote()
         rows, share = [], {}
         for shape in shapes:
@@ -173,4 +179,3 @@ def _many_references(producer: Any, consumer: Any, plain_producer: Any, plain_co
         "object store": lambda: ray.get(plain_consumer.use_many.remote(*theirs)),
     }
     return measure(f"{_REFS} references of 64 KiB", _REFS * size, contestants, rounds)
-

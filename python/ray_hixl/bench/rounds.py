@@ -6,7 +6,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -38,7 +38,7 @@ class Row:
         }
 
 
-def measure(shape: str, size: int, contestants: dict[str, Callable[[], object]], rounds: int, warmup: int = 2) -> list[Row]:
+def measure(shape: str, size: int, contestants: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 2) -> list[Row]:
     """Times each contestant once in each of ``rounds`` rounds, after ``warmup`` rounds that are not counted."""
     rows = {name: Row(name, shape, size) for name in contestants}
     order = list(contestants)

@@ -83,8 +83,8 @@ def engine_goals(rows: list[Row]) -> list[Goal]:
     seconds, goals = _medians(rows), []
     for shape, ours, ceiling, share in _ENGINE_GOALS:
         if (shape, ours) in seconds:
-            seen = seconds[shape, ceiling] / seconds[shape, ours]
-            goals.append((f"{shape}: {ours} at least {share:g} of {ceiling}", f"{seen:.2f}", seen >= share))
+            ratio = seconds[shape, ceiling] / seconds[shape, ours]
+            goals.append((f"{shape}: {ours} at least {share:g} of {ceiling}", f"{ratio:.2f}", ratio >= share))
     return goals
 
 
@@ -93,14 +93,15 @@ def ray_goals(rows: list[Row], extra: dict[str, Any]) -> list[Goal]:
     seconds, goals = _medians(rows), []
     for shape, theirs, share in _RAY_GOALS:
         if (shape, "hixl") in seconds:
-            seen = seconds[shape, "hixl"] / seconds[shape, theirs]
-            goals.append((f"{shape}: at most {share:g} of {theirs}'s time", f"{seen:.2f}", seen <= share))
+            ratio = seconds[shape, "hixl"] / seconds[shape, theirs]
+            goals.append((f"{shape}: at most {share:g} of {theirs}'s time", f"{ratio:.2f}", ratio <= share))
     for shape in ("4 KiB", "1 MiB", "64 MiB", "256 MiB"):
         if (shape, "floor") not in seconds:
             continue
         cost = seconds[shape, "hixl"] - seconds[shape, "floor"]
         limit = _FLOOR_FACTOR * seconds[shape, "Engine.fetch"] + _FLOOR_SLACK_S
-        goals.append((f"{shape}: above the floor at most 1.5 x Engine.fetch + 1 ms", f"{cost * 1e3:.2f} of {limit * 1e3:.2f} ms", cost <= limit))
+        seen = f"{cost * 1e3:.2f} of {limit * 1e3:.2f} ms"
+        goals.append((f"{shape}: above the floor at most 1.5 x Engine.fetch + 1 ms", seen, cost <= limit))
     if (share := extra["our_seconds_per_handoff"].get("4 KiB")) is not None:
         goals.append(("4 KiB: our own share at most 0.4 ms", f"{share * 1e3:.2f} ms", share <= _SHARE_LIMIT_S))
     return goals

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import click
 
-from ray_hixl.errors import NotAvailable
-
 
 @click.group()
 def main() -> None:
@@ -56,7 +54,7 @@ def bench(level: str, rounds: int, quick: bool, out: Path | None) -> None:
 @main.command()
 def top() -> None:
     """Show live transfers (not in this version)."""
-    raise click.ClickException(str(NotAvailable("top: engines do not publish live figures in this version; ray_hixl.stats() has the counters")))
+    raise click.ClickException("top: engines do not publish live figures in this version; ray_hixl.stats() has the counters")
 
 
 if __name__ == "__main__":

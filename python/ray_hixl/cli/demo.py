@@ -81,7 +81,7 @@ def run(mebibytes: int, seed: int) -> int:
     """Runs it; 0 if every byte was right and the counters agree with the payload."""
     console = Console()
     ray.init(log_to_driver=False, include_dashboard=False)
-    source, consumer = Source.remote(), Consumer.remote()
+    source, consumer = Source.remote(), Consumer.remote()  # type: ignore[attr-defined]
     shapes = {"4": "4 MiB tensor", str(mebibytes): f"{mebibytes} MiB tensor", "blocks": "1024 tensors of 32 KiB"}
     failures, payload = [], 0
     for shape, what in shapes.items():
@@ -91,7 +91,7 @@ def run(mebibytes: int, seed: int) -> int:
         if wrong := differs(ray.get(reference), shape, seed):
             failures.append(f"actor to driver, {what}: {wrong}")
         payload += sum(tensor.nbytes for tensor in make(shape, seed))
-    moved = {place: dict(stats["fetched"]) for place, stats in (("consumer", ray.get(consumer.stats.remote())), ("driver", ray_hixl.stats()))}
+    moved = {"consumer": ray.get(consumer.stats.remote())["fetched"], "driver": ray_hixl.stats()["fetched"]}
     for place, by_transport in moved.items():
         total = sum(by_transport.values())
         console.print(f"{place}: " + ", ".join(f"{kind} moved {count / MIB:.1f} MiB" for kind, count in by_transport.items() if count))

@@ -57,7 +57,7 @@ except AttributeError:
 
 
 try:
-    from ray.exceptions import RayDirectTransportError
+    from ray.exceptions import RayDirectTransportError as RayDirectTransportError
 except ImportError:
     RayDirectTransportError = RaySystemError
 

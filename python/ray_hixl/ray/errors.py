@@ -8,7 +8,7 @@ from ray_hixl import errors
 from ray_hixl.ray.compat import RayDirectTransportError
 
 
-class HixlTransferError(errors.HixlError, RayDirectTransportError):  # type: ignore[misc]
+class HixlTransferError(errors.HixlError, RayDirectTransportError):
     """Base of what a failed transfer raises under Ray. ``ray_class`` makes one for each ray_hixl error."""
 
     def __str__(self) -> str:

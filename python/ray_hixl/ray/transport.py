@@ -31,7 +31,7 @@ NAME = "HIXL"
 _MOST_ABORTED = 1024
 
 
-class HixlFetchRequest(compat.FetchRequest):  # type: ignore[misc]
+class HixlFetchRequest(compat.FetchRequest):
     """A fetch under way. Dropping it cancels what is not finished; the engine keeps the memory until nothing writes to it."""
 
     def __init__(self, obj_id: str, fetch: Fetch) -> None:
@@ -44,7 +44,7 @@ class HixlFetchRequest(compat.FetchRequest):  # type: ignore[misc]
             fetch.cancel()
 
 
-class HiXLTensorTransport(compat.TensorTransportManager):  # type: ignore[misc]
+class HiXLTensorTransport(compat.TensorTransportManager):
     """One-sided, abortable tensor transport for Ray Direct Transport. Cheap to make: the engine starts at first use."""
 
     def __init__(self) -> None:
@@ -148,9 +148,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):  # type: ignore[misc]
         if fetch is not None:
             fetch.cancel()
 
-    def _start(
-        self, metadata: HixlTransportMetadata, communicator: HixlCommunicatorMetadata, targets: list[torch.Tensor] | None
-    ) -> Fetch:
+    def _start(self, metadata: HixlTransportMetadata, communicator: HixlCommunicatorMetadata, targets: list[torch.Tensor] | None) -> Fetch:
         if metadata.failure is not None:
             raise to_ray(metadata.failure)
         with self._lock:

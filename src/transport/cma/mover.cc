@@ -24,21 +24,19 @@ std::string why_forbidden() {
 
 Status read_failed(int error) {
   switch (error) {
-    case ESRCH:
-      return Status(Code::kPeerGone, "the peer's process ended");
+    case ESRCH: return Status(Code::kPeerGone, "the peer's process ended");
     case EFAULT:
-      return Status(Code::kInvalidRegion,
-                    "memory is not mapped any more: the peer's (was its storage resized or unmapped while it was published?) or the target");
+      return Status(
+          Code::kInvalidRegion,
+          "memory is not mapped any more: the peer's (was its storage resized or unmapped while it was published?) or the target");
     case EPERM:
     case ENOSYS:
-      return Status(Code::kNotAvailable, "the kernel refuses process_vm_readv (" + why_forbidden() +
-                                             "); allow it with sysctl kernel.yama.ptrace_scope=0, and in a container with --cap-add SYS_PTRACE "
-                                             "or a seccomp profile that lets process_vm_readv through");
-    case ENOMEM:
-      return Status(Code::kOutOfMemory, "the kernel has no memory for process_vm_readv");
-    default:
-      errno = error;
-      return errno_status(Code::kInternal, "process_vm_readv");
+      return Status(Code::kNotAvailable,
+                    "the kernel refuses process_vm_readv (" + why_forbidden() +
+                        "); allow it with sysctl kernel.yama.ptrace_scope=0, and in a container with --cap-add SYS_PTRACE "
+                        "or a seccomp profile that lets process_vm_readv through");
+    case ENOMEM: return Status(Code::kOutOfMemory, "the kernel has no memory for process_vm_readv");
+    default: errno = error; return errno_status(Code::kInternal, "process_vm_readv");
   }
 }
 

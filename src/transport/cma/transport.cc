@@ -65,7 +65,8 @@ class CmaTransport final : public Transport {
       return Status(Code::kNotAvailable, "the peer is in another pid namespace (another container); run both in one (docker: --pid)");
     }
     if (!peer.same_uid) {
-      return Status(Code::kNotAvailable, "the peer runs as another user, or its user is not known because its Unix socket cannot be reached");
+      return Status(Code::kNotAvailable,
+                    "the peer runs as another user, or its user is not known because its Unix socket cannot be reached");
     }
     const auto pid = static_cast<pid_t>(peer.welcome.pid);
     RAY_HIXL_RETURN_IF_ERROR(probe_peer(pid, details));

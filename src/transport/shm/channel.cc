@@ -7,10 +7,10 @@ namespace ray_hixl::transport::shm {
 
 // A job that waits for segments which are not mapped yet. Guarded by the channel's mutex; whoever takes the job out ends it.
 struct ShmChannel::Waiting {
-  std::shared_ptr<Job> job;              // null once it was taken out
-  std::vector<std::size_t> segment_of;   // each piece's segment, an index into the job's
-  std::map<std::uint32_t, View> views;   // by id
-  std::size_t missing = 0;               // views
+  std::shared_ptr<Job> job;             // null once it was taken out
+  std::vector<std::size_t> segment_of;  // each piece's segment, an index into the job's
+  std::map<std::uint32_t, View> views;  // by id
+  std::size_t missing = 0;              // views
 };
 
 namespace {

@@ -48,8 +48,9 @@ void Mappings::replied(std::uint32_t segment, Result<Reply> reply) {
   if (reply->type != control::MessageType::kSegment || reply->fds.size() != 1 || !described.is_ok()) {
     return arrived(segment, Status(Code::kInternal, "the peer gave no segment when asked for one"));
   }
-  const auto work = std::make_shared<MapWork>(std::move(reply->fds.front()), described->length,
-                                              [self = shared_from_this(), segment](const Result<View>& view) { self->arrived(segment, view); });
+  const auto work =
+      std::make_shared<MapWork>(std::move(reply->fds.front()), described->length,
+                                [self = shared_from_this(), segment](const Result<View>& view) { self->arrived(segment, view); });
   if (!pool_.submit(work)) arrived(segment, Status(Code::kClosed, "the engine was closed"));
 }
 

@@ -44,8 +44,8 @@ class Mappings : public std::enable_shared_from_this<Mappings> {
   Port& port_;
   memory::CopyPool& pool_;
   std::mutex mutex_;
-  std::map<std::uint32_t, View> mapped_;   // guarded by mutex_
-  std::map<std::uint32_t, Coming> coming_; // guarded by mutex_
+  std::map<std::uint32_t, View> mapped_;    // guarded by mutex_
+  std::map<std::uint32_t, Coming> coming_;  // guarded by mutex_
 };
 
 }  // namespace ray_hixl::transport::shm

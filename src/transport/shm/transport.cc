@@ -19,7 +19,8 @@ class ShmTransport final : public Transport {
 
   Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView, Port& port) override {
     if (!peer.same_host) return Status(Code::kNotAvailable, "the peer is on another host");
-    if (!peer.over_unix_socket) return Status(Code::kNotAvailable, "segments are passed over a Unix socket, and the peer's cannot be reached");
+    if (!peer.over_unix_socket)
+      return Status(Code::kNotAvailable, "segments are passed over a Unix socket, and the peer's cannot be reached");
     if (!peer.same_uid) return Status(Code::kNotAvailable, "the peer runs as another user");
     return std::unique_ptr<Channel>(std::make_unique<ShmChannel>(context_, port));
   }

@@ -48,7 +48,7 @@ class Answer {
 
   std::uint64_t request_;
   const memory::SlotTable* slots_;
-  std::vector<Source> sources_;           // each handle once
+  std::vector<Source> sources_;  // each handle once
   std::vector<control::ReadSpan> spans_;
   std::vector<std::uint32_t> source_of_;  // each span's source, an index
   std::size_t span_ = 0;                  // the next byte of payload belongs to this span,

@@ -91,7 +91,8 @@ void StreamChannel::Impl::ended(std::list<Reader>::iterator reader, Queued queue
 
 void StreamChannel::Impl::open() {
   ++opening;
-  const Deadline deadline = Deadline::in(seconds_to_duration(context.options.connect_timeout_s)).sooner(queue.front().job->transfer->deadline());
+  const Deadline deadline =
+      Deadline::in(seconds_to_duration(context.options.connect_timeout_s)).sooner(queue.front().job->transfer->deadline());
   port.open_connection(control::TransportKind::kStream, deadline,
                        [self = shared_from_this()](Result<Fd> socket) { self->opened(std::move(socket)); });
 }

@@ -64,9 +64,9 @@ class Reader {
   std::size_t sent_ = 0;
   Phase phase_ = Phase::kAnswer;
   bool untouched_ = true;
-  std::size_t piece_ = 0;         // the next byte belongs to this piece,
-  std::uint64_t in_piece_ = 0;    // at this offset
-  std::uint64_t wanted_ = 0;      // payload bytes still to come
+  std::size_t piece_ = 0;                // the next byte belongs to this piece,
+  std::uint64_t in_piece_ = 0;           // at this offset
+  std::uint64_t wanted_ = 0;             // payload bytes still to come
   std::array<std::byte, 8192> small_{};  // frames, and payload that came along with them
   std::size_t small_size_ = 0;
   std::vector<iovec> vectors_;

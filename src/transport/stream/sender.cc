@@ -70,8 +70,8 @@ bool Sender::take_request() {
     return false;
   }
   Result<control::Read> read = control::decode_read((*frame)->body);
-  answer_ = read.is_ok() ? Answer::make((*frame)->request, *std::move(read), context_.slots)
-                         : Answer::failure((*frame)->request, read.status());
+  answer_ =
+      read.is_ok() ? Answer::make((*frame)->request, *std::move(read), context_.slots) : Answer::failure((*frame)->request, read.status());
   filled_ -= (*frame)->size;
   std::memmove(input_.data(), input_.data() + (*frame)->size, filled_);
   if (input_.size() > kInputBytes) {

@@ -43,13 +43,13 @@ class Sender {
 
   const Context& context_;
   Fd socket_;
-  std::function<void()> ended_;    // null once it was posted
-  std::vector<std::byte> input_;   // its first filled_ bytes came in and were not used yet
+  std::function<void()> ended_;   // null once it was posted
+  std::vector<std::byte> input_;  // its first filled_ bytes came in and were not used yet
   std::size_t filled_ = 0;
-  std::optional<Answer> answer_;   // the one that is under way
-  std::vector<iovec> vectors_;     // scratch
-  std::uint32_t watched_ = 0;      // epoll events
-  std::uint64_t progress_ = 0;     // grows with every byte, in or out
+  std::optional<Answer> answer_;  // the one that is under way
+  std::vector<iovec> vectors_;    // scratch
+  std::uint32_t watched_ = 0;     // epoll events
+  std::uint64_t progress_ = 0;    // grows with every byte, in or out
   std::uint64_t progress_seen_ = 0;
   net::Loop::TimerId stall_timer_ = 0;
 };

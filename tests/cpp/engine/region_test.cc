@@ -1,5 +1,5 @@
-#include <thread>
 #include <semaphore>
+#include <thread>
 
 #include "engine/fixtures.h"
 #include "support/eventually.h"

@@ -10,7 +10,7 @@ from ray_hixl.options import Options
 from ray_hixl.ray import compat
 from ray_hixl.ray.transport import NAME, HiXLTensorTransport
 
-_HOOK = "ray_hixl.ray.register.register"
+_HOOK = "ray_hixl.ray.registration.register"
 _HOOK_KEY = "worker_process_setup_hook"
 _DEVICES = ("npu", "cpu")
 
@@ -18,8 +18,8 @@ _DEVICES = ("npu", "cpu")
 def register(devices: Iterable[str] = _DEVICES, options: Options | None = None) -> None:
     """Registers the transport ``hixl`` in this process. Idempotent; has no other side effect.
 
-    Call it in the module that defines the actors, so that every worker that imports the module has it, also after a restart of the actor; or
-    give Ray the job-level hook (``ray_hixl.runtime_env``).
+    Call it in the module that defines the actors, so that every worker that imports the module has it, also after a restart of the
+    actor; or give Ray the job-level hook (``ray_hixl.runtime_env``).
 
     :param devices: device types that Ray lets through, of ``"npu"`` and ``"cpu"``.
     :param options: for this process's engine. Others than an earlier call's are an error.

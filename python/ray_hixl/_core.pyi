@@ -1,0 +1,273 @@
+from collections.abc import Sequence
+from typing import Any
+
+
+version: str = '0.1.0'
+
+class Options:
+    """The C++ options; ray_hixl.Options is the Python face."""
+
+    def __init__(self) -> None:
+        """Defaults."""
+
+    @staticmethod
+    def from_environment() -> Options:
+        """Defaults, overridden by RAY_HIXL_<NAME>."""
+
+    def set(self, name: str, text: str) -> None: ...
+
+    @property
+    def transports(self) -> list[str]: ...
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def publish(self) -> str: ...
+
+    @property
+    def fetch(self) -> str: ...
+
+    @property
+    def copy_threads(self) -> int: ...
+
+    @property
+    def source_arena_bytes(self) -> int: ...
+
+    @property
+    def landing_arena_bytes(self) -> int: ...
+
+    @property
+    def connect_timeout_s(self) -> float: ...
+
+    @property
+    def transfer_timeout_s(self) -> float: ...
+
+    @property
+    def stall_timeout_s(self) -> float: ...
+
+def option_infos() -> list[tuple[str, str, str]]:
+    """Name, unit and effect of every option."""
+
+class Buffer:
+    """
+    Host memory of an engine: for memoryview(), numpy.asarray() and every consumer of DLPack. Writable.
+    """
+
+    @property
+    def address(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def dtype(self) -> str:
+        """Name of the element type, as torch spells it."""
+
+    @property
+    def shape(self) -> tuple: ...
+
+    @property
+    def region(self) -> Region | None:
+        """The region it is, or None."""
+
+    def __len__(self) -> int: ...
+
+    def __dlpack__(self, *, stream: object = None, max_version: object = None, dl_device: object = None, copy: object = None) -> Any: ...
+
+    def __dlpack_device__(self) -> tuple: ...
+
+    def __repr__(self) -> str: ...
+
+def use_torch(module: object, exchange_api: bool = True) -> None:
+    """
+    Tells the module where torch is. exchange_api=False ignores its DLPack table, as if it had none.
+    """
+
+def knows_torch() -> bool: ...
+
+def has_exchange_api() -> bool:
+    """
+    Does this torch offer the DLPack table that makes reading a tensor cheap?
+    """
+
+class Region:
+    """
+    Registered memory of this process. A context manager: leaving it closes the region.
+    """
+
+    @property
+    def descriptor(self) -> bytes:
+        """For peer.region() elsewhere. A secret."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def open(self) -> bool: ...
+
+    @property
+    def read_only(self) -> bool: ...
+
+    def close(self) -> None:
+        """Revokes it for peers. Idempotent, never blocks."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *args) -> None: ...
+
+class RemoteRegion:
+    """A peer's region."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def remote_write(self) -> bool: ...
+
+class Batch:
+    """Ops that were checked once, to be read any number of times."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+class Transfer:
+    """A batch or fetch under way."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """True once it ended, however; False if the time was not enough."""
+
+    @property
+    def done(self) -> bool: ...
+
+    def raise_failure(self) -> None:
+        """REQUIRES: done."""
+
+    def cancel(self) -> None: ...
+
+    def bytes_by_transport(self) -> dict: ...
+
+class PathInfo:
+    """How bytes travel from one kind of memory of a peer to one kind here."""
+
+    @property
+    def transport(self) -> str | None:
+        """Name of the transport, or None."""
+
+    @property
+    def refused(self) -> dict:
+        """Transport -> a sentence why it is not taken."""
+
+    def __repr__(self) -> str: ...
+
+class Peer:
+    """A connection from this engine to another one."""
+
+    def region(self, arg: bytes, /) -> RemoteRegion: ...
+
+    def prepare_ops(self, ops: list) -> Batch: ...
+
+    def prepare_arrays(self, locals: Sequence[Region], local_index: object, local_offset: object, remotes: Sequence[RemoteRegion], remote_index: object, remote_offset: object, nbytes: object) -> Batch: ...
+
+    def read_async(self, arg0: Batch, arg1: float, /) -> Transfer: ...
+
+    def path_of_kinds(self, arg0: str, arg1: str, /) -> PathInfo: ...
+
+    def path_of_region(self, arg0: str, arg1: RemoteRegion, /) -> PathInfo: ...
+
+    def close(self) -> None: ...
+
+class Engine:
+    """The C++ engine; ray_hixl.Engine is the Python face."""
+
+    @staticmethod
+    def create(arg: Options, /) -> Engine: ...
+
+    @property
+    def descriptor(self) -> bytes: ...
+
+    def register(self, memory: object, remote_write: bool) -> Region: ...
+
+    def empty(self, nbytes: int) -> Buffer: ...
+
+    def connect(self, descriptor: bytes, timeout: float) -> Peer: ...
+
+    def stats(self) -> dict: ...
+
+    def close(self) -> None: ...
+
+class TransportProbe:
+    @property
+    def transport(self) -> str: ...
+
+    @property
+    def usable(self) -> bool: ...
+
+    @property
+    def reason(self) -> str: ...
+
+def probe_transports() -> list[TransportProbe]:
+    """What works on this machine."""
+
+def tcp_only(descriptor: bytes) -> bytes:
+    """
+    An engine's descriptor without its Unix socket, as if it were on another host.
+    """
+
+class Metadata:
+    """An object's metadata, decoded."""
+
+    @staticmethod
+    def decode(packed: bytes) -> Metadata: ...
+
+    def raise_failure(self) -> None:
+        """Raises what publishing ran into, if anything."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def layouts(self) -> list:
+        """(dtype's name, shape) of every layout."""
+
+    @property
+    def runs(self) -> list:
+        """
+        (layout, index of the first tensor, tensors) of consecutive tensors of one layout.
+        """
+
+class Fetch:
+    @property
+    def transfer(self) -> Transfer: ...
+
+    def take(self) -> list:
+        """The tensors, once. REQUIRES: transfer.done."""
+
+class Objects:
+    """Objects of an engine."""
+
+    @staticmethod
+    def create(engine: Engine) -> Objects: ...
+
+    def publish(self, tensors: list) -> bytes:
+        """Packed metadata; a failure of the engine travels inside."""
+
+    def publish_error(self, tensors: list, code: str, message: str) -> bytes:
+        """
+        Metadata of an object that could not be made: a fetch of it ends with this error.
+        """
+
+    def fetch(self, packed: bytes, targets: list | None, timeout: float) -> Fetch: ...
+
+    def release(self, packed: bytes) -> bool:
+        """False if it was unknown or already freed."""
+
+def make_tensor(buffer: Buffer, dtype: str, shape: Sequence[int]) -> object:
+    """A torch tensor that is the buffer's memory and keeps it."""
