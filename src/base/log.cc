@@ -16,8 +16,8 @@ struct Hook {
 
 // Never destroyed: engine threads may log while the process exits.
 Hook& hook() {
-  static auto* const the_hook = new Hook;
-  return *the_hook;
+  static Hook& instance = *new Hook;
+  return instance;
 }
 
 std::atomic<LogLevel> lowest_level{LogLevel::kWarning};

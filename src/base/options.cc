@@ -48,7 +48,7 @@ struct Knob {
 };
 
 const std::vector<Knob>& knobs() {
-  static const std::vector<Knob> table = {
+  static const std::vector<Knob> kTable = {
       {{"transports", "names, comma separated", "Allowed transports, in order of preference."},
        [](Options& o, std::string_view text) {
          o.transports = split(text);
@@ -94,7 +94,7 @@ const std::vector<Knob>& knobs() {
          return text == "false" ? Status::ok() : later("tls", "TCP connections are authenticated but not encrypted");
        }},
   };
-  return table;
+  return kTable;
 }
 
 Status check_transports(const std::vector<std::string>& transports) {
@@ -126,12 +126,12 @@ Status check_seconds(std::string_view name, double seconds) {
 }  // namespace
 
 const std::vector<OptionInfo>& option_infos() {
-  static const std::vector<OptionInfo> infos = [] {
+  static const std::vector<OptionInfo> kInfos = [] {
     std::vector<OptionInfo> rows;
     for (const Knob& knob : knobs()) rows.push_back(knob.info);
     return rows;
   }();
-  return infos;
+  return kInfos;
 }
 
 Status set_option(Options& options, std::string_view name, std::string_view text) {

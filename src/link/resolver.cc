@@ -41,7 +41,7 @@ void Resolver::resolve(const Handle& handle, Answer answer) {
       known = it->second->resolution;
     } else {
       std::vector<Answer>& waiting = asked_[handle];
-      waiting.push_back(std::move(answer));
+      waiting.push_back(answer);
       if (waiting.size() > 1) return;  // asked already
     }
   }

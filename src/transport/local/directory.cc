@@ -12,8 +12,8 @@ struct Directory {
 };
 
 Directory& directory() {
-  static auto* const the_directory = new Directory;
-  return *the_directory;
+  static Directory& instance = *new Directory;
+  return instance;
 }
 
 }  // namespace

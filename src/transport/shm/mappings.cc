@@ -33,7 +33,7 @@ void Mappings::get(std::uint32_t segment, Answer answer) {
       known = it->second;
     } else {
       std::vector<Answer>& waiting = coming_[segment].waiting;
-      waiting.push_back(std::move(answer));
+      waiting.push_back(answer);
       if (waiting.size() > 1) return;  // asked for already
     }
   }
