@@ -19,7 +19,7 @@ std::string unix_refusal(const net::HostIdentity& self, const control::EngineDes
   return {};
 }
 
-// Owns itself through the callbacks that the loop holds, until it ended.
+// Owned by its timer, which the loop holds until the dial ended (or the loop).
 class Dial : public std::enable_shared_from_this<Dial> {
  public:
   Dial(net::Loop& loop, const control::EngineDescriptor& peer, const control::Hello& hello, std::function<void(Result<Dialed>)> done)
@@ -63,9 +63,14 @@ class Dial : public std::enable_shared_from_this<Dial> {
       return failed_to_connect(status);
     }
     net::Connection::Callbacks callbacks;
-    callbacks.on_bytes = [self = shared_from_this()](std::span<const std::byte> bytes, std::vector<Fd>&) { return self->on_bytes(bytes); };
-    callbacks.on_closed = [self = shared_from_this()](const Status&) {
-      self->end(Status(Code::kConnectError, "it hung up during the handshake: it was restarted, or the descriptor is not its own"));
+    callbacks.on_bytes = [weak = weak_from_this()](std::span<const std::byte> bytes, std::vector<Fd>&) {
+      const auto self = weak.lock();
+      return self ? self->on_bytes(bytes) : bytes.size();
+    };
+    callbacks.on_closed = [weak = weak_from_this()](const Status&) {
+      if (const auto self = weak.lock()) {
+        self->end(Status(Code::kConnectError, "it hung up during the handshake: it was restarted, or the descriptor is not its own"));
+      }
     };
     connection_.emplace(loop_, std::move(connecting_), control::Handshake::kLongest, std::move(callbacks));
     connection_->send(handshake_.take_output());

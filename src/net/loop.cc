@@ -13,6 +13,7 @@
 #include <map>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/fd.h"
@@ -46,6 +47,7 @@ struct Loop::Impl {
 
   void run();
   bool run_posted();
+  void drop_callbacks();
   void run_timers();
   int timeout_ms() const;
   void dispatch(const epoll_event& event);
@@ -114,21 +116,27 @@ void Loop::stop() {
     impl->stop = true;
   });
   impl_->thread.join();
-  impl_->timers.clear();
-  impl_->watches.clear();
 }
 
 void Loop::Impl::run() {
   thread_id = std::this_thread::get_id();
   std::array<epoll_event, 64> events{};
   while (true) {
-    if (!run_posted()) return;
+    if (!run_posted()) return drop_callbacks();
     run_timers();
     int count = 0;
     do {
       count = ::epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), timeout_ms());
     } while (count < 0 && errno == EINTR);
     for (int i = 0; i < count; ++i) dispatch(events[static_cast<std::size_t>(i)]);
+  }
+}
+
+// On the loop thread, like every end of what they own. What they own may in turn use the loop.
+void Loop::Impl::drop_callbacks() {
+  while (!timers.empty() || !watches.empty()) {
+    std::exchange(timers, {});
+    std::exchange(watches, {});
   }
 }
 

@@ -17,11 +17,11 @@ std::string describe(const Bytes& engine, const Handle& handle) {
   return "fetching " + object + " of the " + (owner.is_ok() ? owner->name() : "engine in its metadata");
 }
 
-// Says what failed. An object's slot that is no longer valid means that the object was freed.
+// Says what failed. An object's slot that is no longer valid means that the object was freed. One that never was has no slot.
 transport::TransferState::Settle explain_failures(const Metadata& metadata) {
   return [engine = metadata.engine(), handle = metadata.handle()](Status failure) {
     const std::string what = describe(engine, handle);
-    if (failure.code() != Code::kInvalidRegion) return failure.with_context(what);
+    if (failure.code() != Code::kInvalidRegion || handle == Handle{}) return failure.with_context(what);
     return Status(
         Code::kObjectFreed,
         what + ": the owner freed it before or while it was read; keep it referenced until the fetch ended (" + failure.message() + ")");
