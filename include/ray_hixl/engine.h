@@ -92,8 +92,8 @@ class Peer {
 
   // Decodes a region descriptor of that peer. kInvalidRegion if it belongs to another engine or incarnation.
   [[nodiscard]] Result<RemoteRegion> region(std::span<const std::byte> descriptor) const;
-  // Checks the ops (bounds, open regions, this peer); an error names the op. The batch keeps the local regions' memory alive. Where local
-  // ranges of one batch overlap, their contents are undefined afterwards.
+  // Checks the ops (bounds, open regions, this peer); an error names the op. The batch keeps the local regions open until it is gone or
+  // they are closed by hand. Where local ranges of one batch overlap, their contents are undefined afterwards.
   [[nodiscard]] Result<Batch> prepare(std::span<const BatchOp> ops) const;
   [[nodiscard]] Result<Batch> prepare(const BatchArrays& ops) const;
   // Starts reading; the transfer ends at the latest at the timeout. Argument errors end the transfer, too: this never fails itself.

@@ -142,6 +142,8 @@ class Engine:
 
     def __init__(self, options: Options | None = None) -> None:
         use_torch()
+        if not isinstance(options, Options | None):
+            raise TypeError(f"options must be ray_hixl.Options, not {type(options).__name__}")
         self._options = options if options is not None else Options()
         self._core = _core.Engine.create(self._options.core)
         self._objects = _core.Objects.create(self._core)

@@ -2,26 +2,23 @@
 
 #include <algorithm>
 
+#include "gil.h"
+
 namespace ray_hixl::python {
 namespace {
 
 constexpr std::chrono::milliseconds kSignalSlice{100};
-
-bool python_is_ending() {
-#if PY_VERSION_HEX >= 0x030d0000
-  return Py_IsInitialized() == 0 || Py_IsFinalizing() != 0;
-#else
-  return Py_IsInitialized() == 0 || _Py_IsFinalizing() != 0;
-#endif
-}
 
 void raise_python_error(const std::exception_ptr& thrown, void*) {
   try {
     std::rethrow_exception(thrown);
   } catch (const StatusError& error) {
     try {
+      const std::string& text = error.status.message();  // perhaps from a peer: it need not be UTF-8
+      const nb::object message = nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+      if (!message.is_valid()) throw nb::python_error();
       const nb::object made =
-          nb::module_::import_("ray_hixl.errors").attr("from_code")(std::string(code_name(error.status.code())), error.status.message());
+          nb::module_::import_("ray_hixl.errors").attr("from_code")(std::string(code_name(error.status.code())), message);
       PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
     } catch (nb::python_error& failed) {
       failed.restore();
@@ -48,9 +45,8 @@ std::chrono::nanoseconds to_duration(double seconds) {
 std::shared_ptr<const void> keep_alive(nb::object object) {
   PyObject* const kept = object.release().ptr();
   return {kept, [](const void* dropped) {
-            if (python_is_ending()) return;
-            const nb::gil_scoped_acquire gil;
-            Py_DECREF(static_cast<PyObject*>(const_cast<void*>(dropped)));
+            const GilAcquire gil;
+            if (gil.acquired()) Py_DECREF(static_cast<PyObject*>(const_cast<void*>(dropped)));
           }};
 }
 
@@ -61,7 +57,7 @@ bool wait_for(const Transfer& transfer, std::optional<double> seconds) {
   while (true) {
     const auto left = timeout == std::chrono::nanoseconds::max() ? timeout : timeout - (Clock::now() - start);
     {
-      const nb::gil_scoped_release no_gil;
+      const GilRelease no_gil;
       if (transfer.wait(std::clamp<std::chrono::nanoseconds>(left, std::chrono::nanoseconds::zero(), kSignalSlice))) return true;
     }
     if (PyErr_CheckSignals() != 0) throw nb::python_error();

@@ -5,6 +5,7 @@
 #include "buffer.h"
 #include "common.h"
 #include "control/descriptor.h"
+#include "gil.h"
 #include "region.h"
 #include "tensor_reader.h"
 
@@ -22,7 +23,7 @@ LocalRegion register_memory(const Engine& engine, nb::handle memory, bool remote
 Buffer allocate(const Engine& engine, std::uint64_t bytes) {
   Result<Region> region = Status(Code::kInternal, "not allocated");
   {
-    const nb::gil_scoped_release no_gil;  // new memory is faulted in
+    const GilRelease no_gil;  // new memory is faulted in
     region = engine.allocate(bytes);
   }
   const Region allocated = value_or_raise(std::move(region));
@@ -93,10 +94,20 @@ MemoryKind kind_named(const std::string& name) {
 Peer connect(const Engine& engine, const nb::bytes& descriptor, double timeout) {
   Result<Peer> peer = Status(Code::kInternal, "not connected");
   {
-    const nb::gil_scoped_release no_gil;
+    const GilRelease no_gil;
     peer = engine.connect(view(descriptor), to_duration(timeout));
   }
   return value_or_raise(std::move(peer));
+}
+
+PathInfo path_of_region(const Peer& peer, const std::string& local, const RemoteRegion& remote) {
+  const MemoryKind kind = kind_named(local);
+  Result<PathInfo> path = Status(Code::kInternal, "not asked");
+  {
+    const GilRelease no_gil;  // the owner is asked
+    path = peer.path(kind, remote);
+  }
+  return value_or_raise(std::move(path));
 }
 
 nb::dict to_dict(const ArenaStats& arena) {
@@ -148,7 +159,7 @@ void bind_regions(nb::module_& module) {
       .def_ro("read_only", &LocalRegion::read_only)
       .def(
           "close", [](const LocalRegion& local) { local.region.close(); }, "Revokes it for peers. Idempotent, never blocks.")
-      .def("__enter__", [](nb::object self) { return self; })
+      .def("__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> Region"))
       .def("__exit__", [](const LocalRegion& local, nb::args) { local.region.close(); });
   nb::class_<RemoteRegion>(module, "RemoteRegion", "A peer's region.")
       .def_ro("nbytes", &RemoteRegion::length)
@@ -196,14 +207,13 @@ void bind_peer(nb::module_& module) {
            nb::arg("remote_index"), nb::arg("remote_offset"), nb::arg("nbytes"))
       .def("read_async",
            [](const Peer& peer, const Batch& batch, double timeout) {
-             const nb::gil_scoped_release no_gil;  // small batches are copied right here
+             const GilRelease no_gil;  // small batches are copied right here
              return peer.read_async(batch, to_duration(timeout));
            })
       .def("path_of_kinds", [](const Peer& peer, const std::string& local,
                                const std::string& remote) { return value_or_raise(peer.path(kind_named(local), kind_named(remote))); })
-      .def("path_of_region", [](const Peer& peer, const std::string& local,
-                                const RemoteRegion& remote) { return value_or_raise(peer.path(kind_named(local), remote)); })
-      .def("close", &Peer::close, nb::call_guard<nb::gil_scoped_release>());
+      .def("path_of_region", &path_of_region)
+      .def("close", &Peer::close, nb::call_guard<GilRelease>());
 }
 
 }  // namespace
@@ -219,7 +229,7 @@ void bind_engine(nb::module_& module) {
       .def("empty", &allocate, nb::arg("nbytes"))
       .def("connect", &connect, nb::arg("descriptor"), nb::arg("timeout"))
       .def("stats", [](const Engine& engine) { return to_dict(engine.stats()); })
-      .def("close", &Engine::close, nb::call_guard<nb::gil_scoped_release>());
+      .def("close", &Engine::close, nb::call_guard<GilRelease>());
 
   nb::class_<TransportProbe>(module, "TransportProbe")
       .def_ro("transport", &TransportProbe::transport)

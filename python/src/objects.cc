@@ -3,6 +3,7 @@
 
 #include "buffer.h"
 #include "common.h"
+#include "gil.h"
 #include "tensor_maker.h"
 #include "tensor_reader.h"
 #include "torch_table.h"
@@ -15,7 +16,7 @@ nb::bytes publish(const Objects& objects, const nb::list& tensors) {
   const std::shared_ptr<const void> owners = keep_alive(std::move(read.owners));
   Bytes packed;
   {
-    const nb::gil_scoped_release no_gil;
+    const GilRelease no_gil;
     packed = objects.publish(read.layouts, read.tensors, owners);
   }
   return to_bytes(packed);
@@ -64,7 +65,7 @@ Fetch fetch(const Objects& objects, const nb::bytes& packed, const std::optional
     if (metadata.error().is_ok()) ranges = read_targets(metadata, *targets);
     owner = keep_alive(nb::list(*targets));
   }
-  const nb::gil_scoped_release no_gil;
+  const GilRelease no_gil;
   return objects.fetch(view(packed), ranges, std::move(owner), to_duration(timeout));
 }
 

@@ -47,8 +47,9 @@ bool is_contiguous(std::span<const std::int64_t> shape, const std::int64_t* stri
 Seen look_by_attributes(const TorchTable& torch, nb::handle tensor, std::size_t index) {
   const auto kind = text_of(tensor.attr("device").attr("type"));
   if (kind != "cpu" && kind != "npu") refuse(tensor, index, "its device is " + kind);
-  const bool quantized = nb::cast<bool>(tensor.attr("is_quantized")) || nb::cast<bool>(tensor.attr("is_nested"));
-  if (quantized || !tensor.attr("layout").is(torch.module().attr("strided"))) refuse(tensor, index, "it is not a plain dense tensor");
+  const bool quantized = nb::cast<bool>(tensor.attr("is_quantized")) || text_of(tensor.attr("dtype")).starts_with("torch.q");
+  const bool dense = !nb::cast<bool>(tensor.attr("is_nested")) && tensor.attr("layout").is(torch.module().attr("strided"));
+  if (quantized || !dense) refuse(tensor, index, "it is not a plain dense tensor");
   Seen seen;
   seen.data = reinterpret_cast<std::byte*>(nb::cast<std::uintptr_t>(tensor.attr("data_ptr")()));
   seen.device = {kind == "cpu" ? dlpack::kCpu : dlpack::kExtension, 0};

@@ -34,7 +34,7 @@ class BatchBuilder {
 
   [[nodiscard]] Status add(const Region& local, std::uint64_t local_offset, const RemoteRegion& remote, std::uint64_t remote_offset,
                            std::uint64_t length) {
-    RAY_HIXL_RETURN_IF_ERROR(use_local(*local.impl()));
+    RAY_HIXL_RETURN_IF_ERROR(use_local(local));
     RAY_HIXL_RETURN_IF_ERROR(use_source(remote));
     const MemoryRange& range = local.impl()->range();
     RAY_HIXL_RETURN_IF_ERROR(check_inside(local_offset, length, range.length, "local"));
@@ -52,7 +52,8 @@ class BatchBuilder {
   }
 
  private:
-  Status use_local(const RegionImpl& region) {
+  Status use_local(const Region& local) {
+    const RegionImpl& region = *local.impl();
     if (&region == last_local_) return Status::ok();
     if (locals_.contains(&region)) {
       last_local_ = &region;
@@ -63,7 +64,7 @@ class BatchBuilder {
     Result<std::shared_ptr<const memory::SlotContent>> pin = engine_.slots().pin(described.handle);
     if (!pin.is_ok()) return pin.status().with_context("the local region is not open");
     pins_.push_back(*std::move(pin));
-    batch_->locals.push_back(described.handle);
+    batch_->locals.push_back(local);
     locals_.insert(&region);
     last_local_ = &region;
     return Status::ok();

@@ -15,7 +15,7 @@ class BatchImpl {
  public:
   Incarnation reader{};                         // the engine whose memory is written
   Incarnation owner{};                          // the peer that is read
-  std::vector<Handle> locals;                   // local regions; must still be live when the batch is submitted
+  std::vector<Region> locals;                   // kept open by the batch, but may be closed by hand before it is submitted
   std::size_t ops = 0;                          // those without bytes included
   std::shared_ptr<const transport::Plan> plan;  // holds: pins of `locals`
 };

@@ -3,6 +3,7 @@
 #include "control/descriptor.h"
 #include "engine/peer_impl.h"
 #include "engine/pending.h"
+#include "engine/region_impl.h"
 
 namespace ray_hixl {
 namespace {
@@ -53,8 +54,8 @@ Status PeerImpl::check_batch(const BatchImpl& batch) const {
   if (batch.reader != engine_->self() || batch.owner != incarnation()) {
     return Status(Code::kInvalidRegion, "the batch was prepared with another peer; prepare it with the one that reads it");
   }
-  for (const Handle& local : batch.locals) {
-    if (!engine_->slots().live(local)) {
+  for (const Region& local : batch.locals) {
+    if (!engine_->slots().live(local.impl()->described().handle)) {
       return Status(Code::kInvalidRegion, "a local region of the batch was closed; keep regions open while batches use them");
     }
   }

@@ -136,9 +136,17 @@ void Flight::job_done(const Status& status) {
   }
 }
 
+Status Flight::timed_out() const {
+  return Status(Code::kTransferTimeout, "the deadline passed while reading from the " + link_->peer().descriptor.name() +
+                                            "; it may be stopped or overloaded. Give the transfer more time if it is only slow");
+}
+
 // What the transfer ends with, when `moved` is what the transports (or the resolving) say.
 Status Flight::verdict(const Status& moved) const {
-  if (!moved.is_ok() && state_->stopping()) return state_->stop_reason();
+  if (!moved.is_ok() && state_->stopping()) {
+    Status reason = state_->stop_reason();
+    return reason.code() == Code::kTransferTimeout ? timed_out() : reason;
+  }
   if (const Status alive = link_->check_alive(); !alive.is_ok()) return alive;
   for (const Handle& source : plan_->sources) {
     if (link_->is_live(source)) continue;
@@ -192,9 +200,7 @@ void Flight::arm() {
       const auto flight = weak.lock();
       if (!flight) return;
       flight->timer_ = 0;
-      flight->state_->request_stop(
-          Status(Code::kTransferTimeout, "the deadline passed while reading from the " + flight->link_->peer().descriptor.name() +
-                                             "; it may be stopped or overloaded. Give the transfer more time if it is only slow"));
+      flight->state_->request_stop(flight->timed_out());
     });
   });
 }

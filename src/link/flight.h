@@ -35,6 +35,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   [[nodiscard]] Status add(transport::Piece piece, transport::RemoteMemory memory,
                            std::vector<std::shared_ptr<transport::Job>>& jobs) const;
   void job_done(const Status& status);
+  [[nodiscard]] Status timed_out() const;
   [[nodiscard]] Status verdict(const Status& moved) const;
   void end(const Status& result);
   void on_stop();

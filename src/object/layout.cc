@@ -37,8 +37,9 @@ Status check_layouts(std::span<const Layout> layouts) {
     return Status(Code::kInvalidArgument, "an object has at most " + std::to_string(kMostTensors) + " layouts");
   for (std::size_t i = 0; i < layouts.size(); ++i) {
     const Layout& layout = layouts[i];
-    if (layout.dtype.empty() || layout.dtype.size() > kLongestTypeName)
-      return bad_layout(i, "the name of an element type has 1 to 63 bytes");
+    const bool printable = std::ranges::all_of(layout.dtype, [](char c) { return c > ' ' && c <= '~'; });
+    if (layout.dtype.empty() || layout.dtype.size() > kLongestTypeName || !printable)
+      return bad_layout(i, "the name of an element type has 1 to 63 bytes, all printable");
     if (layout.item_bytes == 0 || layout.item_bytes > kLargestItem) {
       return bad_layout(i, "an element has 1 to " + std::to_string(kLargestItem) + " bytes, not " + std::to_string(layout.item_bytes));
     }

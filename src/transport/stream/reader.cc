@@ -213,6 +213,7 @@ void Reader::watch_stall() {
   stall_timer_ = context_.loop.at(deadline, [this, seen = progress_] {
     stall_timer_ = 0;
     if (seen != progress_) return watch_stall();
+    untouched_ = false;  // it did not break: another connection would stand still as well
     end(Status(Code::kPeerGone, "no byte came for " + std::to_string(context_.options.stall_timeout_s) +
                                     " s (stall_timeout_s): its host or process is gone or stopped"),
         false);

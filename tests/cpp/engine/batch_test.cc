@@ -1,4 +1,5 @@
 #include "engine/fixtures.h"
+#include "support/eventually.h"
 
 namespace ray_hixl::test {
 namespace {
@@ -93,6 +94,18 @@ TEST_F(BatchTest, reads_only_through_a_peer_of_the_same_engines) {
   const OwnEngine third;
   EXPECT_THAT(third->connect(owner->descriptor(), kConnect)->read(batch, kRead), FailsWith(Code::kInvalidRegion));
   EXPECT_THAT(engine->connect(owner->descriptor(), kConnect)->read(batch, kRead), IsOk());
+}
+
+TEST_F(BatchTest, keeps_its_local_regions_open) {
+  std::optional<Region> dropped = engine->allocate(1000).value();
+  std::optional<Batch> batch = whole(peer, *dropped, remote);
+  const auto regions = [&] { return engine->stats().regions; };
+  const auto before = regions();
+  dropped.reset();
+  EXPECT_EQ(regions(), before);
+  EXPECT_THAT(peer.read(*batch, kRead), IsOk());
+  batch.reset();
+  EXPECT_TRUE(eventually([&] { return regions() == before - 1; }));
 }
 
 TEST_F(BatchTest, fails_once_a_local_region_was_closed) {

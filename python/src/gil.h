@@ -1,0 +1,39 @@
+// Giving the GIL up and taking it, also while Python ends: then Python (before 3.14) kills every thread that asks for the GIL, in the
+// middle of C++, which ends the process with an abort. Here nobody asks any more once Python's exit functions run.
+#pragma once
+
+#include <Python.h>
+
+namespace ray_hixl::python {
+
+// Gives the GIL up for as long as it lives. A thread that would take it back while Python ends stands still instead; the process ends
+// without it. The thread that ends Python goes on as ever.
+class GilRelease {
+ public:
+  GilRelease();
+  ~GilRelease();
+  GilRelease(const GilRelease&) = delete;
+  GilRelease& operator=(const GilRelease&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+// Takes the GIL on any thread for as long as it lives, unless Python is ending.
+class GilAcquire {
+ public:
+  GilAcquire();
+  ~GilAcquire();
+  GilAcquire(const GilAcquire&) = delete;
+  GilAcquire& operator=(const GilAcquire&) = delete;
+  [[nodiscard]] bool acquired() const { return acquired_; }
+
+ private:
+  bool acquired_;
+  PyGILState_STATE state_{};
+};
+
+// Registers what stops the taking with Python's exit functions. Once, with the GIL.
+void watch_for_exit();
+
+}  // namespace ray_hixl::python

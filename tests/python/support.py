@@ -1,0 +1,127 @@
+"""What several tests need: another process with an engine, programs in a clean interpreter, waiting on conditions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+ROOT = _HERE.parent.parent
+_PATIENCE_S = 30.0
+
+
+class Owner:
+    """Another process with an engine. It runs the statements it is told to; their names stay."""
+
+    def __init__(self, options: dict[str, Any] | None = None, prepare: str = "") -> None:
+        """``prepare`` runs before the engine is made, e.g. ``import torch``."""
+        here, there = socket.socketpair()
+        with there:
+            self.process = subprocess.Popen(
+                [sys.executable, str(_HERE / "owner_process.py"), str(there.fileno())],
+                pass_fds=[there.fileno()],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        self._connection = Connection(here.detach())
+        self.run(prepare)
+        self.run("engine = ray_hixl.Engine(ray_hixl.Options(**options))", options=options or {})
+        self.descriptor: bytes = self.get("engine.descriptor")
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def run(self, statements: str, **names: Any) -> None:
+        """Runs statements there; ``names`` are set before. An exception there is raised here."""
+        self._ask("exec", statements, names)
+
+    def get(self, expression: str, **names: Any) -> Any:
+        """The value of an expression there."""
+        return self._ask("eval", expression, names)
+
+    def start(self, statements: str) -> None:
+        """Like ``run``, without waiting: ``finish`` does."""
+        self._connection.send(("exec", statements, {}))
+
+    def finish(self) -> None:
+        """Waits for what ``start`` began."""
+        self._answer()
+
+    def _ask(self, how: str, code: str, names: dict[str, Any]) -> Any:
+        self._connection.send((how, code, names))
+        return self._answer()
+
+    def _answer(self) -> Any:
+        if not self._connection.poll(_PATIENCE_S):
+            raise TimeoutError("the owner's process did not answer")
+        value, error = self._connection.recv()
+        if error is not None:
+            raise error
+        return value
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The process stands still inside of the block."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            eventually(lambda: set(_states(self.pid)) == {"T"})  # the signal takes a moment to reach every thread
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)  # nothing if it was killed meanwhile
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        """Ends the process; one that was not killed must end by itself, without a word."""
+        self._connection.close()
+        try:
+            _, said = self.process.communicate(timeout=_PATIENCE_S)
+        finally:
+            self.process.kill()
+        assert self.process.returncode in (0, -signal.SIGKILL), said
+        assert said == "", said
+
+
+def _states(pid: int) -> list[str]:
+    """The state letter of each thread of a process."""
+    return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def run_python(program: str, *arguments: str, timeout: float = _PATIENCE_S, environment: dict[str, str] | None = None) -> str:
+    """Runs a program in an interpreter of its own, which must end with code 0 and without a word on stderr. Gives its output."""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+    """Waits until the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not true after {seconds} s"
+        time.sleep(0.005)
+
+
+def pattern(nbytes: int, seed: int = 1) -> bytes:
+    """Bytes that differ from one position, and one seed, to the next."""
+    block = bytes((i * 31 + seed * 17 + (i >> 8)) & 0xFF for i in range(4096))
+    return (block * (nbytes // 4096 + 1))[:nbytes]

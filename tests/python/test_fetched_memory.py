@@ -1,0 +1,245 @@
+"""The memory of fetched tensors: how long it lives, and that it may die anywhere: late, in any thread, at exit, in a forked child."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import pytest
+import torch
+from support import Owner, eventually, run_python
+
+import ray_hixl
+
+# A program with an engine, and three fetched tensors of its own. Ends are added by the tests.
+WITH_TORCH = """
+import os, sys, threading, torch, ray_hixl
+engine = ray_hixl.Engine()
+source = torch.arange(1000.)
+metadata = engine.publish([source, source, torch.zeros(0)])
+tensors = engine.fetch(metadata).result()
+def sound(): return all(torch.equal(tensor, source) for tensor in tensors[:2])
+"""
+WITHOUT_TORCH = """
+import os, sys, threading, ray_hixl
+engine = ray_hixl.Engine()
+source = bytes(range(250)) * 16
+metadata = engine.publish([source, source, b''])
+tensors = engine.fetch(metadata).result()
+def sound(): return all(bytes(memoryview(tensor)) == source for tensor in tensors[:2])
+"""
+FORK = """
+child = os.fork()
+if child == 0:
+    {in_child}
+    sys.exit(0)
+ended, status = os.waitpid(child, 0)
+print('child', os.waitstatus_to_exitcode(status))
+"""
+
+
+def live_blocks(engine: ray_hixl.Engine) -> int:
+    count: int = engine.stats()["landing"]["live_blocks"]
+    return count
+
+
+def test_memory_goes_back_with_the_last_tensor(engine: ray_hixl.Engine, torch_owner: Owner) -> None:
+    metadata = torch_owner.get(
+        "engine.publish([torch.arange(1_000_000.), torch.arange(1_000_000.)])"
+    )  # large ones have blocks of their own
+    fetched = engine.fetch(metadata).result()
+    eventually(lambda: live_blocks(engine) == 2)
+    view = fetched[0][10:20].view(2, 5)
+    del fetched
+    gc.collect()
+    eventually(lambda: live_blocks(engine) == 1)
+    assert view.tolist() == [[10, 11, 12, 13, 14], [15, 16, 17, 18, 19]]
+    del view
+    gc.collect()
+    eventually(lambda: live_blocks(engine) == 0)
+
+
+def test_memory_is_recycled(engine: ray_hixl.Engine, torch_owner: Owner) -> None:
+    metadata = torch_owner.get("engine.publish([torch.arange(100000.)])")
+    for _ in range(20):
+        assert engine.fetch(metadata).result()[0][-1] == 99999
+    landing = engine.stats()["landing"]
+    assert landing["recycled"] >= 18
+    assert landing["segments"] == 1
+
+
+def test_tensors_outlive_the_engine(torch_owner: Owner) -> None:
+    metadata = torch_owner.get("engine.publish([torch.arange(100000.)])")
+    engine = ray_hixl.Engine()
+    (fetched,) = engine.fetch(metadata).result()
+    engine.close()
+    engine.close()
+    del engine
+    gc.collect()
+    assert torch.equal(fetched, torch.arange(100000.0))
+    fetched.zero_()
+    assert fetched.sum() == 0
+
+
+def test_memory_of_empty_outlives_the_engine() -> None:
+    engine = ray_hixl.Engine()
+    buffer = engine.empty(10000)
+    view = memoryview(buffer)  # type: ignore[arg-type]
+    engine.close()
+    del engine, buffer
+    gc.collect()
+    view[:] = b"x" * 10000
+    assert bytes(view) == b"x" * 10000
+
+
+def test_tensors_die_in_another_thread(engine: ray_hixl.Engine, torch_owner: Owner) -> None:
+    metadata = torch_owner.get("engine.publish([torch.arange(1000.)] * 100)")
+    for _ in range(5):
+        fetched = engine.fetch(metadata).result()
+        threads = [threading.Thread(target=lambda half: half.clear(), args=(fetched[i::4],)) for i in range(4)]
+        fetched.clear()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        del threads
+        gc.collect()
+        eventually(lambda: live_blocks(engine) == 0)
+
+
+FETCHING = "threading.Thread(target=lambda: [engine.fetch(metadata).result() for _ in range"
+ENDS = {
+    "nothing done": "pass",
+    "engine closed": "engine.close()",
+    "engine dropped": "del engine",
+    "kept in a module": "sys.kept = tensors",
+    "in a cycle": "tensors.append(tensors); engine.keep = tensors; engine.self = engine; del engine, tensors[2:]",
+    "a thread that stays": "threading.Thread(target=threading.Event().wait, args=(60,), daemon=True).start()",
+    "a thread that fetches": FETCHING + "(100)]).start()",
+    "a daemon that fetches": FETCHING + "(10**6)], daemon=True).start()",
+    "memory shown to peers": "kept = engine.register(bytearray(9)); shown = engine.publish([engine.empty(9), bytearray(4)])",
+    "memory just released": "engine.release(metadata); [engine.release(engine.publish([bytearray(9)])) for _ in range(100)]",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_exit(end: str) -> None:
+    """Ends with code 0, silently, whatever is still there (run_python asserts it)."""
+    assert run_python(f"{WITHOUT_TORCH}\n{ENDS[end]}\nprint(sound())") == "True\n"
+
+
+@pytest.mark.parametrize("end", ["engine dropped", "kept in a module", "a daemon that fetches"])
+def test_exit_with_torch(end: str) -> None:
+    assert run_python(f"{WITH_TORCH}\n{ENDS[end]}\nprint(sound())") == "True\n"
+
+
+def test_exit_while_daemons_wait(owner: Owner) -> None:
+    """Threads that come back from waiting while Python ends would be killed by it in the middle of C++: the process would abort."""
+    program = (
+        "import sys, threading, ray_hixl\n"
+        "engine = ray_hixl.Engine(ray_hixl.Options(transports=('stream',)))\n"
+        "fetch = engine.fetch(bytes.fromhex(sys.argv[1])); begun = threading.Barrier(9)\n"
+        "def wait():\n"
+        "    begun.wait()\n"
+        "    while not fetch.wait(0.0005): pass\n"
+        "for _ in range(8): threading.Thread(target=wait, daemon=True).start()\n"
+        "begun.wait()"
+    )
+    metadata = owner.get("engine.publish([b'abc'])")
+    with owner.stopped():
+        for _ in range(3):
+            run_python(program, metadata.hex())
+
+
+def test_exit_with_the_engine_of_the_process() -> None:
+    said = run_python(
+        "import torch, ray_hixl\n"
+        "born = ray_hixl.empty(100); ray_hixl.register_memory(born); print(ray_hixl.stats()['regions'])\n"
+        "from ray_hixl.process import engine\n"
+        "kept = engine().fetch(engine().publish([born])).result()"
+    )
+    assert said == "2\n"
+
+
+@pytest.mark.parametrize(
+    "in_child",
+    [
+        "assert sound()",
+        "tensors.clear(); del engine",
+        "engine.close(); tensors.clear()",
+        "del engine, tensors; import gc; gc.collect()",
+        "os._exit(0 if sound() else 9)",
+    ],
+)
+def test_forked_child_ends_cleanly(in_child: str) -> None:
+    said = run_python(
+        WITHOUT_TORCH + FORK.format(in_child=in_child) + "print(sound(), engine.fetch(engine.publish([source])).result()[0].nbytes)"
+    )
+    assert said == "child 0\nTrue 4000\n"
+
+
+def test_forked_child_with_torch() -> None:
+    said = run_python(
+        WITH_TORCH + FORK.format(in_child="assert sound(); tensors[1].zero_(); del tensors[0]") + "print(torch.equal(tensors[0], source))"
+    )
+    assert said == "child 0\nTrue\n"
+
+
+def test_engine_calls_in_a_forked_child() -> None:
+    """Each raises Closed and says that the parent has the engine; none hangs."""
+    said = run_python(
+        WITHOUT_TORCH
+        + """
+peer = engine.connect(engine.descriptor)
+region = engine.register(bytearray(10)); descriptor = region.descriptor
+remote = peer.region(descriptor); ops = [(region, 0, remote, 0, 4)]; batch = peer.prepare(ops)
+calls = dict(
+    register=lambda: engine.register(bytearray(1)), empty=lambda: engine.empty(1), connect=lambda: engine.connect(engine.descriptor),
+    publish=lambda: engine.publish([source]), fetch=lambda: engine.fetch(metadata).result(), region=lambda: peer.region(descriptor),
+    prepare=lambda: peer.prepare(ops), read=lambda: peer.read(batch), path=lambda: peer.path(),
+    targets=lambda: engine.fetch(metadata, [bytearray(4000), bytearray(4000), bytearray()]).result(),
+)
+child = os.fork()
+if child == 0:
+    for name, call in calls.items():
+        try:
+            call()
+            print(name, 'did not raise')
+        except ray_hixl.Closed as error:
+            print(name, str(error))
+    engine.release(metadata); engine.stats(); peer.close(); region.close(); engine.close()
+    sys.stdout.flush()
+    sys.exit(0)
+print('child', os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+print(region.open, engine.stats()['objects'] >= 1, peer.read(batch), sound())
+"""
+    ).splitlines()
+    names = [line.split()[0] for line in said[:-2]]
+    assert names == ["register", "empty", "connect", "publish", "fetch", "region", "prepare", "read", "path", "targets"]
+    assert all("fork" in line for line in said[:-2]), said
+    assert said[-2:] == ["child 0", "True True None True"]
+
+
+def test_new_engine_in_a_forked_child() -> None:
+    """The parent's is unusable there; one of its own is not."""
+    said = run_python(
+        WITHOUT_TORCH
+        + FORK.format(in_child="own = ray_hixl.Engine(); assert own.fetch(own.publish([source])).result()[0].nbytes == 4000; own.close()")
+    )
+    assert said == "child 0\n"
+
+
+def test_engine_of_the_process_in_a_forked_child() -> None:
+    said = run_python(
+        "import os, sys, ray_hixl\nfrom ray_hixl.process import engine\nengine()\n"
+        + FORK.format(
+            in_child="""
+    try: engine()
+    except ray_hixl.Closed as error: print(str(error), flush=True)
+    print(ray_hixl.stats(), flush=True); ray_hixl.shutdown()"""
+        )
+        + "print(engine().stats()['regions'])"
+    ).splitlines()
+    assert said[0].startswith("this process was forked from process ")
+    assert "start processes by spawn instead" in said[0]
+    assert said[1:] == ["{'fetched': {}, 'ray': {}}", "child 0", "0"]

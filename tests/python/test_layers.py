@@ -1,0 +1,53 @@
+"""tools/check_layers.py: passes on this project, and finds includes that point up or sideways."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+
+def check(root: Path) -> tuple[int, str]:
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "check_layers.py"), str(root)], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert ended.stderr == ""
+    return ended.returncode, ended.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for folder in ("src", "include"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    return tmp_path
+
+
+def test_project_is_clean() -> None:
+    assert check(ROOT) == (0, "check_layers: every include points down\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "include", "why"),
+    [
+        ("src/base/bytes.cc", "engine/engine_impl.h", "engine is not below base"),
+        ("src/memory/arena.cc", "object/layout.h", "object is not below memory"),
+        ("src/link/server.cc", "ray_hixl/engine.h", "engine is not below link"),
+        ("src/net/loop.cc", "memory/arena.h", "memory is not below net"),
+        ("src/transport/shm/factory.h", "transport/cma/factory.h", "transport/cma is not below transport/shm"),
+        ("src/transport/transport.h", "transport/stream/factory.h", "transport/stream is not below transport"),
+        ("src/engine/engine.cc", "ray_hixl/ray_hixl.h", "the umbrella header is for python/, tests and examples"),
+        ("src/link/path.cc", "path.h", "it is no layer of src/ and no public header"),
+        ("include/ray_hixl/status.h", "base/fd.h", "public headers include public headers only"),
+        ("include/ray_hixl/transfer.h", "ray_hixl/objects.h", "object is not below base"),
+    ],
+)
+def test_wrong_include_is_found(copy: Path, file: str, include: str, why: str) -> None:
+    changed = copy / file
+    changed.write_text(f'#include "{include}"\n{changed.read_text()}')
+    code, said = check(copy)
+    assert code == 1
+    assert said.splitlines() == [f'{file} includes "{include}": {why}', "check_layers: 1 include(s) break the rule of src/README.md"]

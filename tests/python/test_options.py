@@ -1,0 +1,180 @@
+"""Options: argument before environment before default; what each knob refuses; travelling to other processes."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+from support import run_python
+
+import ray_hixl
+from ray_hixl import InvalidArgument, NotAvailable, Options, _core
+
+# knob: default, text in the environment, what that means, another value as argument
+KNOBS: dict[str, tuple[Any, str, Any, Any]] = {
+    "transports": (("local", "shm", "cma", "stream"), "cma,stream", ("cma", "stream"), ("local", "stream")),
+    "host": ("127.0.0.1", "127.0.0.2", "127.0.0.2", "::1"),
+    "publish": ("alias", "alias", "alias", "alias"),
+    "fetch": ("copy", "copy", "copy", "copy"),
+    "copy_threads": (0, "3", 3, 5),
+    "source_arena_bytes": (1 << 30, "4096", 4096, 1 << 40),
+    "landing_arena_bytes": (1 << 30, "0", 0, 123),
+    "connect_timeout_s": (10.0, "2.5", 2.5, 1),
+    "transfer_timeout_s": (30.0, "1e2", 100.0, 86400),
+    "stall_timeout_s": (5.0, "0.25", 0.25, 7.5),
+}
+
+BAD: list[tuple[str, Any]] = [
+    ("transports", ()),
+    ("transports", ("shm", "shm")),
+    ("transports", ("pigeon",)),
+    ("transports", ("", "shm")),
+    ("host", ""),
+    ("host", "localhost"),
+    ("host", "0.0.0.0"),
+    ("host", "::"),
+    ("host", "127.0.0.1:80"),
+    ("host", "300.1.1.1"),
+    ("publish", "twice"),
+    ("publish", ""),
+    ("fetch", "never"),
+    ("copy_threads", -1),
+    ("copy_threads", 65),
+    ("copy_threads", 1.5),
+    ("copy_threads", "two"),
+    ("copy_threads", 1 << 70),
+    ("source_arena_bytes", -1),
+    ("source_arena_bytes", "1GiB"),
+    ("source_arena_bytes", 1 << 64),
+    ("landing_arena_bytes", -5),
+    ("landing_arena_bytes", ""),
+    ("connect_timeout_s", 0),
+    ("connect_timeout_s", -1),
+    ("connect_timeout_s", "soon"),
+    ("transfer_timeout_s", 86401),
+    ("transfer_timeout_s", float("nan")),
+    ("transfer_timeout_s", float("inf")),
+    ("stall_timeout_s", 0.0),
+    ("stall_timeout_s", "1 "),
+]
+
+LATER: list[tuple[str, Any]] = [
+    ("transports", ("hixl", "shm")),
+    ("publish", "snapshot"),
+    ("fetch", "map"),
+    ("slab_bytes", 1),
+    ("slab_cap_bytes", 1),
+    ("hixl_ports", "20000-29999"),
+    ("checksum", True),
+    ("tls", True),
+]
+
+
+def test_every_knob_is_known_here() -> None:
+    later = {"slab_bytes", "slab_cap_bytes", "hixl_ports", "checksum", "tls"}
+    assert {name for name, _, _ in _core.option_infos()} == set(KNOBS) | later
+    assert all(unit and effect for _, unit, effect in _core.option_infos())
+
+
+@pytest.mark.parametrize("knob", KNOBS)
+def test_argument_before_environment_before_default(knob: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    default, text, meant, argument = KNOBS[knob]
+    assert getattr(Options(), knob) == default
+    monkeypatch.setenv("RAY_HIXL_" + knob.upper(), text)
+    assert getattr(Options(), knob) == meant
+    assert getattr(Options(**{knob: argument}), knob) == argument
+    others = [name for name in KNOBS if name != knob]
+    assert all(getattr(Options(**{knob: argument}), name) == KNOBS[name][0] for name in others)
+
+
+@pytest.mark.parametrize(("knob", "value"), BAD)
+def test_bad_argument_names_the_knob(knob: str, value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"option {knob} takes ") as caught:
+        Options(**{knob: value})
+    assert type(caught.value) is InvalidArgument
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(("knob", "value"), [(knob, value) for knob, value in BAD if isinstance(value, str)])
+def test_bad_environment_names_the_variable(knob: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = "RAY_HIXL_" + knob.upper()
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidArgument, match=f"{variable}: option {knob} takes "):
+        Options()
+
+
+@pytest.mark.parametrize(("knob", "value"), LATER)
+def test_what_a_later_version_takes(knob: str, value: Any) -> None:
+    with pytest.raises(NotAvailable, match=f"option {knob} is not available in this version: ") as caught:
+        Options(**{knob: value})
+    assert type(caught.value) is NotAvailable
+
+
+def test_switches_that_are_off_are_fine() -> None:
+    assert Options(checksum=False, tls=False) == Options()
+
+
+def test_unknown_knob() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        Options(colour="red")  # type: ignore[call-arg]
+    with pytest.raises(InvalidArgument, match="no option 'colour'; there are transports, host"):
+        _core.Options().set("colour", "red")
+
+
+def test_immutable() -> None:
+    options = Options()
+    with pytest.raises(AttributeError):
+        options.host = "::1"  # type: ignore[misc, assignment]
+
+
+def test_equality_and_hash() -> None:
+    same = Options(copy_threads=2, transports=["shm", "stream"]), Options(transports=("shm", "stream"), copy_threads=2)
+    assert same[0] == same[1]
+    assert hash(same[0]) == hash(same[1])
+    assert Options(copy_threads=0) == Options()  # chosen or not, the value counts
+    assert Options(copy_threads=1) != Options()
+    assert Options() != "options"
+
+
+def test_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(transports=("cma",), stall_timeout_s=1.25, host="::1")
+    assert pickle.loads(pickle.dumps(options)) == options
+    packed = pickle.dumps(options)
+    monkeypatch.setenv("RAY_HIXL_STALL_TIMEOUT_S", "9")  # what was chosen wins over the environment of the reader
+    assert pickle.loads(packed).stall_timeout_s == 1.25
+
+
+def test_to_environment_has_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Options().to_environment() == {}
+    monkeypatch.setenv("RAY_HIXL_HOST", "127.0.0.3")
+    chosen = Options(transports=("shm", "stream"), transfer_timeout_s=12.5, source_arena_bytes=1 << 33).to_environment()
+    assert chosen == {
+        "RAY_HIXL_HOST": "127.0.0.3",
+        "RAY_HIXL_TRANSPORTS": "shm,stream",
+        "RAY_HIXL_TRANSFER_TIMEOUT_S": "12.5",
+        "RAY_HIXL_SOURCE_ARENA_BYTES": str(1 << 33),
+    }
+
+
+def test_to_environment_gives_another_process_the_same() -> None:
+    options = Options(transports=("stream",), copy_threads=7, connect_timeout_s=0.1)
+    said = run_python("import ray_hixl; print(ray_hixl.Options())", environment=options.to_environment())
+    assert said.strip() == repr(options)
+
+
+def test_with_default_host() -> None:
+    assert Options().with_default_host("10.1.2.3").host == "10.1.2.3"
+    assert Options(host="127.0.0.1").with_default_host("10.1.2.3").host == "127.0.0.1"
+    assert Options(copy_threads=3).with_default_host("10.1.2.3").copy_threads == 3
+
+
+def test_host_that_is_not_of_this_machine() -> None:
+    with pytest.raises(ray_hixl.HixlError, match=r"option host.*192\.0\.2\.1"):
+        ray_hixl.Engine(Options(host="192.0.2.1"))
+
+
+def test_engine_keeps_its_options() -> None:
+    options = Options(copy_threads=1)
+    with ray_hixl.Engine(options) as engine:
+        assert engine.options is options

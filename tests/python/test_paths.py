@@ -1,0 +1,104 @@
+"""Which transport a read takes, and what is said of those it does not take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support import Owner
+
+import ray_hixl
+from ray_hixl import NotAvailable, Options, _core
+
+FORBIDDEN = "Options.transports does not allow it; add it there to use it"
+ORDINARY = "the source is ordinary memory"
+OTHER = "the peer is another process"
+
+
+@pytest.fixture(scope="module")
+def descriptors(owner: Owner) -> tuple[bytes, bytes]:
+    """Regions of the owner: ordinary memory, and of the source arena."""
+    owner.run("ordinary = engine.register(bytearray(64)); arena = engine.empty(64).region")
+    found: tuple[bytes, bytes] = owner.get("(ordinary.descriptor, arena.descriptor)")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("transports", "ordinary", "arena"),
+    [
+        (None, "cma", "shm"),
+        (("local", "shm", "cma", "stream"), "cma", "shm"),
+        (("stream", "cma", "shm"), "stream", "stream"),
+        (("cma", "shm", "stream"), "cma", "cma"),
+        (("shm", "stream"), "stream", "shm"),
+        (("shm",), None, "shm"),
+        (("cma",), "cma", "cma"),
+        (("stream",), "stream", "stream"),
+    ],
+)
+def test_choice_follows_the_options(
+    owner: Owner, descriptors: tuple[bytes, bytes], transports: Any, ordinary: str | None, arena: str | None
+) -> None:
+    with ray_hixl.Engine(Options(transports=transports)) as engine:
+        peer = engine.connect(owner.descriptor)
+        regions = [peer.region(descriptor) for descriptor in descriptors]
+        paths = [peer.path(), peer.path("host", "host"), *(peer.path("host", region) for region in regions)]
+        assert [path.transport for path in paths] == [ordinary, ordinary, ordinary, arena]
+        allowed = engine.options.transports
+        for path in paths:
+            forbidden = {name for name, reason in path.refused.items() if reason == FORBIDDEN}
+            assert forbidden == {"local", "shm", "cma", "stream"} - set(allowed)
+            tried = allowed[: allowed.index(path.transport)] if path.transport else allowed
+            assert set(path.refused) == forbidden | set(tried)
+        if "local" in allowed:
+            assert paths[0].refused["local"].startswith(OTHER)
+        if ordinary is None:
+            assert paths[0].refused["shm"].startswith(ORDINARY)
+        for region, expected in zip(regions, (ordinary, arena), strict=True):
+            with engine.register(bytearray(64)) as local:
+                if expected is None:
+                    with pytest.raises(NotAvailable, match=r"no transport can read .*shm: the source is ordinary memory"):
+                        peer.read([(local, 0, region, 0, 64)])
+                else:
+                    transfer = peer.read_async([(local, 0, region, 0, 64)])
+                    assert transfer.wait()
+                    assert transfer.bytes_by_transport() == {expected: 64}
+
+
+def test_no_transport_at_all(owner: Owner) -> None:
+    with ray_hixl.Engine(Options(transports=("local",))) as engine:
+        path = engine.connect(owner.descriptor).path()
+        assert path.transport is None
+        assert path.refused["local"] == OTHER
+        assert repr(path) == "<path by nothing>"
+
+
+def test_as_if_on_another_host(engine: ray_hixl.Engine, owner: Owner) -> None:
+    path = engine.connect(_core.tcp_only(owner.descriptor)).path()
+    assert path.transport == "stream"
+    assert set(path.refused) == {"local", "shm", "cma"}
+    assert all("names no Unix socket" in reason for reason in path.refused.values())
+
+
+def test_owner_in_this_process(engine: ray_hixl.Engine) -> None:
+    with ray_hixl.Engine() as other:
+        path = other.connect(engine.descriptor).path()
+        assert (path.transport, path.refused) == ("local", {})
+
+
+def test_device_memory_is_for_later(peer: ray_hixl.Peer) -> None:
+    for kinds in (("device", "host"), ("host", "device")):
+        with pytest.raises(NotAvailable, match="device memory; this version reads host memory only"):
+            peer.path(*kinds)
+
+
+@pytest.mark.parametrize("kinds", [("gpu", "host"), ("host", "gpu"), ("", "host")])
+def test_unknown_kind(peer: ray_hixl.Peer, kinds: tuple[str, str]) -> None:
+    with pytest.raises(ray_hixl.InvalidArgument, match="memory is 'host' or 'device', not '"):
+        peer.path(*kinds)
+
+
+def test_stale_region(engine: ray_hixl.Engine, peer: ray_hixl.Peer, owner: Owner) -> None:
+    owner.run("brief = engine.register(bytearray(4)); descriptor = brief.descriptor; brief.close()")
+    with pytest.raises(ray_hixl.InvalidRegion):
+        peer.path("host", peer.region(owner.get("descriptor")))

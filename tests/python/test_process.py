@@ -1,0 +1,185 @@
+"""The functions of the module: the engine of the process, its counters, registration by tensor, memory born in the source arena."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+from support import Owner, eventually
+
+import ray_hixl
+from ray_hixl import process
+
+COUNTERS = (
+    "transfers_started transfers_succeeded transfers_failed transfers_in_flight quarantined_bytes regions objects objects_published "
+    "resolved served_bytes links sessions links_lost handshakes_refused"
+)
+ARENA = "segments mapped_bytes used_bytes live_blocks allocations recycled"
+
+
+@pytest.fixture(autouse=True)
+def shut_down() -> Iterator[None]:
+    yield
+    ray_hixl.shutdown()
+    process._options = None
+
+
+def test_stats_without_an_engine() -> None:
+    assert ray_hixl.stats() == {"fetched": {}, "ray": {}}
+
+
+def test_stats_of_the_process() -> None:
+    process.engine()
+    stats = ray_hixl.stats()
+    assert set(stats) == set(COUNTERS.split()) | {"fetched", "ray", "source", "landing"}
+    assert set(stats["source"]) == set(stats["landing"]) == set(ARENA.split())
+    assert all(stats[name] == 0 for name in COUNTERS.split())
+
+
+def test_stats_count(engine: ray_hixl.Engine, owner: Owner) -> None:
+    metadata = owner.get("engine.publish([given])", given=b"x" * 1000)
+    before = owner.get("engine.stats()")
+    engine.fetch(metadata).result()
+    with pytest.raises(ray_hixl.ObjectFreed):
+        engine.fetch(engine.publish_error([b""], ray_hixl.ObjectFreed("gone"))).result()
+    stats, after = engine.stats(), owner.get("engine.stats()")
+    assert sum(stats["fetched"].values()) == 1000
+    assert [stats[f"transfers_{name}"] for name in ("started", "succeeded", "failed", "in_flight")] == [2, 1, 1, 0]
+    assert (stats["links"], after["sessions"] - before["sessions"]) == (1, 1)
+    assert after["objects"] >= 1
+    assert stats["landing"]["allocations"] == 1
+
+
+def test_one_engine_for_all_threads() -> None:
+    seen: list[ray_hixl.Engine] = []
+    threads = [threading.Thread(target=lambda: seen.append(process.engine())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 8
+    assert len(set(map(id, seen))) == 1
+
+
+def test_shutdown_and_restart() -> None:
+    ray_hixl.shutdown()  # nothing to do
+    first = process.engine()
+    descriptor = first.descriptor
+    ray_hixl.shutdown()
+    ray_hixl.shutdown()
+    assert ray_hixl.stats() == {"fetched": {}, "ray": {}}
+    with pytest.raises(ray_hixl.Closed):
+        first.register(bytearray(1))
+    second = process.engine()
+    assert second is not first
+    assert second.descriptor != descriptor
+    assert second.fetch(second.publish([b"abc"])).result()[0].tolist() == list(b"abc")
+
+
+def test_configure() -> None:
+    options = ray_hixl.Options(copy_threads=1)
+    process.configure(options)
+    process.configure(ray_hixl.Options(copy_threads=1))
+    assert process.engine().options == options
+    with pytest.raises(
+        ray_hixl.InvalidArgument, match=r"already uses other options: Options.*copy_threads=1.* cannot change to .*copy_threads=2"
+    ):
+        process.configure(ray_hixl.Options(copy_threads=2))
+
+
+def test_configure_after_the_engine() -> None:
+    process.engine()
+    process.configure(ray_hixl.Options())
+    with pytest.raises(ray_hixl.InvalidArgument, match="already uses other options"):
+        process.configure(ray_hixl.Options(copy_threads=2))
+
+
+def test_register_memory_counts() -> None:
+    tensor = torch.arange(100.0)
+    for _ in range(3):
+        ray_hixl.register_memory(tensor)
+    ray_hixl.register_memory(tensor[50:])  # the same storage
+    assert ray_hixl.stats()["regions"] == 1
+    for left in (1, 1, 1, 0):
+        ray_hixl.deregister_memory(tensor[10:20])
+        assert ray_hixl.stats()["regions"] == left
+    with pytest.raises(ray_hixl.InvalidRegion, match="called more often than register_memory") as caught:
+        ray_hixl.deregister_memory(tensor)
+    assert type(caught.value) is ray_hixl.InvalidRegion
+
+
+def test_register_memory_of_several_storages() -> None:
+    tensors = [torch.arange(10), torch.ones(3), torch.zeros(0), torch.nn.Parameter(torch.ones(4))]
+    for tensor in tensors:
+        ray_hixl.register_memory(tensor)
+    assert ray_hixl.stats()["regions"] == 4
+    for tensor in tensors:
+        ray_hixl.deregister_memory(tensor)
+    assert ray_hixl.stats()["regions"] == 0
+
+
+def test_registrations_end_with_the_engine() -> None:
+    tensor = torch.ones(3)
+    ray_hixl.register_memory(tensor)
+    ray_hixl.shutdown()
+    with pytest.raises(ray_hixl.InvalidRegion):
+        ray_hixl.deregister_memory(tensor)
+    ray_hixl.register_memory(tensor)
+    assert ray_hixl.stats()["regions"] == 1
+
+
+def test_register_memory_of_another_device() -> None:
+    for call in (ray_hixl.register_memory, ray_hixl.deregister_memory):
+        with pytest.raises(ray_hixl.NotAvailable, match="tensor is on meta: this version registers CPU memory only"):
+            call(torch.ones(3, device="meta"))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64, torch.int4], ids=str)
+@pytest.mark.parametrize("size", [5, (2, 3), (), (0, 4), torch.Size([7])], ids=str)
+def test_empty(size: int | tuple[int, ...], dtype: torch.dtype | None) -> None:
+    made = ray_hixl.empty(size, dtype=dtype)
+    expected = torch.empty(size, dtype=dtype)
+    assert type(made) is torch.Tensor
+    assert (made.shape, made.dtype, made.device, made.is_contiguous()) == (expected.shape, expected.dtype, expected.device, True)
+    made.view(torch.uint8) if made.dim() else made.reshape(1).view(torch.uint8)
+    if dtype is not torch.int4:
+        made.zero_()
+        assert not made.any()
+
+
+def test_empty_is_published_without_a_copy(owner: Owner) -> None:
+    """Its consumers map it."""
+    made = ray_hixl.empty(1000, dtype=torch.uint8)
+    made.fill_(7)
+    owner.run("fetch = engine.fetch(metadata); fetched = fetch.result()[0]", metadata=process.engine().publish([made]))
+    assert owner.get("(bytes(memoryview(fetched)) == bytes([7]) * 1000, fetch.bytes_by_transport())") == (True, {"shm": 1000})
+    assert ray_hixl.stats()["source"]["live_blocks"] == 1
+
+
+def test_empty_goes_back_to_the_arena() -> None:
+    made = ray_hixl.empty(1000)
+    assert ray_hixl.stats()["source"]["live_blocks"] == 1
+    address = made.data_ptr()
+    del made
+    eventually(lambda: ray_hixl.stats()["source"]["live_blocks"] == 0)
+    assert ray_hixl.empty(1000).data_ptr() == address
+
+
+def test_empty_elsewhere() -> None:
+    for device in ("meta", "cuda:0"):
+        with pytest.raises(ray_hixl.NotAvailable, match=f"device='{device}'.*on the CPU only"):
+            ray_hixl.empty(3, device=device)
+
+
+@pytest.mark.parametrize("size", [-1, (2, -3)])
+def test_empty_of_a_negative_size(size: int | tuple[int, ...]) -> None:
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        ray_hixl.empty(size)
+
+
+def test_empty_of_too_much() -> None:
+    with pytest.raises(ray_hixl.OutOfMemory) as caught:
+        ray_hixl.empty(1 << 50, dtype=torch.uint8)
+    assert isinstance(caught.value, MemoryError)

@@ -1,0 +1,222 @@
+"""Transfers under way: waiting, cancelling, deadlines, Ctrl-C, and other threads meanwhile. The owner stands still to hold them up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from support import Owner, pattern
+
+import ray_hixl
+
+DATA = pattern(1000)
+
+
+class Slow:
+    """A read by stream from an owner that can be stopped."""
+
+    def __init__(self, engine: ray_hixl.Engine, owner: Owner) -> None:
+        owner.run("region = engine.register(given)", given=DATA)
+        self.owner = owner
+        self.peer = engine.connect(owner.descriptor)
+        self.into = bytearray(len(DATA))
+        self.local = engine.register(self.into)
+        self.batch = self.peer.prepare([(self.local, 0, self.peer.region(owner.get("region.descriptor")), 0, len(DATA))])
+
+    def start(self, timeout: float | None = None) -> ray_hixl.Transfer:
+        return self.peer.read_async(self.batch, timeout)
+
+
+@pytest.fixture
+def slow(owner: Owner) -> Iterator[Slow]:
+    with ray_hixl.Engine(ray_hixl.Options(transports=("stream",))) as engine:
+        yield Slow(engine, owner)
+
+
+def test_wait_and_done(slow: Slow) -> None:
+    with slow.owner.stopped():
+        transfer = slow.start()
+        assert transfer.wait(timeout=0) is False
+        assert transfer.wait(0.05) is False
+        assert transfer.done is False
+        assert transfer.bytes_by_transport() == {}
+        assert slow.into == bytes(len(DATA))
+    assert transfer.wait() is True
+    assert transfer.done is True
+    assert transfer.wait(0) is True
+    assert slow.into == DATA
+    assert transfer.bytes_by_transport() == {"stream": len(DATA)}
+
+
+def test_many_at_once_end_once_each(slow: Slow) -> None:
+    with slow.owner.stopped():
+        transfers = [slow.start() for _ in range(50)]
+        assert not any(transfer.done for transfer in transfers)
+    assert all(transfer.wait(5.0) for transfer in transfers)
+    assert sum(transfer.bytes_by_transport()["stream"] for transfer in transfers) == 50 * len(DATA)
+
+
+def test_cancel(slow: Slow) -> None:
+    with slow.owner.stopped():
+        transfer = slow.start()
+        transfer.cancel()
+        for _ in range(2):
+            with pytest.raises(ray_hixl.Cancelled, match="cancelled by its caller") as caught:
+                transfer.wait(5.0)
+            assert type(caught.value) is ray_hixl.Cancelled
+        assert transfer.done
+        transfer.cancel()
+    slow.start().wait()  # the link is as good as before
+    assert slow.into == DATA
+
+
+def test_cancel_after_the_end_changes_nothing(slow: Slow) -> None:
+    transfer = slow.start()
+    assert transfer.wait()
+    transfer.cancel()
+    assert transfer.wait() is True
+
+
+def test_deadline_belongs_to_the_transfer(slow: Slow) -> None:
+    with slow.owner.stopped():
+        begin = time.monotonic()
+        transfer = slow.start(timeout=0.3)
+        assert transfer.wait(0.1) is False
+        with pytest.raises(ray_hixl.TransferTimeout, match=f"process {slow.owner.pid} ") as caught:
+            transfer.wait(30)
+        assert 0.25 < time.monotonic() - begin < 1.5
+        assert isinstance(caught.value, TimeoutError)
+        with pytest.raises(ray_hixl.TransferTimeout):
+            slow.peer.read(slow.batch, timeout=0)
+
+
+def test_deadline_of_the_options(owner: Owner) -> None:
+    with ray_hixl.Engine(ray_hixl.Options(transports=("stream",), transfer_timeout_s=0.2)) as engine:
+        slow = Slow(engine, owner)
+        with owner.stopped(), pytest.raises(ray_hixl.TransferTimeout):
+            slow.peer.read(slow.batch)
+        metadata = owner.get("engine.publish([given])", given=DATA)
+        with owner.stopped(), pytest.raises(ray_hixl.TransferTimeout):
+            engine.fetch(metadata).result()
+
+
+def test_result_of_a_fetch_that_is_not_done(slow: Slow) -> None:
+    metadata = slow.owner.get("engine.publish([given])", given=DATA)
+    with ray_hixl.Engine(ray_hixl.Options(transports=("stream",))) as engine:
+        engine.connect(slow.owner.descriptor)
+        with slow.owner.stopped():
+            fetch = engine.fetch(metadata)
+            with pytest.raises(TimeoutError, match=r"not done after 0\.05 s; it goes on") as caught:
+                fetch.result(timeout=0.05)
+            assert not isinstance(caught.value, ray_hixl.HixlError)
+        assert bytes(np.asarray(fetch.result()[0])) == DATA
+        assert fetch.result() is fetch.result()
+
+
+@pytest.mark.parametrize("close", [lambda slow: slow.peer.close(), lambda slow: slow.peer._core.close()])
+def test_closing_the_peer_ends_its_transfers(slow: Slow, close: Callable[[Slow], None]) -> None:
+    with slow.owner.stopped():
+        transfer = slow.start()
+        close(slow)
+        with pytest.raises(ray_hixl.Closed, match="peer was closed"):
+            transfer.wait(5.0)
+
+
+def test_closing_the_engine_ends_its_transfers(owner: Owner) -> None:
+    engine = ray_hixl.Engine(ray_hixl.Options(transports=("stream",)))
+    slow = Slow(engine, owner)
+    with owner.stopped():
+        transfer = slow.start()
+        engine.close()
+        with pytest.raises(ray_hixl.Closed):
+            transfer.wait(5.0)
+
+
+def test_dropping_the_handle_does_not_cancel(slow: Slow) -> None:
+    with slow.owner.stopped():
+        slow.start()
+    slow.start().wait()
+    assert slow.into == DATA
+
+
+def test_another_thread_may_wait_and_cancel(slow: Slow) -> None:
+    seen: list[BaseException] = []
+
+    def wait(transfer: ray_hixl.Transfer) -> None:
+        try:
+            transfer.wait()
+        except ray_hixl.HixlError as error:
+            seen.append(error)
+
+    with slow.owner.stopped():
+        transfer = slow.start()
+        threads = [threading.Thread(target=wait, args=(transfer,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        transfer.cancel()
+        for thread in threads:
+            thread.join(5.0)
+    assert [type(error) for error in seen] == [ray_hixl.Cancelled] * 4
+
+
+@pytest.mark.parametrize("call", ["wait", "result", "connect", "path"])
+def test_other_threads_run_meanwhile(slow: Slow, call: str) -> None:
+    """A thread counts while this one is inside of the call: it could not if the call kept the GIL."""
+    metadata = slow.owner.get("engine.publish([given])", given=DATA)
+    options = ray_hixl.Options(transports=("shm", "cma", "stream"), connect_timeout_s=0.3)
+    with ray_hixl.Engine(options) as engine:
+        if call == "path":
+            peer = engine.connect(slow.owner.descriptor)
+            remote = peer.region(slow.owner.get("region.descriptor"))
+        calls: dict[str, Callable[[], Any]] = {
+            "wait": lambda: slow.start(timeout=0.3).wait(),
+            "result": lambda: engine.fetch(metadata, timeout=0.3).result(),
+            "connect": lambda: engine.connect(slow.owner.descriptor, timeout=0.3),
+            "path": lambda: peer.path("host", remote),
+        }
+        counted = 0
+        stop = threading.Event()
+
+        def count() -> None:
+            nonlocal counted
+            while not stop.wait(0.001):
+                counted += 1
+
+        thread = threading.Thread(target=count)
+        with slow.owner.stopped():
+            thread.start()
+            with pytest.raises((ray_hixl.TransferTimeout, ray_hixl.ConnectError)):
+                calls[call]()
+            stop.set()
+        thread.join()
+    assert counted > 50
+
+
+@pytest.mark.parametrize("waiting", ["peer.read(batch)", "peer.read_async(batch).wait()", "engine.fetch(metadata).result()"])
+def test_ctrl_c_ends_the_wait(owner: Owner, new_owner: Callable[..., Owner], waiting: str) -> None:
+    reader = new_owner(options={"transports": ("stream",)})
+    owner.run("region = engine.register(given); metadata = engine.publish([given])", given=DATA)
+    descriptor, region, metadata = owner.get("(engine.descriptor, region.descriptor, metadata)")
+    reader.run(
+        "import os, signal, threading, time\n"
+        "peer = engine.connect(descriptor); local = engine.register(bytearray(4))\n"
+        "batch = peer.prepare([(local, 0, peer.region(region), 0, 4)])\n"
+        "threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()",
+        descriptor=descriptor,
+        region=region,
+        metadata=metadata,
+    )
+    with owner.stopped():
+        reader.run(
+            "begin = time.monotonic()\n"
+            f"try:\n    {waiting}\n    ended = 'without'\n"
+            "except KeyboardInterrupt:\n    ended = 'by Ctrl-C'\n"
+            "took = time.monotonic() - begin"
+        )
+        ended, took = reader.get("(ended, took)")
+    assert ended == "by Ctrl-C"
+    assert took < 1.0

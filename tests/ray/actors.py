@@ -1,0 +1,130 @@
+"""The actor class of these tests, in a module that every worker imports: registration at import, as docs/ray.md advises."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import ray
+import torch
+from ray._private.worker import global_worker
+
+import ray_hixl
+
+ray_hixl.register()
+
+kept: dict[str, Any] = {}  # what a test keeps alive in an actor from one call to the next
+
+
+@ray.remote(enable_tensor_transport=True)
+class Peer:
+    """Runs what a test sends it; source and consumer at once."""
+
+    def call(self, function: Callable[..., Any], *values: Any) -> Any:
+        """Calls it on the values that arrived. The result goes through the object store."""
+        return function(*values)
+
+    @ray.method(tensor_transport="hixl")
+    def give(self, function: Callable[..., Any], *values: Any) -> Any:
+        """Calls it; the tensors of the result stay here until somebody fetches them."""
+        return function(*values)
+
+
+def put(value: Any) -> ray.ObjectRef:
+    """``ray.put`` by hixl."""
+    return ray.put(value, _tensor_transport="hixl")
+
+
+def put_all(make: Callable[[], list[Any]]) -> list[ray.ObjectRef]:
+    """``put`` of each value; the references stay borrowable since they travel in a list."""
+    return [put(value) for value in make()]
+
+
+def get(references: Any) -> Any:
+    """``ray.get`` of borrowed references."""
+    return ray.get(references)
+
+
+def ray_manager() -> Any:
+    """Ray's own manager of tensor transports in this process."""
+    return getattr(global_worker, "rdt_manager", None) or global_worker.gpu_object_manager
+
+
+def ray_store() -> Any:
+    """Ray's own store of tensors in this process."""
+    manager = ray_manager()
+    return getattr(manager, "rdt_store", None) or manager.gpu_object_store
+
+
+def created(*references: ray.ObjectRef) -> None:
+    """Waits in the owner until it knows the metadata of its actors' results. Only then may the references be borrowed (ray#59644)."""
+    for reference in references:
+        if ray_manager().wait_for_tensor_transport_metadata(reference.hex(), 10.0) is None:
+            raise TimeoutError(f"waiting for object {reference.hex()} to be created")
+
+
+def left() -> dict[str, int]:
+    """What this process still holds for others: 0 everywhere once every reference is gone."""
+    stats = ray_hixl.stats()
+    return {
+        "objects of the engine": stats.get("objects", 0),
+        "objects of Ray": ray_store().get_num_objects(),
+        "transfers": stats.get("transfers_in_flight", 0),
+    }
+
+
+def fetched() -> int:
+    """Bytes that this process has fetched so far."""
+    return sum(ray_hixl.stats()["fetched"].values())
+
+
+def receives() -> int:
+    """How often Ray has asked this process's transport to receive."""
+    return ray_hixl.stats()["ray"].get("receive", {"calls": 0})["calls"]
+
+
+@dataclass
+class Batch:
+    """A value with tensors inside."""
+
+    tokens: torch.Tensor
+    name: str
+    more: list[torch.Tensor] = field(default_factory=list)
+
+
+class Pair(NamedTuple):
+    """Another."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+def numbers(count: int, seed: int) -> torch.Tensor:
+    """Random bytes out of a seed: source and test make the same ones."""
+    return torch.randint(0, 256, (count,), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def of_type(dtype: torch.dtype, shape: list[int], seed: int) -> torch.Tensor:
+    """A tensor of random bits, which no conversion touches: every dtype has them, also those that torch cannot compute with."""
+    tensor = torch.empty(shape, dtype=dtype)
+    count = tensor.untyped_storage().nbytes()
+    content = numbers(count, seed) & 1 if dtype is torch.bool else numbers(count, seed)
+    ctypes.memmove(tensor.data_ptr(), content.data_ptr(), count)
+    return tensor
+
+
+def describe(tensor: torch.Tensor) -> tuple[str, list[int], bytes]:
+    """dtype, shape and bits of a contiguous tensor."""
+    assert tensor.is_contiguous(), tensor.stride()
+    return str(tensor.dtype), list(tensor.shape), ctypes.string_at(tensor.data_ptr(), tensor.nbytes) if tensor.nbytes else b""
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Polls until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
+        time.sleep(0.01)

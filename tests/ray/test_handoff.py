@@ -1,0 +1,139 @@
+"""Tensors go from process to process: by task arguments, by ``ray.get``, by borrowed references, to one and to many."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+import torch
+
+import actors
+import ray_hixl
+from versions import driver_put
+
+
+def test_task_return_to_argument(source: Any, consumer: Any) -> None:
+    reference = source.give.remote(actors.numbers, 100_000, 1)
+    arrived = ray.get(consumer.call.remote(lambda tensor: tensor, reference))
+    assert torch.equal(arrived, actors.numbers(100_000, 1))
+
+
+def test_task_return_to_driver(source: Any) -> None:
+    assert torch.equal(ray.get(source.give.remote(actors.numbers, 100_000, 2)), actors.numbers(100_000, 2))
+
+
+def test_put_in_an_actor_get_in_another(source: Any, consumer: Any) -> None:
+    references = source.call.remote(actors.put_all, lambda: [actors.numbers(5000, 3)])
+    assert torch.equal(ray.get(consumer.call.remote(lambda refs: ray.get(refs[0]), references)), actors.numbers(5000, 3))
+
+
+def test_put_in_an_actor_get_in_the_driver(source: Any) -> None:
+    (reference,) = ray.get(source.call.remote(actors.put_all, lambda: [actors.numbers(5000, 4)]))
+    assert torch.equal(ray.get(reference), actors.numbers(5000, 4))
+    assert torch.equal(ray.get(reference), actors.numbers(5000, 4)), "a second get is a second fetch"
+
+
+@driver_put
+def test_put_in_the_driver_as_an_argument(consumer: Any) -> None:
+    reference = actors.put(actors.numbers(5000, 5))
+    assert torch.equal(ray.get(consumer.call.remote(lambda tensor: tensor, reference)), actors.numbers(5000, 5))
+
+
+@driver_put
+def test_put_in_the_driver_get_in_an_actor(consumer: Any) -> None:
+    reference = actors.put(actors.numbers(5000, 6))
+    assert torch.equal(ray.get(consumer.call.remote(lambda refs: ray.get(refs[0]), [reference])), actors.numbers(5000, 6))
+    assert actors.left()["objects of the engine"] == 1
+    del reference
+    actors.eventually(lambda: not any(actors.left().values()))
+
+
+def test_reference_borrowed_in_a_list(source: Any, consumer: Any) -> None:
+    references = [source.give.remote(actors.numbers, 3000, seed) for seed in (7, 8)]
+    actors.created(*references)
+    arrived = ray.get(consumer.call.remote(actors.get, references))
+    assert all(torch.equal(tensor, actors.numbers(3000, seed)) for tensor, seed in zip(arrived, (7, 8), strict=True))
+
+
+def test_reference_borrowed_in_a_dict(source: Any, consumer: Any) -> None:
+    reference = source.give.remote(actors.numbers, 3000, 9)
+    actors.created(reference)
+    arrived = ray.get(consumer.call.remote(lambda box: ray.get(box["deep"]["reference"]), {"deep": {"reference": reference}}))
+    assert torch.equal(arrived, actors.numbers(3000, 9))
+
+
+def test_result_of_a_consumer_goes_on(source: Any, consumer: Any, third: Any) -> None:
+    first = source.give.remote(actors.numbers, 3000, 10)
+    second = consumer.give.remote(lambda tensor: tensor.flip(0), first)
+    assert torch.equal(ray.get(third.call.remote(lambda tensor: tensor, second)), actors.numbers(3000, 10).flip(0))
+
+
+def test_back_to_its_source_is_no_transfer(source: Any) -> None:
+    before = ray.get(source.call.remote(actors.fetched))
+    reference = source.give.remote(lambda: actors.kept.setdefault("mine", actors.numbers(3000, 11)))
+    assert ray.get(source.call.remote(lambda tensor: tensor is actors.kept.pop("mine"), reference))
+    assert ray.get(source.call.remote(actors.fetched)) == before
+
+
+def test_same_reference_twice(source: Any, consumer: Any) -> None:
+    reference = source.give.remote(actors.numbers, 3000, 12)
+    both = consumer.call.remote(lambda one, two: (one, two), reference, reference)
+    again = [consumer.call.remote(lambda tensor: tensor, reference) for _ in range(3)]
+    expected = actors.numbers(3000, 12)
+    assert all(torch.equal(tensor, expected) for tensor in [*ray.get(both), *ray.get(again)])
+
+
+def test_several_references_in_one_call(source: Any, consumer: Any, third: Any) -> None:
+    references = [owner.give.remote(actors.numbers, 2000, seed) for seed, owner in enumerate([source, third] * 5)]
+    arrived = ray.get(consumer.call.remote(lambda *tensors: list(tensors), *references))
+    assert all(torch.equal(tensor, actors.numbers(2000, seed)) for seed, tensor in enumerate(arrived))
+
+
+def test_many_references_in_one_get(source: Any, consumer: Any) -> None:
+    references = ray.get(source.call.remote(actors.put_all, lambda: [actors.numbers(4096, seed) for seed in range(60)]))
+    expected = [actors.numbers(4096, seed) for seed in range(60)]
+    for arrived in (ray.get(references), ray.get(consumer.call.remote(actors.get, references))):
+        assert all(torch.equal(*pair) for pair in zip(arrived, expected, strict=True))
+
+
+def test_duplicates_in_one_get(source: Any) -> None:
+    one, two = ray.get(source.call.remote(actors.put_all, lambda: [actors.numbers(64, 1), actors.numbers(64, 2)]))
+    arrived = ray.get([one, two, one])
+    assert [torch.equal(tensor, actors.numbers(64, seed)) for tensor, seed in zip(arrived, (1, 2, 1), strict=True)] == [True] * 3
+
+
+def test_fan_out(source: Any, consumer: Any, third: Any) -> None:
+    """Several consumers of one object, twice each, and the driver meanwhile."""
+    reference = source.give.remote(actors.numbers, 4 << 20, 13)
+    calls = [actor.call.remote(lambda tensor: tensor.to(torch.int64).sum().item(), reference) for actor in [consumer, third] * 2]
+    expected = actors.numbers(4 << 20, 13)
+    assert torch.equal(ray.get(reference), expected)
+    assert ray.get(calls) == [expected.to(torch.int64).sum().item()] * 4
+
+
+def test_gets_of_several_threads(source: Any) -> None:
+    references = ray.get(source.call.remote(actors.put_all, lambda: [actors.numbers(30_000, seed) for seed in range(16)]))
+    with ThreadPoolExecutor(8) as pool:
+        arrived = list(pool.map(ray.get, references))
+    assert all(torch.equal(tensor, actors.numbers(30_000, seed)) for seed, tensor in enumerate(arrived))
+
+
+def test_consumer_counts_the_payload(source: Any, consumer: Any) -> None:
+    before = ray.get(consumer.call.remote(actors.fetched))
+    mine = actors.fetched()
+    sizes = [1, 1000, 65_536, 3 << 20]
+    reference = source.give.remote(lambda: [torch.zeros(size, dtype=torch.uint8) for size in sizes])
+    ray.get(consumer.call.remote(len, reference))
+    ray.get(reference)
+    assert ray.get(consumer.call.remote(actors.fetched)) - before == sum(sizes)
+    assert actors.fetched() - mine == sum(sizes)
+    assert set(ray_hixl.stats()["fetched"]) <= {"local", "shm", "cma", "stream"}
+
+
+def test_twenty_handoffs_leave_nothing(source: Any, consumer: Any) -> None:
+    published = ray.get(source.call.remote(lambda: ray_hixl.stats()["objects_published"]))
+    for seed in range(20):
+        reference = source.give.remote(actors.numbers, 10_000, seed)
+        assert torch.equal(ray.get(consumer.call.remote(lambda tensor: tensor, reference)), actors.numbers(10_000, seed))
+    assert ray.get(source.call.remote(lambda: ray_hixl.stats()["objects_published"])) == published + 20

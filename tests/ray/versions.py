@@ -1,0 +1,19 @@
+"""What the Ray versions lack, named by the missing API."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+
+RAY = tuple(int(part) for part in ray.__version__.split(".")[:2])
+
+
+def _without(condition: bool, what: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(condition, reason=f"Ray {ray.__version__} has no {what}")
+
+
+driver_put = _without(RAY <= (2, 56), "ray.put(_tensor_transport=) in the driver")
+target_for_ref = _without(not hasattr(ray.experimental, "set_target_for_ref"), "ray.experimental.set_target_for_ref")
+target_device_for_ref = _without(not hasattr(ray.experimental, "set_target_device_for_ref"), "ray.experimental.set_target_device_for_ref")
+tensors_by_identity = _without(RAY <= (2, 54), "store keyed by tensor: tensors of one address collide in its own")
+put_without_tensors = _without(RAY <= (2, 54), "ray.put(_tensor_transport=) of a value without tensors")
