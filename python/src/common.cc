@@ -14,7 +14,7 @@ void raise_python_error(const std::exception_ptr& thrown, void*) {
     std::rethrow_exception(thrown);
   } catch (const StatusError& error) {
     try {
-      const std::string& text = error.status.message();  // perhaps from a peer: it need not be UTF-8
+      const std::string& text = error.status.message();  // may quote an environment variable, which need not be UTF-8
       const nb::object message = nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
       if (!message.is_valid()) throw nb::python_error();
       const nb::object made =

@@ -159,7 +159,8 @@ void bind_regions(nb::module_& module) {
       .def_ro("read_only", &LocalRegion::read_only)
       .def(
           "close", [](const LocalRegion& local) { local.region.close(); }, "Revokes it for peers. Idempotent, never blocks.")
-      .def("__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> Region"))
+      .def(
+          "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> Region"))
       .def("__exit__", [](const LocalRegion& local, nb::args) { local.region.close(); });
   nb::class_<RemoteRegion>(module, "RemoteRegion", "A peer's region.")
       .def_ro("nbytes", &RemoteRegion::length)

@@ -16,7 +16,6 @@ pytest.register_assert_rewrite("support")
 import ray_hixl  # noqa: E402
 from support import Owner  # noqa: E402
 
-
 TORCH_WAYS = ("table", "attributes")
 
 

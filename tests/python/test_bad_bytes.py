@@ -6,10 +6,10 @@ import random
 
 import numpy as np
 import pytest
-from support import Owner
 
 import ray_hixl
 from ray_hixl import ConnectError, HixlError, InvalidArgument, InvalidRegion, _core
+from support import Owner
 
 # Ends quickly where an altered descriptor names an engine that does not answer.
 HASTY = ray_hixl.Options(connect_timeout_s=0.2, transfer_timeout_s=0.3)
@@ -109,9 +109,9 @@ def test_metadata_with_random_changes(owner: Owner, blobs: tuple[bytes, bytes, b
 
 
 def test_texts_that_are_none(engine: ray_hixl.Engine) -> None:
-    """Names and messages of a peer need not be UTF-8."""
+    """A peer's messages are made printable; its names must be."""
     failed = engine.publish_error([b"abc"], ray_hixl.ObjectFreed("what happened"))
-    with pytest.raises(ray_hixl.ObjectFreed, match="could not publish it: wh\ufffdt happened"):
+    with pytest.raises(ray_hixl.ObjectFreed, match=r"could not publish it: wh[?]t happened"):
         engine.fetch(failed.replace(b"what", b"wh\xfft")).result()
     metadata = engine.publish([b"abc"])
     for name in (b"ui\xff\xfe8", b"uint\0", b"u nt8", b"ui\nt8"):

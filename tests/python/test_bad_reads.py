@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
-from support import Owner
 
 import ray_hixl
 from ray_hixl import Closed, InvalidArgument, InvalidRegion
+from support import Owner
 
 MAX = 2**64 - 1
 SLOT, GENERATION, KEY, LENGTH = (22, "<I"), (26, "<Q"), (34, "<Q"), (42, "<Q")
@@ -63,7 +64,7 @@ def test_out_of_bounds(both: Both, local_offset: int, remote_offset: int, nbytes
     good = (both.local, 0, both.remote, 0, 1)
     ops = [good, (both.local, local_offset, both.remote, remote_offset, nbytes)]
     for call in (both.peer.prepare, both.peer.read, both.peer.read_async):
-        exactly(InvalidRegion, f"op 1: .*{match}", lambda call=call: call(ops))
+        exactly(InvalidRegion, f"op 1: .*{match}", partial(call, ops))
     if max(local_offset, remote_offset, nbytes) < 2**63:
         columns = [np.array(column, np.int64) for column in ([0, 0], [0, local_offset], [0, 0], [0, remote_offset], [1, nbytes])]
         exactly(InvalidRegion, f"op 1: .*{match}", lambda: both.peer.prepare([both.local], *columns[:2], [both.remote], *columns[2:]))
@@ -82,10 +83,10 @@ def test_owner_checks_what_the_reader_claims(owner: Owner, transports: tuple[str
         changes += [(SLOT, 2**32 - 1)]
         for field, value in changes:
             remote = both.peer.region(altered(both.descriptor, field, value))
-            exactly(InvalidRegion, None, lambda remote=remote: both.peer.read([(both.local, 0, remote, 0, 100)]))
+            exactly(InvalidRegion, None, partial(both.peer.read, [(both.local, 0, remote, 0, 100)]))
         longer = both.peer.region(altered(both.descriptor, LENGTH, 1 << 40))
         for offset in (950, 1000, 1 << 39):
-            exactly(InvalidRegion, None, lambda offset=offset: both.peer.read([(both.local, 0, longer, offset, 100)]))
+            exactly(InvalidRegion, None, partial(both.peer.read, [(both.local, 0, longer, offset, 100)]))
         both.peer.read([(both.local, 0, both.remote, 900, 100)])
         assert owner.get("region.open")
 
@@ -232,7 +233,7 @@ def test_wrong_types(both: Both) -> None:
 
 def test_too_much_memory(engine: ray_hixl.Engine) -> None:
     for nbytes in (1 << 50, 2**63, MAX):
-        exactly(ray_hixl.OutOfMemory, None, lambda nbytes=nbytes: engine.empty(nbytes))
+        exactly(ray_hixl.OutOfMemory, None, partial(engine.empty, nbytes))
     assert engine.empty(10).nbytes == 10
 
 

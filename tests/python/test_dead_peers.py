@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Owner, eventually, pattern
 
 import ray_hixl
 from ray_hixl import ConnectError, HixlError, PeerGone, TransferTimeout
+from support import Owner, eventually, pattern
 
 SOON_S = 2.0
 TRANSPORTS = [("shm", "stream"), ("cma",), ("stream",)]

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 import torch
-from support import Owner, eventually, run_python
 
 import ray_hixl
+from support import Owner, eventually, run_python
 
 # A program with an engine, and three fetched tensors of its own. Ends are added by the tests.
 WITH_TORCH = """

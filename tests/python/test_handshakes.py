@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from support import Owner, eventually
 
 import ray_hixl
+from support import Owner, eventually
 
 PREFIX = b"RHXL" + struct.pack("<HBB", 1, 1, 0)
 HELLO = PREFIX + bytes([1, 0]) + bytes(16) + bytes(16) + bytes(32)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from support import Owner, eventually, pattern
 
 WARM_UP, ROUNDS = 100, 1000

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Owner, eventually, pattern
 
 import ray_hixl
+from support import Owner, eventually, pattern
 
 DATA = pattern(4096)
 
@@ -20,8 +20,10 @@ def test_between_processes(engine: ray_hixl.Engine, owner: Owner) -> None:
     metadata = owner.get("engine.publish([*arrays, given])", given=DATA)
     assert isinstance(metadata, bytes)
     fetched = [np.asarray(one) for one in engine.fetch(metadata, timeout=5.0).result(timeout=5.0)]
-    assert [(one.dtype.name, one.shape) for one in fetched] == [("int16", (2, 3, 4)), ("float64", ()), ("uint8", (0, 7)), ("uint8", (4096,))]
-    for one, expected in zip(fetched, [*owner.get("arrays"), np.frombuffer(DATA, np.uint8)], strict=True):
+    described = [(one.dtype.name, one.shape) for one in fetched]
+    assert described == [("int16", (2, 3, 4)), ("float64", ()), ("uint8", (0, 7)), ("uint8", (4096,))]
+    sources = [*owner.get("arrays"), np.frombuffer(DATA, np.uint8)]
+    for one, expected in zip(fetched, sources, strict=True):
         np.testing.assert_array_equal(one, expected)
     owner.run("engine.release(metadata)", metadata=metadata)
 

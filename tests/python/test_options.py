@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from typing import Any
 
 import pytest
-from support import run_python
 
 import ray_hixl
 from ray_hixl import InvalidArgument, NotAvailable, Options, _core
+from support import run_python
 
 # knob: default, text in the environment, what that means, another value as argument
 KNOBS: dict[str, tuple[Any, str, Any, Any]] = {
@@ -104,6 +105,12 @@ def test_bad_environment_names_the_variable(knob: str, value: str, monkeypatch: 
         Options()
 
 
+def test_environment_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_HIXL_HOST", os.fsdecode(b"h\xffst"))
+    with pytest.raises(InvalidArgument, match=r"option host takes .* not 'h\ufffdst'"):
+        Options()
+
+
 @pytest.mark.parametrize(("knob", "value"), LATER)
 def test_what_a_later_version_takes(knob: str, value: Any) -> None:
     with pytest.raises(NotAvailable, match=f"option {knob} is not available in this version: ") as caught:
@@ -125,7 +132,7 @@ def test_unknown_knob() -> None:
 def test_immutable() -> None:
     options = Options()
     with pytest.raises(AttributeError):
-        options.host = "::1"  # type: ignore[misc, assignment]
+        options.host = "::1"
 
 
 def test_equality_and_hash() -> None:

@@ -6,9 +6,9 @@ import importlib.metadata
 from typing import Any
 
 import pytest
-from support import run_python
 
 import ray_hixl
+from support import run_python
 
 NAMES_OF_THE_DESIGN = (
     "register HiXLTensorTransport runtime_env register_memory deregister_memory register_memory_pool empty set_stream check stats shutdown "

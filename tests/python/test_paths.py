@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Owner
 
 import ray_hixl
 from ray_hixl import NotAvailable, Options, _core
+from support import Owner
 
 FORBIDDEN = "Options.transports does not allow it; add it there to use it"
 ORDINARY = "the source is ordinary memory"

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from support import Owner, eventually
 
 import ray_hixl
 from ray_hixl import process
+from support import Owner, eventually
 
 COUNTERS = (
     "transfers_started transfers_succeeded transfers_failed transfers_in_flight quarantined_bytes regions objects objects_published "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from support import Owner
 
 import ray_hixl
+from support import Owner
 
 REFUSED = {
     "torch.eye(3).to_sparse()": r"it is sparse \(sparse_coo\); publish its indices and values, or tensor\.to_dense\(\)",

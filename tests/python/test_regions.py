@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import Owner, pattern
 
 import ray_hixl
+from support import Owner, pattern
 
 DATA = pattern(10_000)
 
@@ -175,7 +175,7 @@ def test_region_registered_after_connect(engine: ray_hixl.Engine, peer: ray_hixl
 
 
 def test_reads_see_what_the_memory_holds_now(engine: ray_hixl.Engine, peer: ray_hixl.Peer, owner: Owner, remote: Any) -> None:
-    into = bytearray(4)
+    into: Any = bytearray(4)
     local = engine.register(into)
     batch = peer.prepare([(local, 0, remote, 0, 4)])
     for word in (b"abcd", b"efgh"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import Owner
 
 import ray_hixl
+from support import Owner
 
 INCARNATION = slice(6, 22)
 ENGINE_KEY = slice(22, 54)
@@ -81,7 +81,7 @@ def test_errors(engine: ray_hixl.Engine, peer: ray_hixl.Peer, owner: Owner, secr
         lambda: engine.publish([object()]),
     ]
     with pytest.raises(TypeError) as wrong_type:
-        peer.region(descriptor.hex())  # type: ignore[arg-type]
+        peer.region(descriptor.hex())
     assert_silent(str(wrong_type.value), secrets)
     owner.run("region.close(); engine.release(metadata)")
     calls += [lambda: peer.read([(local, 0, remote, 0, 10)]), lambda: engine.fetch(metadata).result()]

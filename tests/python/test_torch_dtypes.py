@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import Owner
 
 import ray_hixl
+from support import Owner
 
 ALL = sorted({value for value in vars(torch).values() if isinstance(value, torch.dtype)}, key=str)
 QUANTIZED = [dtype for dtype in ALL if str(dtype).startswith("torch.q")]

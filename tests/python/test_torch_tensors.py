@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support import Owner
 
 import ray_hixl
+from support import Owner
 
 # What the owner publishes, and what must arrive.
 FORMS = {

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Owner, pattern
 
 import ray_hixl
+from support import Owner, pattern
 
 DATA = pattern(1000)
 

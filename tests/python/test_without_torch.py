@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import Owner
 
 import ray_hixl
+from support import Owner
 
 NUMPY_TYPES = "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64 complex64 complex128"
 

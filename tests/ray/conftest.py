@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -97,6 +98,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
         arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
         pyfuncitem.obj(**arguments)
         result = True
+    gc.collect()  # errors keep the frames they went through, and those the references
     for peer in pyfuncitem.funcargs.get("peers", []):
         actors.eventually(lambda peer=peer: not any(ray.get(peer.call.remote(actors.left)).values()))
     return result

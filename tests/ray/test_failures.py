@@ -1,0 +1,133 @@
+"""What goes wrong on the way: refused tensors, dead sources, late receives. The consumer gets one clear error and goes on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+import actors
+import ray_hixl
+from ray_hixl.ray.compat import RayDirectTransportError
+from versions import RAY, target_for_ref
+
+REFUSED: dict[str, Callable[[], torch.Tensor]] = {
+    "sparse": lambda: torch.ones(3, 3).to_sparse(),
+    "meta": lambda: torch.empty(3, device="meta"),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+}
+
+
+def failure(call: Callable[[], Any]) -> BaseException:
+    """The error of ours that a call ends with: itself, or the cause that Ray names."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011  # the class is what is looked at
+        call()
+    error: BaseException = caught.value
+    return getattr(error, "cause", None) or error
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refused_tensor_fails_where_it_is_fetched(source: Any, consumer: Any, kind: str) -> None:
+    reference = source.give.remote(REFUSED[kind])
+    for error in (failure(lambda: ray.get(consumer.call.remote(type, reference))), failure(lambda: ray.get(reference))):
+        assert isinstance(error, ray_hixl.UnsupportedTensor)
+        assert isinstance(error, RayDirectTransportError)
+        assert error.code == "unsupported_tensor"
+        assert kind in str(error)
+    assert torch.equal(ray.get(source.give.remote(torch.arange, 5)), torch.arange(5)), "the source lives on"
+
+
+def test_error_survives_pickling(source: Any) -> None:
+    error = failure(lambda: ray.get(source.give.remote(REFUSED["meta"])))
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), again.code) == (str(error), error.code)
+
+
+def test_dead_source_ends_a_fetch_and_the_consumer_goes_on(fresh: Callable[..., Any], source: Any, consumer: Any) -> None:
+    doomed = fresh(max_restarts=0)
+    pid = ray.get(doomed.call.remote(os.getpid))
+    reference = doomed.give.remote(actors.numbers, 1000, 1)
+    assert ray.get(consumer.call.remote(len, reference)) == 1000
+    os.kill(pid, signal.SIGKILL)
+    start = time.monotonic()
+    error = failure(lambda: ray.get(consumer.call.remote(len, reference)))
+    assert time.monotonic() - start < 8
+    assert isinstance(error, ray_hixl.PeerGone | ray_hixl.ConnectError | ray.exceptions.RayError)
+    assert torch.equal(ray.get(consumer.call.remote(lambda x: x, source.give.remote(torch.arange, 9))), torch.arange(9))
+
+
+def test_source_that_dies_under_a_get_in_the_driver(fresh: Callable[..., Any]) -> None:
+    doomed = fresh(max_restarts=0)
+    pid = ray.get(doomed.call.remote(os.getpid))
+    reference = doomed.give.remote(actors.numbers, 1000, 1)
+    assert len(ray.get(reference)) == 1000
+    os.kill(pid, signal.SIGKILL)
+    start = time.monotonic()
+    error = failure(lambda: ray.get(reference))
+    assert time.monotonic() - start < 8
+    assert isinstance(error, ray_hixl.HixlError | ray.exceptions.RayError)
+
+
+def test_restarted_actor_hands_out_again(fresh: Callable[..., Any], consumer: Any) -> None:
+    actor = fresh(max_restarts=1)
+    pid = ray.get(actor.call.remote(os.getpid))
+    assert ray.get(consumer.call.remote(len, actor.give.remote(actors.numbers, 100, 1))) == 100
+    os.kill(pid, signal.SIGKILL)
+
+    def is_back() -> bool:
+        try:
+            return bool(ray.get(actor.call.remote(os.getpid), timeout=5) != pid)
+        except ray.exceptions.RayError:
+            return False
+
+    actors.eventually(is_back, 30.0)
+    arrived = ray.get(consumer.call.remote(lambda tensor: tensor, actor.give.remote(actors.numbers, 100, 2)))
+    assert torch.equal(arrived, actors.numbers(100, 2))
+
+
+def hold_receives(transport: Any, seconds: float) -> None:
+    """Makes this process's next receive sleep before it starts, as a busy one would."""
+    original = transport.recv_multiple_tensors
+
+    def slow(*arguments: Any) -> Any:
+        transport.recv_multiple_tensors = original
+        time.sleep(seconds)
+        return original(*arguments)
+
+    transport.recv_multiple_tensors = slow
+
+
+def slow_next_receive(seconds: float) -> None:
+    from ray_hixl.ray.compat import _util  # Ray's singletons
+
+    hold_receives(_util.get_tensor_transport_manager("HIXL"), seconds)
+
+
+@pytest.mark.skipif(RAY <= (2, 55), reason="Ray up to 2.55 gives late receives up another way")
+def test_right_bytes_after_a_timeout_behind_a_slow_receive(source: Any, fresh: Callable[..., Any]) -> None:
+    """Ray hands what a late receive ended with to the next transfer of the object: that must be the bytes, not the error."""
+    receiver = fresh()
+    reference = source.give.remote(actors.numbers, 5000, 3)
+    assert ray.get(receiver.call.remote(len, reference)) == 5000
+    ray.get(receiver.call.remote(slow_next_receive, 11.0))
+    with pytest.raises(Exception, match="after 10"):
+        ray.get(receiver.call.remote(len, reference))
+    arrived = ray.get(receiver.call.remote(lambda tensor: tensor, reference))
+    assert torch.equal(arrived, actors.numbers(5000, 3))
+
+
+@target_for_ref
+@pytest.mark.parametrize("target", [torch.empty(7), torch.empty(8, dtype=torch.float64)], ids=["shape", "dtype"])
+def test_target_that_does_not_fit(source: Any, target: torch.Tensor) -> None:
+    reference = source.give.remote(torch.ones, 8)
+    ray.experimental.set_target_for_ref(reference, [target])
+    with pytest.raises(ValueError, match=r"(?i)shape|dtype"):
+        ray.get(reference)

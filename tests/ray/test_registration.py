@@ -1,0 +1,104 @@
+"""How a process gets the transport: register() and the hook of the job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import ray
+
+import ray_hixl
+from ray_hixl.ray import compat
+
+_HOOK = "worker_process_setup_hook"
+
+
+def test_register_is_idempotent(cluster: Any) -> None:
+    ray_hixl.register()
+    ray_hixl.register(devices=["cpu"])
+    assert compat.registered_class("HIXL") is ray_hixl.HiXLTensorTransport
+
+
+def test_register_with_other_options_is_refused(source: Any) -> None:
+    def register_others() -> str:
+        ray_hixl.empty(1)  # starts the engine
+        try:
+            ray_hixl.register(options=ray_hixl.Options(copy_threads=7))
+        except ray_hixl.InvalidArgument as error:
+            return str(error)
+        return "accepted"
+
+    assert "already uses other options" in ray.get(source.call.remote(register_others))
+
+
+def test_unknown_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="cuda"):
+        ray_hixl.register(devices=["cuda"])
+
+
+def test_runtime_env_merges() -> None:
+    base = {"env_vars": {"MINE": "1", "RAY_HIXL_COPY_THREADS": "9"}, "working_dir": "somewhere"}
+    made = ray_hixl.runtime_env(options=ray_hixl.Options(copy_threads=2), base=base)
+    assert made["env_vars"] == {"MINE": "1", "RAY_HIXL_COPY_THREADS": "2"}
+    assert made["working_dir"] == "somewhere"
+    assert made[_HOOK] == "ray_hixl.ray.registration.register"
+    assert base["env_vars"]["RAY_HIXL_COPY_THREADS"] == "9", "what was passed in is left alone"
+
+
+def test_runtime_env_refuses_another_hook() -> None:
+    with pytest.raises(ValueError, match=r"my\.hook"):
+        ray_hixl.runtime_env(base={_HOOK: "my.hook"})
+    assert ray_hixl.runtime_env(base=ray_hixl.runtime_env())[_HOOK] == ray_hixl.runtime_env()[_HOOK]
+
+
+_NAME_TAKEN = """
+import ray_hixl
+from ray_hixl.ray import compat
+
+class Other(ray_hixl.HiXLTensorTransport):
+    pass
+
+compat.register_transport("HIXL", ["cpu"], Other)
+try:
+    ray_hixl.register()
+except RuntimeError as error:
+    print(error)
+"""
+
+_JOB_HOOK = """
+import ray, torch, ray_hixl
+
+@ray.remote(enable_tensor_transport=True)
+class Maker:
+    def threads(self):
+        return ray_hixl.Options().copy_threads
+    def put(self):
+        return [ray.put(torch.arange(10), _tensor_transport="hixl")]
+
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False,
+         runtime_env=ray_hixl.runtime_env(options=ray_hixl.Options(copy_threads=3)))
+ray_hixl.register()
+maker = Maker.remote()
+print(ray.get(maker.threads.remote()))
+print(ray.get(ray.get(maker.put.remote()))[0].sum().item())
+"""
+
+
+def _run(script: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_name_that_is_taken_is_told() -> None:
+    told = _run(_NAME_TAKEN)
+    assert "Other" in told
+    assert "ray_hixl.HiXLTensorTransport" in told
+
+
+def test_the_hook_of_the_job_registers_in_every_worker() -> None:
+    assert _run(_JOB_HOOK).split() == ["3", "45"]
