@@ -25,6 +25,7 @@ from versions import RAY  # noqa: E402
 _LOSES_METADATA = RAY <= (2, 56)
 _LOST = re.compile(r"ObjectRef\((\w+)\) not found in RDT object store|waiting for object (\w+) to be created")
 _retries: list[str] = []
+_leaked: dict[Any, dict[str, int]] = {}
 
 
 @pytest.fixture(scope="session")
@@ -86,21 +87,26 @@ def _lost_metadata(error: BaseException) -> bool:
     return object_id in manager._queued_frees or (known is not None and known.tensor_transport_meta is None)
 
 
+def _left(peers: list[Any]) -> list[int]:
+    gc.collect()  # errors keep the frames they went through, and those the references
+    return [sum(ray.get(peer.call.remote(actors.left)).values()) for peer in peers]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     """Runs the test, again if Ray lost metadata; then every reference is gone, and so must be what the shared actors held."""
+    peers = pyfuncitem.funcargs.get("peers", [])
+    before = _left(peers)
     try:
         result = yield
     except Exception as error:
         if not _lost_metadata(error):
             raise
         _retries.append(pyfuncitem.nodeid)
-        arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-        pyfuncitem.obj(**arguments)
+        before = [1000] * len(peers)  # nobody ever frees what Ray lost
+        pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames})
         result = True
-    gc.collect()  # errors keep the frames they went through, and those the references
-    for peer in pyfuncitem.funcargs.get("peers", []):
-        actors.eventually(lambda peer=peer: not any(ray.get(peer.call.remote(actors.left)).values()))
+    actors.eventually(lambda: all(after <= was for after, was in zip(_left(peers), before, strict=True)))
     return result
 
 

@@ -16,7 +16,7 @@ import torch
 import actors
 import ray_hixl
 from ray_hixl.ray.compat import RayDirectTransportError
-from versions import RAY, target_for_ref
+from versions import RAY, target_for_ref, tensors_by_identity
 
 REFUSED: dict[str, Callable[[], torch.Tensor]] = {
     "sparse": lambda: torch.ones(3, 3).to_sparse(),
@@ -33,7 +33,7 @@ def failure(call: Callable[[], Any]) -> BaseException:
     return getattr(error, "cause", None) or error
 
 
-@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("kind", [kind if kind == "quantized" else pytest.param(kind, marks=tensors_by_identity) for kind in REFUSED])
 def test_refused_tensor_fails_where_it_is_fetched(source: Any, consumer: Any, kind: str) -> None:
     reference = source.give.remote(REFUSED[kind])
     for error in (failure(lambda: ray.get(consumer.call.remote(type, reference))), failure(lambda: ray.get(reference))):

@@ -166,7 +166,7 @@ def test_gradients_and_parameters(source: Any, consumer: Any) -> None:
         "leaf": ("Tensor", False, [0.0, 1.0, 2.0, 3.0]),
         "result": ("Tensor", False, [0.0, 2.0, 4.0, 6.0]),
         "parameter": ("Parameter", True, [1.0, 1.0, 1.0]),
-        "buffer": ("Buffer", False, [0.0, 0.0]),
+        "buffer": ("Tensor", False, [0.0, 0.0]),
     }
 
 

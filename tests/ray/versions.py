@@ -15,5 +15,5 @@ def _without(condition: bool, what: str) -> pytest.MarkDecorator:
 driver_put = _without(RAY <= (2, 56), "ray.put(_tensor_transport=) in the driver")
 target_for_ref = _without(not hasattr(ray.experimental, "set_target_for_ref"), "ray.experimental.set_target_for_ref")
 target_device_for_ref = _without(not hasattr(ray.experimental, "set_target_device_for_ref"), "ray.experimental.set_target_device_for_ref")
-tensors_by_identity = _without(RAY <= (2, 54), "store keyed by tensor: tensors of one address collide in its own")
+tensors_by_identity = _without(RAY <= (2, 54), "store keyed by tensor: its own asks each tensor for an address, which must differ")
 put_without_tensors = _without(RAY <= (2, 54), "ray.put(_tensor_transport=) of a value without tensors")

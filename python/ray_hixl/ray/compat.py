@@ -35,6 +35,7 @@ try:  # Ray 2.55 and later
 
     DEVICE_IS_TEXT = True
 except ImportError:  # Ray 2.54
+    import ray.experimental.channel  # first: where the hook of a job came before it, ray.put fails to import it
     from ray.experimental.gpu_object_manager import tensor_transport_manager as _manager
     from ray.experimental.gpu_object_manager import util as _util
 
