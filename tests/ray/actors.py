@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -129,6 +131,20 @@ def describe(tensor: torch.Tensor) -> tuple[str, list[int], bytes]:
     """dtype, shape and bits of a contiguous tensor."""
     assert tensor.is_contiguous(), tensor.stride()
     return str(tensor.dtype), list(tensor.shape), ctypes.string_at(tensor.data_ptr(), tensor.nbytes) if tensor.nbytes else b""
+
+
+def kill(pid: int) -> None:
+    """Kills a process and waits until it is dead: a signal alone lets it serve a last reader."""
+    os.kill(pid, signal.SIGKILL)
+
+    def is_dead() -> bool:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    eventually(is_dead)
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:

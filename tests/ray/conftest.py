@@ -25,7 +25,6 @@ from versions import RAY  # noqa: E402
 _LOSES_METADATA = RAY <= (2, 56)
 _LOST = re.compile(r"ObjectRef\((\w+)\) not found in RDT object store|waiting for object (\w+) to be created")
 _retries: list[str] = []
-_leaked: dict[Any, dict[str, int]] = {}
 
 
 @pytest.fixture(scope="session")

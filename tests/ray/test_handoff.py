@@ -122,12 +122,14 @@ def test_gets_of_several_threads(source: Any) -> None:
 def test_consumer_counts_the_payload(source: Any, consumer: Any) -> None:
     before = ray.get(consumer.call.remote(actors.fetched))
     mine = actors.fetched()
+    resolved = ray.get(source.call.remote(ray_hixl.stats))["resolved"]
     sizes = [1, 1000, 65_536, 3 << 20]
     reference = source.give.remote(lambda: [torch.zeros(size, dtype=torch.uint8) for size in sizes])
     ray.get(consumer.call.remote(len, reference))
     ray.get(reference)
     assert ray.get(consumer.call.remote(actors.fetched)) - before == sum(sizes)
     assert actors.fetched() - mine == sum(sizes)
+    assert ray.get(source.call.remote(ray_hixl.stats))["resolved"] == resolved + 2
     assert set(ray_hixl.stats()["fetched"]) <= {"local", "shm", "cma", "stream"}
 
 
@@ -136,4 +138,6 @@ def test_twenty_handoffs_leave_nothing(source: Any, consumer: Any) -> None:
     for seed in range(20):
         reference = source.give.remote(actors.numbers, 10_000, seed)
         assert torch.equal(ray.get(consumer.call.remote(lambda tensor: tensor, reference)), actors.numbers(10_000, seed))
+    del reference
     assert ray.get(source.call.remote(lambda: ray_hixl.stats()["objects_published"])) == published + 20
+    actors.eventually(lambda: not any(sum((list(ray.get(peer.call.remote(actors.left)).values()) for peer in (source, consumer)), [])))

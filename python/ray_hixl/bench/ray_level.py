@@ -59,6 +59,9 @@ class Producer:
     def one(self, index: int) -> torch.Tensor:
         return self._tensors[index]
 
+    def one_plain(self, index: int) -> torch.Tensor:
+        return self._tensors[index]
+
     def stats(self) -> dict[str, Any]:
         return ray_hixl.stats()
 
@@ -88,11 +91,13 @@ class FetchOwner:
         return self._engine.publish(self._tensors)
 
 
-def _pair(zero_copy: bool = False) -> tuple[Any, Any]:
-    options: dict[str, Any] = {"enable_tensor_transport": True}
-    if zero_copy:
-        options["runtime_env"] = _ZERO_COPY
-    return ray.remote(Producer).options(**options).remote(), ray.remote(Consumer).options(**options).remote()
+def _actor(kind: type, **options: Any) -> Any:
+    # In the decorator: given to .options() the flag comes too late for transports with two sides.
+    return ray.remote(enable_tensor_transport=True, **options)(kind).remote()
+
+
+def _pair(**options: Any) -> tuple[Any, Any]:
+    return _actor(Producer, **options), _actor(Consumer, **options)
 
 
 def _gloo_pair() -> tuple[Any, Any]:
@@ -110,7 +115,7 @@ def run(shapes: list[Shape], rounds: int, progress: Callable[[str], None]) -> tu
         pairs = {
             "hixl": _pair(),
             "object store": _pair(),
-            "object store, zero-copy": _pair(zero_copy=True),
+            "object store, zero-copy": _pair(runtime_env=_ZERO_COPY),
             "gloo": _gloo_pair(),
             "floor": _pair(),
         }
@@ -156,7 +161,7 @@ def _own_seconds(pair: tuple[Any, Any]) -> float:
 def _fan_out(ours: Any, theirs: Any, rounds: int) -> list[Row]:
     shape = Shape(f"256 MiB to {_FAN_OUT} actors", 1, 256 * MIB)
     ray.get([ours.prepare.remote(shape), theirs.prepare.remote(shape)])
-    consumers = [ray.remote(Consumer).options(enable_tensor_transport=True).remote() for _ in range(_FAN_OUT)]
+    consumers = [_actor(Consumer) for _ in range(_FAN_OUT)]
 
     def through(method: Any) -> Callable[[], None]:
         def run_once() -> None:
@@ -172,7 +177,7 @@ def _many_references(producer: Any, consumer: Any, plain_producer: Any, plain_co
     size = 64 * KIB
     ray.get([producer.prepare_many.remote(_REFS, size), plain_producer.prepare_many.remote(_REFS, size)])
     ours = [producer.one.remote(index) for index in range(_REFS)]
-    theirs = [plain_producer.one.options(tensor_transport="object_store").remote(index) for index in range(_REFS)]
+    theirs = [plain_producer.one_plain.remote(index) for index in range(_REFS)]
     ray.wait(ours, num_returns=_REFS, fetch_local=False)
     contestants = {
         "hixl": lambda: ray.get(consumer.use_many.remote(*ours)),
