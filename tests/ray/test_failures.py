@@ -43,11 +43,30 @@ def test_refused_tensor_fails_where_it_is_fetched(source: Any, consumer: Any, ki
     assert torch.equal(ray.get(source.give.remote(torch.arange, 5)), torch.arange(5)), "the source lives on"
 
 
+def test_one_refused_tensor_refuses_its_object_and_no_other(source: Any, consumer: Any) -> None:
+    """By ``ray.put``, in the middle of an object, beside good objects in one ``ray.get``."""
+
+    def make() -> list[Any]:
+        quantized = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+        return [torch.ones(2), [torch.ones(3), quantized, torch.zeros(4)], torch.zeros(5)]
+
+    good, bad, other = references = ray.get(source.call.remote(actors.put_all, make))
+    for error in (failure(lambda: ray.get(references)), failure(lambda: ray.get(consumer.call.remote(actors.get, references)))):
+        assert isinstance(error, ray_hixl.UnsupportedTensor)
+        assert "tensor 1 cannot be published: it is quantized" in str(error)
+    assert torch.equal(ray.get(good), torch.ones(2))
+    assert torch.equal(ray.get(other), torch.zeros(5))
+    assert isinstance(failure(lambda: ray.get(bad)), ray_hixl.UnsupportedTensor), "the same error each time"
+    del good, bad, other, references, error
+
+
 def test_error_survives_pickling(source: Any) -> None:
-    error = failure(lambda: ray.get(source.give.remote(REFUSED["meta"])))
+    error = failure(lambda: ray.get(source.give.remote(REFUSED["quantized"])))
+    assert isinstance(error, ray_hixl.UnsupportedTensor)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert (str(again), again.code) == (str(error), error.code)
+    assert again.code == "unsupported_tensor"
 
 
 def test_dead_source_ends_a_fetch_and_the_consumer_goes_on(fresh: Callable[..., Any], source: Any, consumer: Any) -> None:

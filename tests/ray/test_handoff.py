@@ -140,4 +140,5 @@ def test_twenty_handoffs_leave_nothing(source: Any, consumer: Any) -> None:
         assert torch.equal(ray.get(consumer.call.remote(lambda tensor: tensor, reference)), actors.numbers(10_000, seed))
     del reference
     assert ray.get(source.call.remote(lambda: ray_hixl.stats()["objects_published"])) == published + 20
-    actors.eventually(lambda: not any(sum((list(ray.get(peer.call.remote(actors.left)).values()) for peer in (source, consumer)), [])))
+    for peer in (source, consumer):
+        actors.eventually(lambda peer=peer: not any(ray.get(peer.call.remote(actors.left)).values()))

@@ -25,6 +25,7 @@ def test_register_is_idempotent(cluster: Any) -> None:
 def test_register_with_other_options_is_refused(source: Any) -> None:
     def register_others() -> str:
         ray_hixl.empty(1)  # starts the engine
+        ray_hixl.register(options=ray_hixl.Options())  # its own options again are fine
         try:
             ray_hixl.register(options=ray_hixl.Options(copy_threads=7))
         except ray_hixl.InvalidArgument as error:
@@ -69,21 +70,27 @@ except RuntimeError as error:
 """
 
 _JOB_HOOK = """
-import ray, torch, ray_hixl
+import os, ray, torch, ray_hixl
 
 @ray.remote(enable_tensor_transport=True)
 class Maker:
-    def threads(self):
-        return ray_hixl.Options().copy_threads
+    def environment(self):
+        return ray_hixl.Options().copy_threads, os.environ["MINE"]
     def put(self):
         return [ray.put(torch.arange(10), _tensor_transport="hixl")]
 
+@ray.remote
+def total(references):
+    return ray.get(references[0]).sum().item()
+
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False,
-         runtime_env=ray_hixl.runtime_env(options=ray_hixl.Options(copy_threads=3)))
+         runtime_env=ray_hixl.runtime_env(ray_hixl.Options(copy_threads=3), base={"env_vars": {"MINE": "kept"}}))
 ray_hixl.register()
 maker = Maker.remote()
-print(ray.get(maker.threads.remote()))
-print(ray.get(ray.get(maker.put.remote()))[0].sum().item())
+print(*ray.get(maker.environment.remote()))
+references = ray.get(maker.put.remote())
+print(ray.get(references[0]).sum().item())
+print(ray.get(total.remote(references)))  # a plain task imports nothing of ours by itself
 """
 
 
@@ -101,4 +108,4 @@ def test_a_name_that_is_taken_is_told() -> None:
 
 
 def test_the_hook_of_the_job_registers_in_every_worker() -> None:
-    assert _run(_JOB_HOOK).split() == ["3", "45"]
+    assert _run(_JOB_HOOK).split() == ["3", "kept", "45", "45"]
