@@ -203,9 +203,9 @@ def test_ctrl_c_ends_the_wait(owner: Owner, new_owner: Callable[..., Owner], wai
     descriptor, region, metadata = owner.get("(engine.descriptor, region.descriptor, metadata)")
     reader.run(
         "import os, signal, threading, time\n"
+        "def interrupt_soon():\n    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "peer = engine.connect(descriptor); local = engine.register(bytearray(4))\n"
-        "batch = peer.prepare([(local, 0, peer.region(region), 0, 4)])\n"
-        "threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()",
+        "batch = peer.prepare([(local, 0, peer.region(region), 0, 4)])",
         descriptor=descriptor,
         region=region,
         metadata=metadata,
@@ -213,7 +213,7 @@ def test_ctrl_c_ends_the_wait(owner: Owner, new_owner: Callable[..., Owner], wai
     with owner.stopped():
         reader.run(
             "begin = time.monotonic()\n"
-            f"try:\n    {waiting}\n    ended = 'without'\n"
+            f"try:\n    interrupt_soon()\n    {waiting}\n    ended = 'without'\n"
             "except KeyboardInterrupt:\n    ended = 'by Ctrl-C'\n"
             "took = time.monotonic() - begin"
         )

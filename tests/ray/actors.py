@@ -76,9 +76,10 @@ def _objects_with_tensors() -> int:
     return sum(bool(entry.data) for queue in list(queues.values()) for entry in list(queue))
 
 
-def left() -> dict[str, int]:
-    """What this process still holds for others: 0 everywhere once every reference is gone."""
-    gc.collect()
+def left(collect: bool = True) -> dict[str, int]:
+    """What this process still holds for others: 0 everywhere once every reference is gone. ``collect``: also those of dead cycles."""
+    if collect:
+        gc.collect()
     stats = ray_hixl.stats()
     return {
         "objects of the engine": stats.get("objects", 0),

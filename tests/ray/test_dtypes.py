@@ -20,6 +20,7 @@ def make(dtype: torch.dtype) -> list[torch.Tensor]:
     return [actors.of_type(dtype, shape, seed) for seed, shape in enumerate(SHAPES)]
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support")
 @pytest.mark.parametrize("dtype", PLAIN, ids=lambda dtype: str(dtype).removeprefix("torch."))
 def test_dtype(source: Any, consumer: Any, dtype: torch.dtype) -> None:
     reference = source.give.remote(lambda: [actors.of_type(dtype, shape, seed) for seed, shape in enumerate(SHAPES)])

@@ -57,7 +57,6 @@ def test_one_refused_tensor_refuses_its_object_and_no_other(source: Any, consume
     assert torch.equal(ray.get(good), torch.ones(2))
     assert torch.equal(ray.get(other), torch.zeros(5))
     assert isinstance(failure(lambda: ray.get(bad)), ray_hixl.UnsupportedTensor), "the same error each time"
-    del good, bad, other, references, error
 
 
 def test_error_survives_pickling(source: Any) -> None:

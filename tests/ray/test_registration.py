@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from typing import Any
@@ -70,7 +69,7 @@ except RuntimeError as error:
 """
 
 _JOB_HOOK = """
-import os, ray, torch, ray_hixl
+import os, sys, ray, torch, ray_hixl
 
 @ray.remote(enable_tensor_transport=True)
 class Maker:
@@ -83,7 +82,7 @@ class Maker:
 def total(references):
     return ray.get(references[0]).sum().item()
 
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False,
+ray.init(sys.argv[1], log_to_driver=False, configure_logging=False,
          runtime_env=ray_hixl.runtime_env(ray_hixl.Options(copy_threads=3), base={"env_vars": {"MINE": "kept"}}))
 ray_hixl.register()
 maker = Maker.remote()
@@ -94,9 +93,8 @@ print(ray.get(total.remote(references)))  # a plain task imports nothing of ours
 """
 
 
-def _run(script: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=environment, check=False)
+def _run(script: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -107,5 +105,5 @@ def test_a_name_that_is_taken_is_told() -> None:
     assert "ray_hixl.HiXLTensorTransport" in told
 
 
-def test_the_hook_of_the_job_registers_in_every_worker() -> None:
-    assert _run(_JOB_HOOK).split() == ["3", "kept", "45", "45"]
+def test_the_hook_of_the_job_registers_in_every_worker(cluster: Any) -> None:
+    assert _run(_JOB_HOOK, cluster.address_info["address"]).split() == ["3", "kept", "45", "45"]
