@@ -37,8 +37,9 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   void pump();
   void run(std::list<Reader>::iterator reader, Queued queued, bool reused);
   void ended(std::list<Reader>::iterator reader, Queued queued, bool reused, const Reader::End& end);
-  void open();
-  void opened(Result<Fd> socket);
+  void open(const std::shared_ptr<Job>& job);
+  void opened(Fd socket);
+  void not_opened(const std::shared_ptr<Job>& job, const Status& why);
   void stop_stopping();
   void close(const Status& why);
 };
@@ -56,7 +57,7 @@ void StreamChannel::Impl::pump() {
     busy.splice(busy.begin(), idle, idle.begin());
     run(busy.begin(), std::move(queued), true);
   }
-  while (opening < queue.size() && busy.size() + idle.size() + opening < kMostConnections) open();
+  while (opening < queue.size() && busy.size() + idle.size() + opening < kMostConnections) open(queue[opening].job);
 }
 
 void StreamChannel::Impl::run(std::list<Reader>::iterator reader, Queued queued, bool reused) {
@@ -89,27 +90,40 @@ void StreamChannel::Impl::ended(std::list<Reader>::iterator reader, Queued queue
   pump();
 }
 
-void StreamChannel::Impl::open() {
+// For this job's sake, though another one may be the first to use it.
+void StreamChannel::Impl::open(const std::shared_ptr<Job>& job) {
   ++opening;
-  const Deadline deadline =
-      Deadline::in(seconds_to_duration(context.options.connect_timeout_s)).sooner(queue.front().job->transfer->deadline());
+  const Deadline deadline = Deadline::in(seconds_to_duration(context.options.connect_timeout_s)).sooner(job->transfer->deadline());
   port.open_connection(control::TransportKind::kStream, deadline,
-                       [self = shared_from_this()](Result<Fd> socket) { self->opened(std::move(socket)); });
+                       [self = shared_from_this(), weak = std::weak_ptr(job)](Result<Fd> socket) {
+                         --self->opening;
+                         if (!self->closed.is_ok()) return;
+                         if (socket.is_ok()) {
+                           self->opened(*std::move(socket));
+                         } else {
+                           self->not_opened(weak.lock(), socket.status());
+                         }
+                       });
 }
 
-void StreamChannel::Impl::opened(Result<Fd> socket) {
-  --opening;
-  if (!closed.is_ok() || queue.empty()) {
-    if (closed.is_ok() && socket.is_ok()) idle.emplace_back(context, *std::move(socket));
+void StreamChannel::Impl::opened(Fd socket) {
+  if (queue.empty()) {
+    idle.emplace_back(context, std::move(socket));
     return;
   }
-  const Queued queued = std::move(queue.front());
+  Queued queued = std::move(queue.front());
   queue.pop_front();
-  if (socket.is_ok()) {
-    busy.emplace_front(context, *std::move(socket));
-    run(busy.begin(), queued, false);
-  } else {
-    end_job(queued.job, socket.status());
+  busy.emplace_front(context, std::move(socket));
+  run(busy.begin(), std::move(queued), false);
+  pump();
+}
+
+// Fails the job it was opened for, if that still waits; the others try for themselves.
+void StreamChannel::Impl::not_opened(const std::shared_ptr<Job>& job, const Status& why) {
+  const auto waiting = std::ranges::find(queue, job, &Queued::job);
+  if (job && waiting != queue.end()) {
+    queue.erase(waiting);
+    end_job(job, why);
   }
   pump();
 }

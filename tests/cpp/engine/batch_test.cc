@@ -1,4 +1,4 @@
-#include "engine/fixtures.h"
+#include "support/engines.h"
 #include "support/eventually.h"
 
 namespace ray_hixl::test {

@@ -4,7 +4,7 @@
 #include <barrier>
 #include <thread>
 
-#include "engine/fixtures.h"
+#include "support/engines.h"
 
 namespace ray_hixl::test {
 namespace {

@@ -1,4 +1,4 @@
-#include "engine/fixtures.h"
+#include "support/engines.h"
 
 namespace ray_hixl::test {
 namespace {

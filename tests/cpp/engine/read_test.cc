@@ -1,119 +1,12 @@
-#include <algorithm>
 #include <barrier>
-#include <numeric>
-#include <random>
 #include <thread>
 
-#include "engine/fixtures.h"
+#include "support/engines.h"
 
 namespace ray_hixl::test {
 namespace {
 
 using testing::ElementsAre;
-
-// How the bytes may travel: what the reader allows, and the transport that must then be taken for ordinary memory.
-struct Way {
-  std::string name;
-  std::vector<std::string> transports;
-  bool source_arena = false;
-};
-
-class ReadBetweenProcesses : public testing::TestWithParam<Way> {
- protected:
-  std::vector<std::byte> show(PeerProcess& process, std::uint64_t bytes, std::uint64_t seed) {
-    return GetParam().source_arena ? process.allocate_region(bytes, seed) : process.add_region(bytes, seed);
-  }
-};
-
-TEST_P(ReadBetweenProcesses, brings_every_byte) {
-  PeerProcess process;
-  const OwnEngine engine(GetParam().transports);
-  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
-  for (const std::uint64_t bytes : {std::uint64_t{1}, std::uint64_t{4096}, std::uint64_t{1000003}, std::uint64_t{32} << 20}) {
-    const RemoteRegion remote = peer.region(show(process, bytes, bytes)).value();
-    const Region local = engine->allocate(bytes).value();
-    const Transfer transfer = peer.read_async(whole(peer, local, remote), kRead);
-    ASSERT_TRUE(transfer.wait());
-    ASSERT_THAT(transfer.result(), IsOk());
-    EXPECT_TRUE(is_pattern(bytes_of(local), bytes)) << bytes;
-    EXPECT_THAT(names(transfer.bytes_by_transport()), ElementsAre(GetParam().name));
-  }
-}
-
-TEST_P(ReadBetweenProcesses, brings_many_shuffled_ops_from_several_regions_to_their_places) {
-  constexpr std::int64_t kOps = 2000;
-  constexpr std::int64_t kStep = 512;
-  PeerProcess process;
-  const OwnEngine engine(GetParam().transports);
-  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
-  std::vector<RemoteRegion> remotes;
-  std::vector<Region> locals;
-  for (std::uint64_t i = 0; i < 2; ++i) {
-    remotes.push_back(peer.region(show(process, kOps * kStep, i)).value());
-    locals.push_back(add_region(*engine, kOps * kStep, 99));
-  }
-  std::vector<std::int64_t> order(kOps);
-  std::iota(order.begin(), order.end(), 0);
-  std::shuffle(order.begin(), order.end(), std::mt19937(7));
-  std::vector<std::int64_t> local_index, local_offset, remote_index, remote_offset, length;
-  for (std::int64_t i = 0; i < kOps; ++i) {
-    local_index.push_back(order[i] % 2);
-    remote_index.push_back((order[i] + 1) % 2);
-    local_offset.push_back(order[i] * kStep);
-    remote_offset.push_back(order[i] * kStep);
-    length.push_back(i % 7 == 0 ? 0 : 300);
-  }
-  const Batch batch = peer.prepare(BatchArrays{locals, local_index, local_offset, remotes, remote_index, remote_offset, length}).value();
-  ASSERT_THAT(peer.read(batch, kRead), IsOk());
-  for (std::int64_t i = 0; i < kOps; ++i) {
-    const auto from = static_cast<std::uint64_t>(local_offset[i]);
-    const auto slice = bytes_of(locals[local_index[i]]).subspan(from, kStep);
-    EXPECT_TRUE(is_pattern(slice.first(length[i]), static_cast<std::uint64_t>(remote_index[i]), from));
-    EXPECT_TRUE(is_pattern(slice.subspan(length[i]), 99, from + length[i]));  // what was not asked for is untouched
-  }
-}
-
-TEST_P(ReadBetweenProcesses, fails_once_the_region_was_closed) {
-  PeerProcess process;
-  const OwnEngine engine(GetParam().transports);
-  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
-  const Region local = engine->allocate(4096).value();
-  const Batch batch = whole(peer, local, peer.region(show(process, 4096, 1)).value());
-  ASSERT_THAT(peer.read(batch, kRead), IsOk());
-  process.close_region(0);
-  EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kInvalidRegion));
-  const Batch next = whole(peer, local, peer.region(show(process, 4096, 2)).value());
-  EXPECT_THAT(peer.read(next, kRead), IsOk());
-  EXPECT_TRUE(is_pattern(bytes_of(local), 2));
-}
-
-TEST_P(ReadBetweenProcesses, fails_with_a_wrong_key) {
-  PeerProcess process;
-  const OwnEngine engine(GetParam().transports);
-  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
-  RemoteRegion remote = peer.region(show(process, 4096, 1)).value();
-  remote.handle.key ^= 1;
-  const Region local = engine->allocate(4096).value();
-  EXPECT_THAT(peer.read(whole(peer, local, remote), kRead), FailsWith(Code::kInvalidRegion));
-}
-
-TEST_P(ReadBetweenProcesses, fails_once_the_peer_is_dead) {
-  PeerProcess process;
-  const OwnEngine engine(GetParam().transports);
-  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
-  const Region local = engine->allocate(4096).value();
-  const Batch batch = whole(peer, local, peer.region(show(process, 4096, 1)).value());
-  ASSERT_THAT(peer.read(batch, kRead), IsOk());
-  process.kill();
-  EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kPeerGone));
-}
-
-INSTANTIATE_TEST_SUITE_P(Ways, ReadBetweenProcesses,
-                         testing::Values(Way{"shm", {"local", "shm", "cma", "stream"}, true}, Way{"cma", {"cma"}, false},
-                                         Way{"cma", {"cma"}, true}, Way{"stream", {"stream"}, false}, Way{"stream", {"stream"}, true}),
-                         [](const auto& way) {
-                           return way.param.name + (way.param.source_arena ? "_from_a_source_arena" : "_from_ordinary_memory");
-                         });
 
 class ReadFromStoppedProcess : public testing::Test {
  protected:

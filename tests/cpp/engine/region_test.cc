@@ -1,7 +1,7 @@
 #include <semaphore>
 #include <thread>
 
-#include "engine/fixtures.h"
+#include "support/engines.h"
 #include "support/eventually.h"
 
 namespace ray_hixl::test {

@@ -12,8 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include "memory/child.h"
-#include "memory/event.h"
+#include "support/child.h"
+#include "support/event.h"
 #include "support/pattern.h"
 
 namespace ray_hixl::memory {

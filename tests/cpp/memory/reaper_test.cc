@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "memory/child.h"
-#include "memory/event.h"
+#include "support/child.h"
+#include "support/event.h"
 
 namespace ray_hixl::memory {
 namespace {

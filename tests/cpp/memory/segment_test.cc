@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <vector>
 
-#include "memory/child.h"
+#include "support/child.h"
 
 namespace ray_hixl::memory {
 namespace {

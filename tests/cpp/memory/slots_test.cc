@@ -12,8 +12,8 @@
 #include <set>
 #include <thread>
 
-#include "memory/child.h"
-#include "memory/event.h"
+#include "support/child.h"
+#include "support/event.h"
 
 namespace ray_hixl::memory {
 namespace {

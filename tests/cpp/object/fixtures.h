@@ -1,8 +1,8 @@
 // What the tests of objects share: an engine with objects, tensors of pattern bytes, fetching and comparing.
 #pragma once
 
-#include "engine/fixtures.h"
 #include "ray_hixl/objects.h"
+#include "support/engines.h"
 
 namespace ray_hixl::test {
 

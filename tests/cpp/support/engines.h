@@ -1,4 +1,4 @@
-// What the tests of the engine and of objects share: engines, regions of pattern bytes, and the ways to reach a peer.
+// What tests at the level of engines share: engines, regions of pattern bytes, and the ways to reach a peer.
 #pragma once
 
 #include <gmock/gmock.h>
@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "control/descriptor.h"
 #include "ray_hixl/engine.h"
 #include "support/pattern.h"
 #include "support/peer_process.h"
@@ -57,6 +58,13 @@ inline std::vector<std::string> names(const std::vector<TransportBytes>& moved) 
   std::vector<std::string> list;
   for (const TransportBytes& one : moved) list.push_back(one.transport);
   return list;
+}
+
+// The engine's descriptor as somebody sees it who can reach it by TCP only.
+inline Bytes tcp_only(const Bytes& descriptor) {
+  control::EngineDescriptor fields = control::decode_engine(descriptor).value();
+  fields.unix_name.clear();
+  return control::encode(fields);
 }
 
 MATCHER_P(FailsWith, code, "") {

@@ -1,0 +1,100 @@
+#include "ray_hixl/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+namespace ray_hixl {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+struct Setting {
+  std::string name;
+  std::string text;
+  Code code;
+  std::string told;  // part of the message
+};
+
+class RefusedOption : public testing::TestWithParam<Setting> {};
+
+TEST_P(RefusedOption, is_told_and_changes_nothing) {
+  Options options;
+  const Status status = set_option(options, GetParam().name, GetParam().text);
+  EXPECT_EQ(status.code(), GetParam().code) << status.to_string();
+  EXPECT_THAT(status.message(), HasSubstr(GetParam().told));
+  EXPECT_EQ(options.transports, Options().transports);
+  EXPECT_EQ(options.host, Options().host);
+  EXPECT_EQ(options.copy_threads, 0u);
+  EXPECT_EQ(options.transfer_timeout_s, 30.0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Settings, RefusedOption,
+    testing::Values(
+        Setting{"no_such", "1", Code::kInvalidArgument, "there are transports, host"},
+        Setting{"transports", "", Code::kInvalidArgument, "at least one"},
+        Setting{"transports", "shm,smoke", Code::kInvalidArgument, "'smoke'"},
+        Setting{"transports", "shm,shm", Code::kInvalidArgument, "twice"}, Setting{"transports", "hixl", Code::kNotAvailable, "NPU"},
+        Setting{"host", "localhost", Code::kInvalidArgument, "no name"}, Setting{"host", "0.0.0.0", Code::kInvalidArgument, "no wildcard"},
+        Setting{"host", "::", Code::kInvalidArgument, "no wildcard"}, Setting{"publish", "snapshot", Code::kNotAvailable, "snapshot"},
+        Setting{"publish", "magic", Code::kInvalidArgument, "'magic'"}, Setting{"fetch", "map", Code::kNotAvailable, "map"},
+        Setting{"fetch", "magic", Code::kInvalidArgument, "'magic'"}, Setting{"copy_threads", "65", Code::kInvalidArgument, "from 0 to 64"},
+        Setting{"copy_threads", "-1", Code::kInvalidArgument, "'-1'"}, Setting{"copy_threads", "2 ", Code::kInvalidArgument, "'2 '"},
+        Setting{"source_arena_bytes", "1GiB", Code::kInvalidArgument, "whole number of bytes"},
+        Setting{"landing_arena_bytes", "1.5", Code::kInvalidArgument, "whole number of bytes"},
+        Setting{"connect_timeout_s", "0", Code::kInvalidArgument, "above 0"},
+        Setting{"transfer_timeout_s", "-1", Code::kInvalidArgument, "above 0"},
+        Setting{"stall_timeout_s", "nan", Code::kInvalidArgument, "above 0"},
+        Setting{"stall_timeout_s", "86401", Code::kInvalidArgument, "at most 86400"},
+        Setting{"slab_bytes", "1", Code::kNotAvailable, "NPU"}, Setting{"slab_cap_bytes", "1", Code::kNotAvailable, "NPU"},
+        Setting{"hixl_ports", "1-2", Code::kNotAvailable, "NPU"}, Setting{"checksum", "true", Code::kNotAvailable, "checksum"},
+        Setting{"tls", "true", Code::kNotAvailable, "not encrypted"}),
+    [](const auto& setting) { return setting.param.name + "_" + std::to_string(setting.index); });
+
+TEST(Options, take_what_they_should) {
+  Options options;
+  EXPECT_TRUE(set_option(options, "transports", "stream,cma").is_ok());
+  EXPECT_TRUE(set_option(options, "host", "::1").is_ok());
+  EXPECT_TRUE(set_option(options, "copy_threads", "64").is_ok());
+  EXPECT_TRUE(set_option(options, "source_arena_bytes", "0").is_ok());
+  EXPECT_TRUE(set_option(options, "stall_timeout_s", "0.25").is_ok());
+  EXPECT_TRUE(set_option(options, "tls", "false").is_ok());
+  EXPECT_THAT(options.transports, ElementsAre("stream", "cma"));
+  EXPECT_EQ(options.host, "::1");
+  EXPECT_EQ(options.copy_threads, 64u);
+  EXPECT_EQ(options.source_arena_bytes, 0u);
+  EXPECT_EQ(options.stall_timeout_s, 0.25);
+}
+
+TEST(Options, defaults_are_valid_and_each_is_described) {
+  EXPECT_TRUE(validate(Options()).is_ok());
+  EXPECT_GE(option_infos().size(), 15u);
+  for (const OptionInfo& info : option_infos()) {
+    EXPECT_FALSE(info.unit.empty()) << info.name;
+    EXPECT_FALSE(info.effect.empty()) << info.name;
+  }
+}
+
+class Environment : public testing::Test {
+ protected:
+  ~Environment() override { ::unsetenv("RAY_HIXL_STALL_TIMEOUT_S"); }
+};
+
+TEST_F(Environment, overrides_defaults) {
+  ::setenv("RAY_HIXL_STALL_TIMEOUT_S", "2.5", 1);
+  const Result<Options> options = options_from_environment();
+  ASSERT_TRUE(options.is_ok());
+  EXPECT_EQ(options->stall_timeout_s, 2.5);
+  EXPECT_EQ(options->connect_timeout_s, 10.0);
+}
+
+TEST_F(Environment, names_the_variable_that_is_wrong) {
+  ::setenv("RAY_HIXL_STALL_TIMEOUT_S", "soon", 1);
+  EXPECT_THAT(options_from_environment().status().message(), HasSubstr("RAY_HIXL_STALL_TIMEOUT_S: option stall_timeout_s"));
+}
+
+}  // namespace
+}  // namespace ray_hixl

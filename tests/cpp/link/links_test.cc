@@ -1,0 +1,150 @@
+// Links between engines: made once, known to be dead, ended with everything that hangs on them.
+#include <fstream>
+#include <thread>
+
+#include "control/descriptor.h"
+#include "support/engines.h"
+#include "support/eventually.h"
+#include "support/raw_socket.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Links, are_shared_by_all_who_connect_at_once) {
+  PeerProcess process;
+  const OwnEngine engine;
+  const Bytes descriptor = process.descriptor();
+  std::vector<std::thread> threads;
+  std::mutex mutex;
+  std::vector<Peer> peers;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      Peer peer = engine->connect(descriptor, kConnect).value();
+      const std::lock_guard lock(mutex);
+      peers.push_back(std::move(peer));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(engine->stats().links, 1u);
+  EXPECT_EQ(process.stat("sessions"), 1u);
+}
+
+class LinkTo : public testing::TestWithParam<bool> {
+ protected:
+  [[nodiscard]] static Bytes seen(const Bytes& descriptor) { return GetParam() ? tcp_only(descriptor) : descriptor; }
+};
+
+TEST_P(LinkTo, a_process_that_dies_is_down_within_a_second_without_any_traffic) {
+  const OwnEngine engine;
+  auto process = std::make_unique<PeerProcess>();
+  const Peer peer = engine->connect(seen(process->descriptor()), kConnect).value();
+  ASSERT_EQ(engine->stats().links, 1u);
+  process->kill();
+  EXPECT_TRUE(eventually([&] { return engine->stats().links == 0; }, 1s));
+  EXPECT_EQ(engine->stats().links_lost, 1u);
+}
+
+TEST_P(LinkTo, the_next_life_of_an_owner_is_another_peer) {
+  const OwnEngine engine;
+  auto process = std::make_unique<PeerProcess>();
+  const Bytes first_life = seen(process->descriptor());
+  const Peer first = engine->connect(first_life, kConnect).value();
+  const RemoteRegion region = first.region(process->add_region(100, 1)).value();
+  process = std::make_unique<PeerProcess>();
+  const Peer second = engine->connect(seen(process->descriptor()), kConnect).value();
+  const Region local = engine->allocate(100).value();
+  const Bytes of_second = process->add_region(100, 2);
+  EXPECT_THAT(second.region(engine->allocate(1)->descriptor()).status(), FailsWith(Code::kInvalidRegion));
+  EXPECT_THAT(prepare_one(second, {local, 0, region, 0, 100}).status(), FailsWith(Code::kInvalidRegion));
+  EXPECT_THAT(second.read(whole(second, local, second.region(of_second).value()), kRead), IsOk());
+  EXPECT_TRUE(is_pattern(bytes_of(local), 2));
+  EXPECT_THAT(engine->connect(first_life, kConnect).status(), FailsWith(Code::kConnectError));
+}
+
+TEST_P(LinkTo, an_owner_can_be_connected_to_again_and_again) {
+  const OwnEngine owner;
+  const OwnEngine engine;
+  for (int round = 0; round < 3; ++round) {
+    const Peer peer = engine->connect(seen(owner->descriptor()), kConnect).value();
+    const Region local = engine->allocate(100).value();
+    const Region shown = add_region(*owner, 100, 1);
+    EXPECT_THAT(peer.read(whole(peer, local, peer.region(shown.descriptor()).value()), kRead), IsOk());
+  }
+  EXPECT_EQ(owner->stats().handshakes_refused, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Over, LinkTo, testing::Bool(), [](const auto& tcp) { return tcp.param ? "tcp" : "unix"; });
+
+// Accepts connections and says nothing.
+class SilentOwner {
+ public:
+  SilentOwner() : listener_(std::move(net::listen_tcp("127.0.0.1")).value()) {
+    descriptor_.tcp_host = "127.0.0.1";
+    descriptor_.tcp_port = net::local_port(listener_).value();
+    descriptor_.incarnation[0] = std::byte{1};
+  }
+  [[nodiscard]] Bytes descriptor() const { return control::encode(descriptor_); }
+
+ private:
+  const Fd listener_;
+  control::EngineDescriptor descriptor_;
+};
+
+TEST(Connecting, to_a_silent_owner_ends_at_each_callers_deadline) {
+  const SilentOwner owner;
+  const OwnEngine engine;
+  std::thread patient([&] {
+    const auto start = std::chrono::steady_clock::now();
+    EXPECT_THAT(engine->connect(owner.descriptor(), 600ms).status(), FailsWith(Code::kConnectError));
+    EXPECT_GE(std::chrono::steady_clock::now() - start, 600ms);
+  });
+  const auto start = std::chrono::steady_clock::now();
+  const Status status = engine->connect(owner.descriptor(), 100ms).status();
+  EXPECT_THAT(status, FailsWith(Code::kConnectError));
+  EXPECT_THAT(status.message(), HasSubstr("in time"));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 500ms);
+  patient.join();
+}
+
+TEST(Connecting, ends_when_the_engine_is_closed) {
+  const SilentOwner owner;
+  const OwnEngine engine;
+  std::thread closer([&] {
+    std::this_thread::sleep_for(50ms);
+    engine->close();
+  });
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_THAT(engine->connect(owner.descriptor(), kConnect).status(), FailsWith(Code::kClosed));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+  closer.join();
+}
+
+std::size_t mappings_of(const std::string& name) {
+  std::ifstream maps("/proc/self/maps");
+  std::size_t count = 0;
+  for (std::string line; std::getline(maps, line);) count += line.find(name) != std::string::npos ? 1 : 0;
+  return count;
+}
+
+TEST(RetiredSegments, are_let_go_by_their_readers) {
+  Options keeps_nothing;
+  keeps_nothing.transports = {"shm"};
+  keeps_nothing.source_arena_bytes = 0;
+  const OwnEngine owner(keeps_nothing);
+  const OwnEngine engine({"shm"});
+  const Peer peer = engine->connect(owner->descriptor(), kConnect).value();
+  const Region local = engine->allocate(100).value();
+  const std::size_t before = mappings_of("ray-hixl-source");
+  {
+    const Region shown = owner->allocate(100).value();
+    fill_pattern(bytes_of(shown), 1);
+    ASSERT_THAT(peer.read(whole(peer, local, peer.region(shown.descriptor()).value()), kRead), IsOk());
+    EXPECT_EQ(mappings_of("ray-hixl-source"), before + 2);  // the owner's and the reader's
+  }
+  EXPECT_TRUE(eventually([&] { return mappings_of("ray-hixl-source") == before; }));
+}
+
+}  // namespace
+}  // namespace ray_hixl::test

@@ -1,0 +1,113 @@
+#include "link/resolver.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/held_port.h"
+
+namespace ray_hixl::link {
+namespace {
+
+using test::HeldPort;
+using test::reply_of;
+using transport::RemoteMemory;
+
+TEST(Resolution, finds_the_range_of_every_byte) {
+  const Resolution resolution({{{1000, 5}, {0, 0}, {2000, 3}}, {}});
+  EXPECT_EQ(resolution.length, 8u);
+  ASSERT_EQ(resolution.ranges.size(), 2u) << "empty ranges are left out";
+  EXPECT_EQ(resolution.range_at(0), 0u);
+  EXPECT_EQ(resolution.range_at(4), 0u);
+  EXPECT_EQ(resolution.range_at(5), 1u);
+  EXPECT_EQ(resolution.range_at(7), 1u);
+}
+
+TEST(Resolution, knows_what_lies_in_the_source_arena) {
+  const Resolution resolution({{{1000, 5}}, {{2, 5000, 100}, {1, 1000, 100}}});
+  EXPECT_EQ(resolution.memory_at(999), RemoteMemory::kOrdinary);
+  EXPECT_EQ(resolution.memory_at(1000), RemoteMemory::kSourceArena);
+  EXPECT_EQ(resolution.memory_at(1099), RemoteMemory::kSourceArena);
+  EXPECT_EQ(resolution.memory_at(1100), RemoteMemory::kOrdinary);
+  EXPECT_EQ(resolution.memory_at(5099), RemoteMemory::kSourceArena);
+}
+
+class ResolverTest : public testing::Test {
+ protected:
+  using Answered = Result<std::shared_ptr<const Resolution>>;
+  // Asks; the answer is put at the end of `answers`.
+  void resolve(const Handle& which) {
+    resolver.resolve(which, [this](const Answered& answer) { answers.push_back(answer); });
+  }
+  void reply(std::size_t request, std::uint64_t ranges = 1) {
+    control::Resolved resolved;
+    for (std::uint64_t i = 0; i < ranges; ++i) resolved.ranges.push_back({1000 + 10 * i, 10});
+    port.asked.at(request)(reply_of(control::encode(request + 1, resolved)));
+  }
+
+  HeldPort port;
+  Resolver resolver{port};
+  std::vector<Answered> answers;
+  const Handle handle{3, 5, 7};
+};
+
+TEST_F(ResolverTest, asks_once_and_remembers) {
+  resolve(handle);
+  resolve(handle);
+  ASSERT_EQ(port.asked.size(), 1u);
+  EXPECT_EQ(control::decode_resolve(reply_of(port.frames[0]).body)->handle, handle);
+  EXPECT_TRUE(answers.empty());
+  reply(0);
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ((*answers[0])->ranges[0].address, 1000u);
+  EXPECT_EQ(*answers[0], *answers[1]);
+  resolve(handle);
+  EXPECT_EQ(answers.size(), 3u);
+  EXPECT_EQ(port.asked.size(), 1u);
+}
+
+TEST_F(ResolverTest, asks_again_for_what_it_was_told_to_forget) {
+  resolve(handle);
+  reply(0);
+  resolver.forget(handle);
+  resolver.forget({9, 9, 9});
+  resolve(handle);
+  EXPECT_EQ(port.asked.size(), 2u);
+}
+
+TEST_F(ResolverTest, remembers_no_failure) {
+  resolve(handle);
+  port.asked[0](Status(Code::kInvalidRegion, "closed"));
+  resolve(handle);
+  port.asked[1](reply_of(control::encode(2, control::Segment{4096})));
+  resolve(handle);
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers[0].status().code(), Code::kInvalidRegion);
+  EXPECT_EQ(answers[1].status().code(), Code::kInternal) << "an answer to something else";
+  EXPECT_EQ(port.asked.size(), 3u);
+}
+
+TEST_F(ResolverTest, forgets_what_was_not_used_for_long) {
+  for (std::uint32_t slot = 0; slot < 1024; ++slot) {
+    resolve({slot, 1, slot});
+    reply(slot);
+  }
+  resolve({0, 1, 0});  // used again, so not the oldest
+  resolve({5000, 1, 5000});
+  reply(1024);
+  EXPECT_EQ(port.asked.size(), 1025u);
+  resolve({0, 1, 0});
+  EXPECT_EQ(port.asked.size(), 1025u);
+  resolve({1, 1, 1});
+  EXPECT_EQ(port.asked.size(), 1026u);
+}
+
+TEST_F(ResolverTest, does_not_remember_what_is_too_large) {
+  resolve(handle);
+  reply(0, (1 << 16) + 1);
+  ASSERT_TRUE(answers.at(0).is_ok());
+  resolve(handle);
+  EXPECT_EQ(port.asked.size(), 2u);
+}
+
+}  // namespace
+}  // namespace ray_hixl::link

@@ -1,0 +1,226 @@
+#include "net/connection.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <optional>
+#include <string>
+
+#include "support/event.h"
+#include "support/eventually.h"
+#include "support/on_loop.h"
+#include "support/pattern.h"
+
+namespace ray_hixl::net {
+namespace {
+
+using test::Event;
+using test::eventually;
+using test::on_loop;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr std::size_t kLongest = 1 << 20;
+
+std::vector<std::byte> to_bytes(std::string_view text) {
+  const auto* data = reinterpret_cast<const std::byte*>(text.data());
+  return {data, data + text.size()};
+}
+
+std::string to_text(std::span<const std::byte> bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+// A connection on a loop, and the other end of it as a plain blocking socket.
+class ConnectionTest : public testing::Test {
+ protected:
+  ConnectionTest() {
+    std::array<int, 2> pair{};
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0) std::abort();
+    near_ = Fd(pair[0]);
+    other = Fd(pair[1]);
+    ::fcntl(near_.get(), F_SETFL, O_NONBLOCK);
+  }
+  ~ConnectionTest() override {
+    on_loop(*loop, [this] { connection.reset(); });
+  }
+
+  void start(Connection::Callbacks callbacks) {
+    on_loop(*loop, [&] { connection.emplace(*loop, std::move(near_), kLongest, std::move(callbacks)); });
+  }
+  // Takes all there is, and says when it was closed.
+  Connection::Callbacks recording() {
+    return {[this](std::span<const std::byte> bytes, std::vector<Fd>& fds) {
+              got += to_text(bytes);
+              for (Fd& fd : fds) got_fds.push_back(std::move(fd));
+              fds.clear();
+              return bytes.size();
+            },
+            [this](const Status& why) {
+              ended = why;
+              closed.set();
+            }};
+  }
+  [[nodiscard]] std::string received() {
+    return on_loop(*loop, [this] { return got; });
+  }
+  void write(std::string_view text) const { ASSERT_EQ(::send(other.get(), text.data(), text.size(), MSG_NOSIGNAL), std::ssize(text)); }
+
+  const std::unique_ptr<Loop> loop = test::new_loop();
+  Fd other;
+  std::string got;
+  std::vector<Fd> got_fds;
+  Status ended;
+  Event closed;
+  std::optional<Connection> connection;
+
+ private:
+  Fd near_;
+};
+
+TEST_F(ConnectionTest, receives_what_comes) {
+  start(recording());
+  write("ab");
+  write("cd");
+  EXPECT_TRUE(eventually([&] { return received() == "abcd"; }));
+}
+
+TEST_F(ConnectionTest, shows_again_what_was_not_consumed) {
+  std::vector<std::string> shown;
+  start({[&](std::span<const std::byte> bytes, std::vector<Fd>&) {
+           shown.push_back(to_text(bytes));
+           return bytes.size() / 3 * 3;  // whole messages of three bytes
+         },
+         nullptr});
+  write("ab");
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.size(); }) == 1; }));
+  write("cdef");
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.size(); }) == 2; }));
+  EXPECT_THAT(on_loop(*loop, [&] { return shown; }), ElementsAre("ab", "abcdef"));
+}
+
+TEST_F(ConnectionTest, sends_more_than_the_socket_takes_in_order) {
+  start(recording());
+  const std::vector<std::byte> sent = test::make_pattern(8 << 20, 1);
+  on_loop(*loop, [&] {
+    connection->send({sent.begin(), sent.begin() + 100});
+    connection->send({sent.begin() + 100, sent.end()});
+  });
+  std::vector<std::byte> arrived(sent.size());
+  for (std::size_t bytes = 0; bytes < arrived.size();) {
+    const ssize_t n = ::recv(other.get(), arrived.data() + bytes, arrived.size() - bytes, 0);
+    ASSERT_GT(n, 0);
+    bytes += static_cast<std::size_t>(n);
+  }
+  EXPECT_EQ(arrived, sent);
+}
+
+TEST_F(ConnectionTest, passes_descriptors) {
+  start(recording());
+  std::optional<Connection> sender;
+  on_loop(*loop, [&] {
+    ::fcntl(other.get(), F_SETFL, O_NONBLOCK);
+    sender.emplace(*loop, std::move(other), kLongest, Connection::Callbacks{});
+    std::vector<Fd> fds;
+    fds.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    fds.emplace_back(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
+    sender->send(to_bytes("two"), std::move(fds));
+  });
+  EXPECT_TRUE(eventually([&] { return received() == "two"; }));
+  ASSERT_EQ(got_fds.size(), 2u);
+  EXPECT_NE(::fcntl(got_fds[0].get(), F_GETFD) & FD_CLOEXEC, 0);
+  char zero = 'x';
+  EXPECT_EQ(::read(got_fds[1].get(), &zero, 1), 1);
+  EXPECT_EQ(zero, '\0');
+  on_loop(*loop, [&] { sender.reset(); });
+}
+
+TEST_F(ConnectionTest, says_once_that_the_peer_hung_up) {
+  start(recording());
+  write("last");
+  other.reset();
+  ASSERT_TRUE(closed.wait());
+  EXPECT_EQ(got, "last");
+  EXPECT_EQ(ended.code(), Code::kPeerGone);
+  EXPECT_FALSE(on_loop(*loop, [&] { return connection->is_open(); }));
+  on_loop(*loop, [&] { connection->send(to_bytes("to nobody")); });  // no effect
+}
+
+TEST_F(ConnectionTest, hangs_up_on_a_message_that_is_too_long) {
+  start({[](std::span<const std::byte>, std::vector<Fd>&) { return std::size_t{0}; },
+         [this](const Status& why) {
+           ended = why;
+           closed.set();
+         }});
+  const std::string much(kLongest + 1, 'x');
+  for (std::size_t sent = 0; sent < much.size();) {
+    const ssize_t n = ::send(other.get(), much.data() + sent, much.size() - sent, MSG_NOSIGNAL);
+    if (n < 0) break;
+    sent += static_cast<std::size_t>(n);
+  }
+  ASSERT_TRUE(closed.wait());
+  EXPECT_THAT(ended.message(), HasSubstr("more than 1048576 bytes in one message"));
+}
+
+TEST_F(ConnectionTest, hangs_up_on_a_peer_that_does_not_read) {
+  start(recording());
+  on_loop(*loop, [&] {
+    for (int i = 0; i < 5; ++i) connection->send(std::vector<std::byte>(std::size_t{16} << 20));
+  });
+  ASSERT_TRUE(closed.wait());
+  EXPECT_THAT(ended.message(), HasSubstr("does not read"));
+}
+
+TEST_F(ConnectionTest, may_be_destroyed_by_its_own_callback) {
+  Event destroyed;
+  start({[&](std::span<const std::byte> bytes, std::vector<Fd>&) {
+           connection.reset();
+           destroyed.set();
+           return bytes.size();
+         },
+         [](const Status&) { FAIL() << "nobody is left to be told"; }});
+  write("x");
+  ASSERT_TRUE(destroyed.wait());
+  char byte = 0;
+  EXPECT_EQ(::recv(other.get(), &byte, 1, 0), 0);
+}
+
+TEST_F(ConnectionTest, gives_its_socket_away_with_what_was_not_consumed) {
+  Event seen;
+  start({[&](std::span<const std::byte>, std::vector<Fd>&) {
+           seen.set();
+           return std::size_t{1};
+         },
+         [](const Status&) { FAIL(); }});
+  write("abc");
+  ASSERT_TRUE(seen.wait());
+  auto [socket, rest] = on_loop(*loop, [&] { return connection->detach(); });
+  EXPECT_EQ(to_text(rest), "bc");
+  write("d");
+  ::fcntl(socket.get(), F_SETFL, 0);
+  char byte = 0;
+  EXPECT_EQ(::recv(socket.get(), &byte, 1, 0), 1);
+  EXPECT_EQ(byte, 'd');
+}
+
+TEST(Connection, says_from_the_loop_that_a_socket_cannot_be_watched) {
+  const auto loop = test::new_loop();
+  Status ended;
+  Event closed;
+  std::optional<Connection> connection;
+  on_loop(*loop, [&] {
+    connection.emplace(*loop, Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC)), kLongest,
+                       Connection::Callbacks{nullptr, [&](const Status& why) {
+                                               ended = why;
+                                               closed.set();
+                                             }});
+  });
+  ASSERT_TRUE(closed.wait());
+  EXPECT_EQ(ended.code(), Code::kInternal);
+  on_loop(*loop, [&] { connection.reset(); });
+}
+
+}  // namespace
+}  // namespace ray_hixl::net
