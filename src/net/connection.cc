@@ -93,14 +93,17 @@ struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
   void on_event(std::uint32_t events);
   void read_some();
   void consume();
-  void flush();
+  [[nodiscard]] Status flush();
+  void fail_later(Status why);
   void fail(Status why);
   void shut();
 };
 
 void Connection::Impl::on_event(std::uint32_t events) {
   const auto self = shared_from_this();
-  if ((events & EPOLLOUT) != 0) flush();
+  if ((events & EPOLLOUT) != 0) {
+    if (Status sent = flush(); !sent.is_ok()) return fail(std::move(sent));
+  }
   if (open && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_some();
 }
 
@@ -125,24 +128,33 @@ void Connection::Impl::consume() {
   if (input.size() > longest) fail(Status(Code::kPeerGone, "the peer sent more than " + std::to_string(longest) + " bytes in one message"));
 }
 
-void Connection::Impl::flush() {
-  while (open && !output.empty()) {
+// Sends what the socket takes; not ok if it broke.
+Status Connection::Impl::flush() {
+  while (!output.empty()) {
     Outgoing& next = output.front();
     const ssize_t sent = transmit(socket.get(), next);
     if (sent < 0) {
       if (errno == EINTR) continue;
       if (errno == EAGAIN) break;
-      return fail(errno_status(Code::kPeerGone, "the connection broke"));
+      return errno_status(Code::kPeerGone, "the connection broke");
     }
     next.sent += static_cast<std::size_t>(sent);
     backlog -= static_cast<std::size_t>(sent);
     next.fds.clear();
     if (next.sent == next.bytes.size()) output.pop_front();
   }
-  if (open && watching_output == output.empty()) {
+  if (watching_output == output.empty()) {
     watching_output = !output.empty();
     loop.change(socket.get(), watching_output ? EPOLLIN | EPOLLOUT : EPOLLIN);
   }
+  return Status::ok();
+}
+
+// For callers that are using what their own on_closed destroys.
+void Connection::Impl::fail_later(Status why) {
+  loop.post([weak = weak_from_this(), why = std::move(why)] {
+    if (const auto impl = weak.lock()) impl->fail(why);
+  });
 }
 
 void Connection::Impl::fail(Status why) {
@@ -167,30 +179,20 @@ Connection::Connection(Loop& loop, Fd socket, std::size_t longest_message, Callb
   const Status watched = loop.watch(impl_->socket.get(), EPOLLIN, [weak = std::weak_ptr(impl_)](std::uint32_t events) {
     if (const auto impl = weak.lock()) impl->on_event(events);
   });
-  if (!watched.is_ok()) {
-    // The owner has not got this object yet: tell it from the loop.
-    loop.post([weak = std::weak_ptr(impl_), watched] {
-      if (const auto impl = weak.lock()) impl->fail(watched);
-    });
-  }
+  if (!watched.is_ok()) impl_->fail_later(watched);
 }
 
 Connection::~Connection() { close(); }
 
 void Connection::send(std::vector<std::byte> bytes, std::vector<Fd> fds) {
   if (!impl_->open || bytes.empty()) return;
-  const auto self = impl_;
   assert(fds.size() <= kMostFds);
-  self->backlog += bytes.size();
-  const bool idle = self->output.empty();
-  self->output.push_back({std::move(bytes), std::move(fds), 0});
-  if (idle) self->flush();
-  if (self->open && self->backlog > kLongestBacklog) {
-    // Not from within the caller's send: it may be using what its own on_closed destroys.
-    self->loop.post([weak = std::weak_ptr(self)] {
-      if (const auto impl = weak.lock()) impl->fail(Status(Code::kPeerGone, "the peer does not read what it asked for"));
-    });
-  }
+  impl_->backlog += bytes.size();
+  const bool idle = impl_->output.empty();
+  impl_->output.push_back({std::move(bytes), std::move(fds), 0});
+  Status sent = idle ? impl_->flush() : Status::ok();
+  if (sent.is_ok() && impl_->backlog > kLongestBacklog) sent = Status(Code::kPeerGone, "the peer does not read what it asked for");
+  if (!sent.is_ok()) impl_->fail_later(std::move(sent));
 }
 
 std::pair<Fd, std::vector<std::byte>> Connection::detach() {

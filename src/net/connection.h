@@ -21,7 +21,7 @@ class Connection {
     // Bytes arrived, with the descriptors sent along (Unix). Gives how many bytes it consumed; the rest is kept and shown again in
     // front of what arrives next. It must consume all or wait for at most `longest_message` bytes.
     std::function<std::size_t(std::span<const std::byte> bytes, std::vector<Fd>& fds)> on_bytes;
-    // The other side closed, or an error: kPeerGone with the reason. Runs at most once.
+    // The other side closed, or an error: kPeerGone with the reason. Runs at most once, never within a call of the connection's owner.
     std::function<void(Status)> on_closed;
   };
 

@@ -8,19 +8,23 @@
 #include <string>
 
 #include "support/child.h"
+#include "support/event.h"
 
 namespace ray_hixl {
 namespace {
 
 TEST(Thread, has_its_name_and_blocks_every_signal) {
   bool blocked = false;
+  test::Event named;
   std::thread thread = start_thread("a-name-that-is-too-long", [&] {
     sigset_t mask;
     pthread_sigmask(SIG_SETMASK, nullptr, &mask);
     blocked = sigismember(&mask, SIGINT) == 1 && sigismember(&mask, SIGTERM) == 1;
+    EXPECT_TRUE(named.wait());
   });
   std::array<char, 32> name{};
   pthread_getname_np(thread.native_handle(), name.data(), name.size());
+  named.set();
   thread.join();
   EXPECT_EQ(std::string(name.data()), "a-name-that-is-");
   EXPECT_TRUE(blocked);

@@ -173,6 +173,18 @@ TEST_F(ConnectionTest, hangs_up_on_a_peer_that_does_not_read) {
   EXPECT_THAT(ended.message(), HasSubstr("does not read"));
 }
 
+TEST_F(ConnectionTest, tells_of_a_broken_socket_after_the_send_that_found_it) {
+  start(recording());
+  on_loop(*loop, [&] {
+    other.reset();  // seen by the send first: the loop is busy with this
+    connection->send(to_bytes("x"));
+    EXPECT_TRUE(ended.is_ok());
+    EXPECT_TRUE(connection->is_open());
+  });
+  ASSERT_TRUE(closed.wait());
+  EXPECT_EQ(ended.code(), Code::kPeerGone);
+}
+
 TEST_F(ConnectionTest, may_be_destroyed_by_its_own_callback) {
   Event destroyed;
   start({[&](std::span<const std::byte> bytes, std::vector<Fd>&) {
