@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::uint64_t kPartBytes = std::uint64_t{4} << 20;
 constexpr std::size_t kPartCopies = 512;
-constexpr std::uint64_t kInlineBytes = std::uint64_t{256} << 10;
+constexpr std::uint64_t kInlineBytes = std::uint64_t{1} << 20;
 
 class MemcpyMover final : public Mover {
  public:

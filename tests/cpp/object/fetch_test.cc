@@ -80,7 +80,7 @@ TEST_P(FetchBetweenProcesses, delivers_whole_objects_or_errors_while_the_owner_f
 }
 
 TEST_P(FetchBetweenProcesses, leaves_nothing_behind) {
-  const std::vector<std::uint64_t> sizes = {300'000, 100, 5000};  // more than is copied in the calling thread
+  const std::vector<std::uint64_t> sizes = {1'100'000, 100, 5000};  // more than is copied in the calling thread
   const auto round = [&](std::uint64_t seed) {
     const Bytes metadata = show(sizes, seed);
     expect_patterns(fetch(consumer.objects(), metadata).value(), sizes, seed);
@@ -93,7 +93,7 @@ TEST_P(FetchBetweenProcesses, leaves_nothing_behind) {
   };
   const auto fds = count("/proc/self/fd");
   const auto threads = count("/proc/self/task");
-  for (std::uint64_t i = 0; i < 200; ++i) round(i);
+  for (std::uint64_t i = 0; i < 100; ++i) round(i);
   EXPECT_EQ(count("/proc/self/fd"), fds);
   EXPECT_EQ(count("/proc/self/task"), threads);
   EXPECT_TRUE(eventually([&] { return consumer->stats().landing.live_blocks == 0; }));

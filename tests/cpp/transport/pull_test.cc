@@ -72,7 +72,7 @@ TEST_F(PullTest, moves_a_small_job_in_the_calling_thread) {
 TEST_F(PullTest, moves_a_large_one_on_the_pool) {
   std::atomic<bool> here{false};
   mover->before = [&, me = std::this_thread::get_id()] { here = here || std::this_thread::get_id() == me; };
-  EXPECT_TRUE(pull(job(), std::vector<Copy>{{nullptr, 0, kMiB}}).is_ok());
+  EXPECT_TRUE(pull(job(), std::vector<Copy>{{nullptr, 0, kMiB + 1}}).is_ok());
   EXPECT_FALSE(here);
 }
 
@@ -135,7 +135,7 @@ TEST_F(PullTest, ends_at_the_next_part_once_it_is_closed_and_takes_no_more) {
 
 TEST_F(PullTest, is_refused_by_a_pool_that_was_stopped) {
   pool.stop();
-  EXPECT_EQ(pull(job(), std::vector<Copy>{{nullptr, 0, kMiB}}).code(), Code::kClosed);
+  EXPECT_EQ(pull(job(), std::vector<Copy>{{nullptr, 0, kMiB + 1}}).code(), Code::kClosed);
 }
 
 TEST_F(PullTest, memcpy_mover_copies_and_keeps_what_it_was_given) {
