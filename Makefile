@@ -10,11 +10,11 @@ demo: setup  ## real Ray actors hand tensors to each other
 	.venv/bin/ray-hixl demo
 
 test:  ## everything that CI runs
-	@tools/setup.sh ray254
+	@tools/setup.sh tests
 	@.venv/bin/python tools/run_stages.py test
 
 test-full:  ## the same, then the long runs and the mutants
-	@tools/setup.sh ray254
+	@tools/setup.sh tests
 	@.venv/bin/python tools/run_stages.py full
 
 bench: setup  ## measure against the peers; writes bench-results/

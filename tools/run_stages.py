@@ -13,6 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 OLD_BIN = ROOT / ".venv-ray254" / "bin"
+NPU_BIN = ROOT / ".venv-npu" / "bin"
+FAKE_CANN = ROOT / "build" / "dev" / "fake_cann"
 
 
 @dataclass
@@ -37,6 +39,19 @@ def pytest(name: str, bin_dir: Path, *arguments: str) -> Stage:
     return Stage(name, [[str(bin_dir / "python"), "-m", "pytest", "-q", *arguments]])
 
 
+def npu_pytest(queue: int) -> Stage:
+    """The real torch_npu over the FAKE CANN libraries of the dev build, in one of its two queue modes."""
+    stage = pytest(f"NPU tests (FAKE CANN, queue {queue})", NPU_BIN, "tests/npu")
+    stage.env = {
+        "LD_LIBRARY_PATH": str(FAKE_CANN / "lib"),
+        "ASCEND_HOME_PATH": str(FAKE_CANN / "home"),
+        "ASCEND_OPP_PATH": str(FAKE_CANN / "home" / "opp"),
+        "TASK_QUEUE_ENABLE": str(queue),
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
+    return stage
+
+
 QUICK = [
     Stage("layers", [["python", "tools/check_layers.py"]]),
     Stage("lint", [["python", "tools/lint.py"]]),
@@ -48,6 +63,8 @@ QUICK = [
     pytest("Python tests", BIN, "tests/python"),
     pytest("Ray tests (newest)", BIN, "tests/ray"),
     pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, "tests/ray"),
+    npu_pytest(0),
+    npu_pytest(1),
     Stage("pip install", [["python", "tools/check_install.py"]]),
 ]
 

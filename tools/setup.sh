@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets a machine up for building and testing: system packages, virtual environments, the package itself. Everything is stamped, so that a
-# second run does nothing. Usage: tools/setup.sh [ray254]   (also sets up the environment with the oldest supported Ray)
+# second run does nothing. Usage: tools/setup.sh [tests]   (also sets up the environments with the oldest supported Ray and with torch_npu)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,9 +44,12 @@ environment() {  # <folder> <requirements>
 environment .venv requirements/dev.txt
 echo "setup: building ray_hixl"
 .venv/bin/python -m pip install -q --no-deps --no-build-isolation -Cbuild-dir=build/python --editable .
-if [ "${1:-}" = ray254 ]; then
+if [ "${1:-}" = tests ]; then
   environment .venv-ray254 requirements/ray254.txt
   rm -rf build/wheels
   .venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -Cbuild-dir=build/wheel -w build/wheels .
   .venv-ray254/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/*.whl
+  environment .venv-npu requirements/npu.txt
+  # Without dependencies: it names more than it needs here. Its import needs CANN libraries, real or fake, so nothing may import it yet.
+  [ -d .venv-npu/lib/python3*/site-packages/torch_npu ] || .venv-npu/bin/python -m pip install -q --no-deps torch-npu==2.13.0
 fi

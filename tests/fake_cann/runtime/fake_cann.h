@@ -1,0 +1,51 @@
+// The FAKE CANN runtime: a stand-in for libascendcl.so and its companions, for tests on machines without an NPU.
+//
+// It moves bytes and keeps order; it does not compute, except for the few kernels in kernels.cc. It is stricter than the real one: every
+// misuse that a device would punish late or silently fails here at once, with the real code and a message for aclGetRecentErrMsg. Written
+// from facts about the C interface; shares no code with the product. Version strings and messages say FAKE.
+//
+// Device memory of device N is a memfd named fake_cann_npuN, mapped twice: a PROT_NONE view, whose addresses are the device pointers, so
+// that whoever touches device memory from the CPU faults; and a writable back door that only the fake uses. Another process moves bytes
+// through /proc/<pid>/fd/<fd> of the memfd.
+//
+// Switches, read from the environment when they are first needed:
+//   FAKE_CANN_DEVICES=2              physical devices; ASCEND_RT_VISIBLE_DEVICES chooses among them
+//   FAKE_CANN_HBM_MB=8192            memory of each
+//   FAKE_CANN_SOC=Ascend950PR_9599   what aclrtGetSocName gives
+//   FAKE_CANN_ASYNC=1                0: streams run their work in the caller
+//   FAKE_CANN_STREAM_DELAY_US=0      every task of a stream starts so much later
+//   FAKE_CANN_SIDE_DELAY_US=0        the same for streams that are not a default one, in addition
+//   FAKE_CANN_REFUSE=error           an operator without a kernel: error (this call fails), sticky (every later copy and synchronize fails,
+//                                    too), abort (the process ends with 86)
+//   FAKE_CANN_STRICT=0               1: the process ends with 87 at a call without a context, aclFinalize or aclrtResetDevice, unless
+//                                    torch_npu itself makes it
+//   FAKE_CANN_TRACE=<file>           appends the name of every call
+//   FAKE_CANN_HIDE=<names>           comma separated: these symbols answer as if unsupported (207000)
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+extern "C" {
+
+// 1. What products must look for, and refuse outside of tests.
+int fake_cann_is_fake(void);
+
+// 0: [address, address + size) lies inside one live device allocation; `device` (physical) and `offset` (in its heap) say where.
+// 1: device memory, but not inside a live allocation. 2: not device memory.
+int fake_cann_find(const void* address, std::size_t size, int* device, std::size_t* offset);
+// The memfd of a physical device's heap in this process; made if it was not used yet.
+int fake_cann_heap_fd(int device);
+// The visible index of the calling thread's device; -1 without a context.
+int fake_cann_current_device(void);
+// 1 if the bytes lie inside memory of aclrtMallocHost.
+int fake_cann_is_pinned_host(const void* address, std::size_t size);
+// What aclGetRecentErrMsg gives next in this thread.
+void fake_cann_set_error(const char* message);
+// How often an entry was called in this process, by its name; all of them if `name` is null.
+std::uint64_t fake_cann_calls(const char* name);
+void fake_cann_reset_calls(void);
+// Live allocations of device memory in this process.
+std::size_t fake_cann_live_blocks(void);
+
+}  // extern "C"
