@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-TRANSPORTS = ("transport/local", "transport/shm", "transport/cma", "transport/stream")
+TRANSPORTS = ("transport/local", "transport/shm", "transport/cma", "transport/stream", "transport/hixl")
 BELOW: dict[str, set[str]] = {"base": set()}
 for sibling in ("net", "memory", "control"):
     BELOW[sibling] = {"base"}

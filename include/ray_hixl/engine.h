@@ -138,7 +138,8 @@ class Engine {
   std::shared_ptr<EngineImpl> impl_;
 };
 
-// One line per transport on this machine: usable, or a sentence why not and what to do. Needs no engine.
+// One line per transport on this machine: usable, or a sentence why not and what to do. Needs no engine. Loads CANN's libraries if they are
+// here, which engines do not.
 struct TransportProbe {
   std::string transport;
   bool usable = false;

@@ -5,6 +5,7 @@
 
 #include "ray_hixl/engine.h"
 #include "transport/cma/factory.h"
+#include "transport/hixl/cann.h"
 #include "transport/local/factory.h"
 #include "transport/shm/factory.h"
 #include "transport/stream/factory.h"
@@ -68,6 +69,7 @@ std::vector<TransportProbe> probe_transports() {
     const Status probed = factory.probe();
     probes.push_back({std::string(control::kind_name(factory.kind)), probed.is_ok(), probed.message()});
   }
+  probes.push_back({"hixl", false, transport::hixl::probe().message()});
   return probes;
 }
 

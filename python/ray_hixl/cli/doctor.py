@@ -8,7 +8,7 @@ import platform
 import resource
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ray_hixl import _core
 
@@ -34,12 +34,12 @@ def run() -> int:
     console = Console()
     for name, text in (versions() | _limits()).items():
         console.print(f"{name:<24}{text}", highlight=False)
-    table = Table("transport", "here", "why, and what to do", title="transports")
+    why = Column("why, and what to do", overflow="fold")
+    table = Table("transport", "here", why, title="transports (hixl: npu memory; the others: host memory)")
     usable = []
     for probe in _core.probe_transports():
         table.add_row(probe.transport, "works" if probe.usable else "refused", probe.reason or "")
         usable += [probe.transport] * probe.usable
-    table.add_row("hixl", "refused", "NPU memory is not built yet: npu tensors are refused by name, cpu tensors take the transports above")
     console.print(table)
     between = [kind for kind in usable if kind != "local"]
     if not between:

@@ -1,0 +1,37 @@
+#include "transport/hixl/acl.h"
+
+#include <utility>
+#include <vector>
+
+namespace ray_hixl::transport::hixl {
+namespace {
+
+// Out of memory on the host, the device, or of a resource that counts as such.
+bool is_out_of_memory(int error) { return error == 207001 || error == 207018 || error == 200000; }
+
+}  // namespace
+
+Result<Acl> Acl::load(const Places& places) {
+  const Result<Library> library = Library::open({"libacl_rt.so", "libascendcl.so"}, places);
+  if (!library.is_ok()) return library.status();
+  Acl acl;
+  acl.path = library->path();
+  std::vector<std::string> missing;
+  bind(*library, "aclInit", acl.init, missing);
+  bind(*library, "aclrtSetDevice", acl.set_device, missing);
+  bind(*library, "aclrtGetDeviceCount", acl.get_device_count, missing);
+  bind(*library, "aclrtGetSocName", acl.get_soc_name, missing);
+  bind(*library, "aclGetRecentErrMsg", acl.get_recent_error, missing);
+  bind_optional(*library, "fake_cann_is_fake", acl.is_fake);
+  RAY_HIXL_RETURN_IF_ERROR(check_complete(*library, missing));
+  return acl;
+}
+
+Status Acl::status(int error, const std::string& what) const {
+  if (error == kAclOk) return Status::ok();
+  const char* const said = get_recent_error();
+  return Status(is_out_of_memory(error) ? Code::kOutOfMemory : Code::kNotAvailable,
+                what + ": error " + std::to_string(error) + (said == nullptr ? "" : std::string(": ") + said));
+}
+
+}  // namespace ray_hixl::transport::hixl

@@ -1,0 +1,120 @@
+// Finding CANN: with nothing there, with the FAKE runtime, and with libraries that are not what they should be.
+//
+// Libraries stay loaded and switches are read once, so what loads something runs in a process of its own (death tests).
+#include "transport/hixl/cann.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+namespace ray_hixl::transport::hixl {
+namespace {
+
+using testing::ElementsAre;
+using testing::ExitedWithCode;
+using testing::HasSubstr;
+
+// Says on stderr what was found, and ends the process.
+[[noreturn]] void report(const Places& places, bool allow_fake = true) {
+  const Result<Cann> cann = Cann::find(places, allow_fake);
+  if (cann.is_ok()) {
+    std::cerr << (cann->is_fake ? "FAKE " : "real ") << cann->devices << " x " << cann->soc << " by " << cann->acl.path << " and "
+              << cann->hixl.path();
+  } else {
+    std::cerr << cann.status().to_string();
+  }
+  std::exit(0);  // NOLINT(concurrency-mt-unsafe): of a death test's child
+}
+
+class FindCann : public testing::Test {
+ protected:
+  FindCann() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+  ~FindCann() override {
+    for (const char* variable :
+         {"FAKE_CANN_DEVICES", "FAKE_CANN_HIDE", "ASCEND_RT_VISIBLE_DEVICES", "RAY_HIXL_CANN_PATH", "ASCEND_HOME_PATH"}) {
+      ::unsetenv(variable);
+    }
+  }
+  const std::string runtime = FAKE_CANN_LIB;                        // the FAKE runtime, without HIXL
+  const std::string with_empty_hixl = FAKE_CANN_LIB "/empty_hixl";  // with a libcann_hixl.so that is none
+  const std::string with_hixl = FAKE_CANN_LIB "/some_hixl";         // with one that has the class
+};
+
+TEST_F(FindCann, names_every_path_that_was_tried) {
+  const Status status = Cann::find({"/nowhere", "/nowhere/else"}, true).status();
+  EXPECT_EQ(status.code(), Code::kNotAvailable);
+  for (const char* path :
+       {"/nowhere/libacl_rt.so", "/nowhere/libascendcl.so", "/nowhere/else/libacl_rt.so", "/nowhere/else/libascendcl.so"}) {
+    EXPECT_THAT(status.message(), HasSubstr(path));
+  }
+  EXPECT_THAT(status.message(), HasSubstr("set_env.sh"));
+}
+
+TEST_F(FindCann, refuses_the_fake_outside_of_tests) {
+  EXPECT_EXIT(report({runtime}, false), ExitedWithCode(0), "not_available: .*libacl_rt.so is the FAKE CANN of ray-hixl's tests");
+}
+
+TEST_F(FindCann, says_that_hixl_is_missing) {
+  EXPECT_EXIT(report({runtime}), ExitedWithCode(0),
+              "not_available: cannot load libcann_hixl.so .not there: .*fake_cann/lib/libcann_hixl.so");
+}
+
+TEST_F(FindCann, says_that_a_library_is_not_hixl) {
+  EXPECT_EXIT(report({runtime, with_empty_hixl}), ExitedWithCode(0), "libcann_hixl.so has no class hixl::Hixl");
+}
+
+TEST_F(FindCann, says_why_a_library_that_is_there_cannot_be_loaded) {
+  const std::filesystem::path folder = testing::TempDir() + "ray_hixl_broken_cann";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "libacl_rt.so") << "no library";
+  const Status status = Cann::find({folder}, true).status();
+  EXPECT_THAT(status.message(), HasSubstr("libacl_rt.so: file too short"));
+  EXPECT_THAT(status.message(), HasSubstr("not there: " + (folder / "libascendcl.so").string()));
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(FindCann, counts_devices) {
+  EXPECT_EXIT(report({runtime, with_hixl}), ExitedWithCode(0), "FAKE 2 x Ascend950PR_9599 by .*libacl_rt.so and .*libcann_hixl.so");
+  ::setenv("ASCEND_RT_VISIBLE_DEVICES", "1", 1);
+  EXPECT_EXIT(report({runtime, with_hixl}), ExitedWithCode(0), "FAKE 1 x ");
+}
+
+TEST_F(FindCann, says_that_no_device_is_visible) {
+  ::setenv("ASCEND_RT_VISIBLE_DEVICES", "9", 1);
+  EXPECT_EXIT(report({runtime, with_hixl}), ExitedWithCode(0), "not_available: .*sees no NPU.*ASCEND_RT_VISIBLE_DEVICES");
+}
+
+TEST_F(FindCann, passes_on_what_the_runtime_says) {
+  ::setenv("FAKE_CANN_HIDE", "aclrtGetDeviceCount", 1);
+  EXPECT_EXIT(report({runtime, with_hixl}), ExitedWithCode(0), "error 207000: FAKE CANN: aclrtGetDeviceCount is hidden");
+}
+
+TEST_F(FindCann, names_entries_that_a_runtime_lacks) {
+  EXPECT_EXIT(report({FAKE_CANN_LIB "/empty_runtime"}), ExitedWithCode(0), "libacl_rt.so lacks aclInit, aclrtSetDevice, .*too old");
+}
+
+TEST(Places, follow_the_environment) {
+  ::setenv("ASCEND_HOME_PATH", "/opt/cann", 1);
+  ::setenv("ASCEND_TOOLKIT_HOME", "", 1);
+  EXPECT_THAT(places_from_environment(),
+              ElementsAre("", "/opt/cann/lib64", "/usr/local/Ascend/cann/lib64", "/usr/local/Ascend/ascend-toolkit/latest/lib64"));
+  ::setenv("RAY_HIXL_CANN_PATH", "/mine", 1);
+  EXPECT_THAT(places_from_environment(), ElementsAre("/mine"));
+  ::unsetenv("RAY_HIXL_CANN_PATH");
+  ::unsetenv("ASCEND_HOME_PATH");
+  ::unsetenv("ASCEND_TOOLKIT_HOME");
+}
+
+TEST(Probe, says_why_npu_memory_is_not_moved) {
+  ::setenv("RAY_HIXL_CANN_PATH", "/nowhere", 1);
+  EXPECT_EQ(probe().code(), Code::kNotAvailable);
+  EXPECT_THAT(probe().message(), HasSubstr("/nowhere/libascendcl.so"));
+  ::unsetenv("RAY_HIXL_CANN_PATH");
+}
+
+}  // namespace
+}  // namespace ray_hixl::transport::hixl
