@@ -28,6 +28,13 @@ HostMemory& host_memory() {
   return instance;
 }
 
+// 0 if none starts there.
+std::size_t host_size(const void* pointer) {
+  const std::lock_guard lock(host_memory().mutex);
+  const auto found = host_memory().blocks.find(reinterpret_cast<std::uintptr_t>(pointer));
+  return found == host_memory().blocks.end() ? 0 : found->second;
+}
+
 int physical(int visible) { return visible_devices()[static_cast<std::size_t>(visible)]; }
 
 int visible_index(int device) {
@@ -45,6 +52,8 @@ struct PointerAttributes {
   std::uint32_t reserved[4] = {};
 };
 static_assert(sizeof(PointerAttributes) == 28);
+
+bool is_huge(const Block& block) { return block.offset % kHugePage == 0 && block.length % kHugePage == 0; }
 
 int malloc_device(const char* name, void** pointer, std::size_t size, int policy) {
   if (size == 0) return fail(kBadParameter, std::string(name) + " of 0 bytes");
@@ -71,6 +80,11 @@ int fake_cann_is_pinned_host(const void* address, std::size_t size) {
   return at - start < length && size <= length - (at - start) ? 1 : 0;
 }
 
+int fake_cann_is_huge(const void* address) {
+  const auto block = block_at(address);
+  return block && is_huge(*block) ? 1 : 0;
+}
+
 int aclrtMalloc(void** pointer, std::size_t size, int policy) {
   FAKE_CANN_ENTER();
   FAKE_CANN_NEED_CONTEXT();
@@ -93,7 +107,9 @@ int aclrtMallocWithCfg(void** pointer, std::size_t size, int policy, void*) {
 int aclrtFree(void* pointer) {
   FAKE_CANN_ENTER();
   const auto block = block_at(pointer);
-  if (block && pointer_to(*block) == pointer && release(block->device, block->offset)) return kOk;
+  const bool is_whole = block && pointer_to(*block) == pointer;
+  if (is_whole) memory_goes(block->device, block->offset, block->length);
+  if (is_whole && release(block->device, block->offset)) return kOk;
   return fail(kBadParameter, "aclrtFree: not an address that aclrtMalloc gave");
 }
 
@@ -112,6 +128,7 @@ int aclrtMallocHostWithCfg(void** pointer, std::uint64_t size, void*) { return a
 
 int aclrtFreeHost(void* pointer) {
   FAKE_CANN_ENTER();
+  memory_goes(-1, reinterpret_cast<std::size_t>(pointer), host_size(pointer));
   {
     const std::lock_guard lock(host_memory().mutex);
     if (host_memory().blocks.erase(reinterpret_cast<std::uintptr_t>(pointer)) == 0) {
@@ -128,7 +145,7 @@ int aclrtPointerGetAttributes(const void* pointer, PointerAttributes* attributes
   if (const auto block = block_at(pointer)) {
     attributes->id = static_cast<std::uint32_t>(visible_index(block->device));
     attributes->location = kDevice;
-    attributes->page_size = block->offset % kHugePage == 0 && block->length % kHugePage == 0 ? kHugePage : kPage;
+    attributes->page_size = is_huge(*block) ? kHugePage : kPage;
   } else if (fake_cann_is_pinned_host(pointer, 1) != 0) {
     attributes->location = kHostPinned;
   }

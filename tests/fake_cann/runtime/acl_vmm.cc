@@ -48,6 +48,7 @@ int aclrtMallocPhysical(void** handle, std::size_t size, const std::uint32_t* pr
 int aclrtFreePhysical(void* handle) {
   FAKE_CANN_ENTER();
   const std::unique_ptr<Block> block(&block_of(handle));
+  memory_goes(block->device, block->offset, block->length);
   return release(block->device, block->offset) ? static_cast<int>(kOk) : fail(kBadParameter, "aclrtFreePhysical: freed twice");
 }
 
@@ -61,6 +62,7 @@ int aclrtMapMem(void* address, std::size_t size, std::size_t offset, void* handl
 
 int aclrtUnmapMem(void* address) {
   FAKE_CANN_ENTER();
+  if (const auto block = block_at(address)) memory_goes(block->device, block->offset, block->length);
   return unmap_view(address) ? static_cast<int>(kOk) : fail(kBadParameter, "aclrtUnmapMem: nothing is mapped there");
 }
 

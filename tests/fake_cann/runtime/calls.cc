@@ -54,6 +54,13 @@ Refusal& refusal() {
   return instance;
 }
 
+bool is_strict() {
+  static const bool strict = number_switch("FAKE_CANN_STRICT", 0) != 0;
+  return strict;
+}
+
+std::atomic<fake_cann_memory_listener> memory_listener{nullptr};
+
 [[noreturn]] void die(int code, const std::string& why) {
   std::fprintf(stderr, "FAKE CANN: %s\n", why.c_str());
   std::fflush(stderr);
@@ -107,9 +114,12 @@ int sticky_error() {
                                : fail(kOperatorFailed, "[sticky] an earlier operator was refused: " + refusal().why);
 }
 
+void memory_goes(int device, std::size_t offset, std::size_t size) {
+  if (const auto listener = memory_listener.load()) listener(device, offset, size);
+}
+
 void check_not_forbidden(const char* name, void* caller) {
-  static const bool strict = number_switch("FAKE_CANN_STRICT", 0) != 0;
-  if (!strict) return;
+  if (!is_strict()) return;
   Dl_info info{};
   const bool known = ::dladdr(caller, &info) != 0 && info.dli_fname != nullptr;
   if (known && std::strstr(info.dli_fname, "torch_npu") != nullptr) return;
@@ -124,7 +134,13 @@ extern "C" {
 
 int fake_cann_is_fake(void) { return 1; }
 
-void fake_cann_set_error(const char* message) { (void)fail(kOk, message); }
+void fake_cann_set_error(const char* message) { recent_error = message; }
+
+void fake_cann_forbid(const char* what) {
+  if (is_strict()) die(87, what);
+}
+
+void fake_cann_on_memory_gone(fake_cann_memory_listener listener) { memory_listener = listener; }
 
 std::uint64_t fake_cann_calls(const char* name) {
   const std::lock_guard lock(calls().mutex);

@@ -1,6 +1,7 @@
 // What every entry of the fake begins with: counting, tracing, and the checks that make it strict.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -23,6 +24,9 @@ std::string text_switch(const char* name, const char* otherwise);
 int refuse_operator(const std::string& name, const std::string& operands);
 // Not kOk once an operator was refused in the sticky mode.
 int sticky_error();
+
+// Tells whoever asked (fake_cann_on_memory_gone) that bytes are about to go.
+void memory_goes(int device, std::size_t offset, std::size_t size);
 
 // Under FAKE_CANN_STRICT=1: ends the process, unless torch_npu made the call whose return address this is.
 void check_not_forbidden(const char* name, void* caller);

@@ -14,7 +14,9 @@
 //   FAKE_CANN_SOC=Ascend950PR_9599   what aclrtGetSocName gives
 //   FAKE_CANN_ASYNC=1                0: streams run their work in the caller
 //   FAKE_CANN_STREAM_DELAY_US=0      every task of a stream starts so much later
-//   FAKE_CANN_SIDE_DELAY_US=0        the same for streams that are not a default one, in addition
+//   FAKE_CANN_SIDE_DELAY_US=0        the same for streams that are not a default one, in addition; the first stream that is made on a
+//   device
+//                                    counts as a default one, since torch_npu makes its own
 //   FAKE_CANN_REFUSE=error           an operator without a kernel: error (this call fails), sticky (every later copy and synchronize fails,
 //                                    too), abort (the process ends with 86)
 //   FAKE_CANN_STRICT=0               1: the process ends with 87 at a call without a context, aclFinalize or aclrtResetDevice, unless
@@ -38,10 +40,20 @@ int fake_cann_find(const void* address, std::size_t size, int* device, std::size
 int fake_cann_heap_fd(int device);
 // The visible index of the calling thread's device; -1 without a context.
 int fake_cann_current_device(void);
+// The same as a physical number.
+int fake_cann_current_physical_device(void);
 // 1 if the bytes lie inside memory of aclrtMallocHost.
 int fake_cann_is_pinned_host(const void* address, std::size_t size);
-// What aclGetRecentErrMsg gives next in this thread.
+// 1 if an address lies in device memory that is on pages of 2 MiB.
+int fake_cann_is_huge(const void* address);
+// What aclGetRecentErrMsg gives next in this thread, as it is.
 void fake_cann_set_error(const char* message);
+// Under FAKE_CANN_STRICT=1 ends the process with 87 and says what nobody may do. Otherwise does nothing.
+void fake_cann_forbid(const char* what);
+// Called in the thread that frees or unmaps memory, before it goes: bytes of a physical device's heap, or of the host (device -1, and
+// `offset` is an address). One listener per process.
+typedef void (*fake_cann_memory_listener)(int device, std::size_t offset, std::size_t size);
+void fake_cann_on_memory_gone(fake_cann_memory_listener listener);
 // How often an entry was called in this process, by its name; all of them if `name` is null.
 std::uint64_t fake_cann_calls(const char* name);
 void fake_cann_reset_calls(void);

@@ -244,6 +244,10 @@ int fake_cann_find(const void* address, std::size_t size, int* device, std::size
 
 int fake_cann_heap_fd(int device) { return fake_cann::heap_fd(device); }
 int fake_cann_current_device(void) { return fake_cann::current_device(); }
+int fake_cann_current_physical_device(void) {
+  const int device = fake_cann::current_device();
+  return device < 0 ? -1 : fake_cann::visible_devices()[static_cast<std::size_t>(device)];
+}
 std::size_t fake_cann_live_blocks(void) { return fake_cann::live_blocks(); }
 
 }  // extern "C"

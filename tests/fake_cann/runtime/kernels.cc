@@ -35,6 +35,10 @@ Prepared copy(const aclTensor& to, const aclTensor& from) {
     return {fail(kNoSuchCast, "no cast from type " + std::to_string(from.type) + " to " + std::to_string(to.type)), nullptr};
   }
   return {kOk, [target = *target, source = *source, same, bytes = element_size(to.type)] {
+            if (same && target.size() > 0 && target.are_adjacent() && source.are_adjacent()) {
+              std::memmove(target.at(0), source.at(0), static_cast<std::size_t>(target.size()) * bytes);
+              return;
+            }
             for (std::int64_t i = 0; i < target.size(); ++i) {
               if (same) {
                 std::memcpy(target.at(i), source.at(i), bytes);
@@ -159,6 +163,19 @@ Prepared concatenate(const aclTensorList& list, std::int64_t dim, const aclTenso
   return all_of(std::move(parts));
 }
 
+// Real and imaginary parts side by side: two copies into every second half of an element.
+Prepared join_complex(const aclTensor& real, const aclTensor& imaginary, const aclTensor& result) {
+  aclTensor half = result;
+  half.type = real.type;
+  half.offset *= 2;
+  for (std::int64_t& stride : half.strides) stride *= 2;
+  std::vector<Prepared> parts;
+  parts.push_back(copy(half, real));
+  ++half.offset;
+  parts.push_back(copy(half, imaginary));
+  return all_of(std::move(parts));
+}
+
 int hand_over(Prepared prepared, std::uint64_t* workspace, aclOpExecutor** executor) {
   if (prepared.status != kOk) return prepared.status;
   *workspace = 0;
@@ -252,6 +269,10 @@ FAKE_CANN_OPERATOR(aclnnInplaceAdd,
                    const aclTensor* a, const aclTensor* b, const aclScalar* factor)
 FAKE_CANN_OPERATOR(aclnnInplaceAdds, change(*a, *a, [y = as_scalar(*b), f = as_scalar(*factor)](const Number& x) { return add(x, y, f); }),
                    const aclTensor* a, const aclScalar* b, const aclScalar* factor)
+FAKE_CANN_OPERATOR(aclnnComplex, join_complex(*real, *imaginary, *result), const aclTensor* real, const aclTensor* imaginary,
+                   const aclTensor* result)
+FAKE_CANN_OPERATOR(aclnnNeg, change(*a, *result, [](const Number& x) { return multiply(x, whole_number(-1)); }), const aclTensor* a,
+                   const aclTensor* result)
 FAKE_CANN_OPERATOR(aclnnMul, combine(*a, *b, *result, multiply), const aclTensor* a, const aclTensor* b, const aclTensor* result)
 FAKE_CANN_OPERATOR(aclnnMuls, change(*a, *result, [y = as_scalar(*b)](const Number& x) { return multiply(x, y); }), const aclTensor* a,
                    const aclScalar* b, const aclTensor* result)

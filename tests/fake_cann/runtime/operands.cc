@@ -40,4 +40,13 @@ std::byte* Elements::at(std::int64_t index) const {
   return base_ + offset;
 }
 
+bool Elements::are_adjacent() const {
+  auto expected = static_cast<std::int64_t>(element_size(type_));
+  for (std::size_t i = shape_.size(); i-- > 0;) {
+    if (shape_[i] != 1 && strides_[i] != expected) return false;
+    expected *= shape_[i];
+  }
+  return true;
+}
+
 }  // namespace fake_cann

@@ -54,6 +54,8 @@ class Elements {
   void set(std::int64_t index, const Number& number) const { store(at(index), type_, number); }
   [[nodiscard]] std::int64_t size() const { return count(shape_); }
   [[nodiscard]] int type() const { return type_; }
+  // One behind the other, so that at(0) is all of them?
+  [[nodiscard]] bool are_adjacent() const;
 
  private:
   std::byte* base_ = nullptr;

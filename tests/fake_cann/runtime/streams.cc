@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@ struct Streams {
   std::mutex mutex;
   std::vector<Stream*> all;             // guarded by mutex, as below; a destroyed one leaves a null
   std::map<int, Stream*> default_ones;  // by visible device
+  std::set<int> made_on;                // devices that have had a stream besides that
 };
 
 Streams& streams() {
@@ -86,8 +88,9 @@ Stream* stream_of(void* handle) {
 }
 
 Stream* create_stream(int device) {
-  auto* stream = new Stream(device, false);
   const std::lock_guard lock(streams().mutex);
+  const bool is_first = streams().made_on.insert(device).second;
+  auto* stream = new Stream(device, is_first);
   streams().all.push_back(stream);
   return stream;
 }

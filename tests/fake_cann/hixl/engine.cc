@@ -1,0 +1,209 @@
+#include "hixl/engine.h"
+
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <thread>
+#include <utility>
+
+#include "hixl/engines.h"
+#include "hixl/slots.h"
+#include "runtime/acl.h"
+
+namespace fake_hixl {
+namespace {
+
+using hixl::kFailed;
+using hixl::kParamInvalid;
+using hixl::kSuccess;
+
+// The environment is read at Connect, as the real one does.
+bool is_within(const char* variable, long least, long most) {
+  const char* text = std::getenv(variable);
+  return text == nullptr || (std::atol(text) >= least && std::atol(text) <= most);
+}
+
+std::mutex& connect_mutex() {
+  static std::mutex& instance = *new std::mutex;
+  return instance;
+}
+
+int whole_seconds(int timeout_ms) { return static_cast<int>((static_cast<long>(timeout_ms) + 999) / 1000 * 1000); }
+
+Welcome refuse(Status status, const std::string& why) {
+  Welcome welcome;
+  welcome.status = status;
+  welcome.why = why;
+  return welcome;
+}
+
+}  // namespace
+
+Engine::Engine(Self self, const Options& options, int device, Nic nic)
+    : self_(std::move(self)),
+      options_(options),
+      nic_(std::move(nic)),
+      regions_(self_.rules, self_.soc, device, self_.endpoints),
+      requests_(self_.rules.numbers_requests),
+      connect_pool_(std::make_unique<ConnectPool>(
+          ConnectPool::Verbs{[this](const std::string& remote, int timeout_ms) { return connect(remote, timeout_ms); },
+                             [this](const std::string& remote) { return close(remote); }},
+          options.resources.connect_threads, options.resources.connect_queue)) {}
+
+Engine::~Engine() { finalize(); }
+
+Status Engine::create(const std::string& name, const OptionMap& given, std::shared_ptr<Engine>& engine) {
+  const auto address = parse_address(name);
+  if (!address) return fail(kParamInvalid, "'" + name + "' is no ip:port");
+  const char* soc_name = aclrtGetSocName();
+  Options options;
+  Status status = parse_options(given, soc_name == nullptr ? "" : soc_name, flavour(), options);
+  if (status != kSuccess) return status;
+  Self self{rules_of(options.kind, flavour()), options.soc, name, "", {}};
+  if (options.kind == Kind::kCommEngine) self.rules.most_channels = static_cast<std::size_t>(options.resources.max_channel);
+  status = find_endpoints(options.soc, options.comm_res, options.resources.protocol_desc, address->ip, self.endpoints);
+  Nic nic;
+  const int device = fake_cann_current_physical_device();
+  if (status == kSuccess) status = open_nic(options.soc, flavour(), device, options.resources.listen_port, nic);
+  if (status != kSuccess) return status;
+  Fd listening;
+  if (address->port > 0 && !(listening = listen_at(*address)).is_open()) return fail(kFailed, "cannot listen at " + name);
+  if (self.rules.uses_slots) status = attach_slots(options.resources.max_active_channels);
+  if (status != kSuccess) return status;
+  (void)std::signal(SIGPIPE, SIG_IGN);             // of the whole process, as the real one does
+  ::prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0);  // peers read our host memory, also where Yama restricts that
+  self.nic_ip = nic.ip;
+  engine.reset(new Engine(std::move(self), options, device, std::move(nic)));
+  if (listening.is_open()) {
+    engine->listener_ =
+        std::make_unique<Listener>(std::move(listening), engine->self_.rules.names_are_identities,
+                                   [it = engine.get()](const Hello& hello, std::size_t links) { return it->greet(hello, links); });
+  }
+  add_engine(engine.get());
+  return kSuccess;
+}
+
+void Engine::finalize() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(is_finalized_, true)) return;
+  }
+  remove_engine(this);
+  connect_pool_.reset();
+  listener_.reset();
+  while (true) {
+    std::shared_ptr<Link> link;
+    {
+      const std::lock_guard lock(mutex_);
+      if (links_.empty()) break;
+      link = links_.begin()->second;
+    }
+    const std::lock_guard lock(link->mutex());
+    (void)close(link);
+  }
+  if (self_.rules.uses_slots) detach_slots();
+}
+
+Welcome Engine::greet(const Hello& hello, std::size_t inbound_links) {
+  const Rules& rules = self_.rules;
+  if (hello.kind != rules.kind) return refuse(kFailed, "the peer runs the other engine");
+  if (rules.names_are_identities && hello.server != self_.name) return refuse(kFailed, "its name is " + self_.name);
+  if (rules.refuses_same_device && hello.nic_ip == self_.nic_ip) return refuse(kParamInvalid, "both engines are on one device");
+  if (rules.most_channels > 0 && links() + inbound_links >= rules.most_channels) {
+    return refuse(hixl::kResourceExhausted, "it has no channel left");
+  }
+  Welcome welcome;
+  welcome.pid = ::getpid();
+  welcome.keys_fd = own_keys_fd();
+  welcome.nic_ip = self_.nic_ip;
+  welcome.endpoints = self_.endpoints;
+  welcome.regions = regions_.list();
+  for (const Region& region : welcome.regions) {
+    if (region.device >= 0) welcome.heaps[region.device] = fake_cann_heap_fd(region.device);
+  }
+  return welcome;
+}
+
+Status Engine::add_region(const hixl::MemDesc& memory, hixl::MemType kind, hixl::MemHandle& handle) {
+  return regions_.add(memory, kind, handle);
+}
+
+Status Engine::remove_region(hixl::MemHandle handle) {
+  if (self_.rules.guards_deregistration && links() > 0) return fail(kFailed, "DeregisterMem: all links must be disconnected before");
+  regions_.remove(handle);
+  return kSuccess;
+}
+
+Status Engine::connect(const std::string& remote, int timeout_ms) {
+  const auto address = parse_address(remote);
+  if (!address || address->port == 0) return fail(kParamInvalid, "Connect to '" + remote + "', which is no ip:port");
+  if (remote == self_.name) return fail(kParamInvalid, "Connect to the engine itself");
+  if (!is_within("HCCL_RDMA_TIMEOUT", 5, 20) || !is_within("HCCL_RDMA_RETRY_CNT", 1, 7)) {
+    return fail(kParamInvalid, "HCCL_RDMA_TIMEOUT or HCCL_RDMA_RETRY_CNT is out of range");
+  }
+  std::unique_lock<std::mutex> turn;
+  if (self_.rules.serialises_connect) {
+    turn = std::unique_lock(connect_mutex());
+    timeout_ms = whole_seconds(timeout_ms);
+  }
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  const auto link = std::make_shared<Link>(self_, remote);
+  const std::lock_guard connecting(link->mutex());
+  {
+    const std::lock_guard lock(mutex_);
+    if (is_finalized_) return fail(kFailed, "Connect after Finalize");
+    if (links_.contains(remote)) return fail(hixl::kAlreadyConnected, "Connect to " + remote + ": there is a link, dead or alive");
+    if (self_.rules.most_channels > 0 && links_.size() + inbound_links() >= self_.rules.most_channels) {
+      return fail(hixl::kResourceExhausted, "the engine has no channel left");
+    }
+    links_[remote] = link;
+  }
+  const Status status = link->connect(*address, regions_.list(), deadline);
+  if (status != kSuccess) forget(link);
+  return status;
+}
+
+std::shared_ptr<Link> Engine::find(const std::string& remote) {
+  const std::lock_guard lock(mutex_);
+  const auto found = links_.find(remote);
+  return found == links_.end() ? nullptr : found->second;
+}
+
+void Engine::forget(const std::shared_ptr<Link>& link) {
+  const std::lock_guard lock(mutex_);
+  const auto found = links_.find(link->remote());
+  if (found != links_.end() && found->second == link) links_.erase(found);
+}
+
+// REQUIRES: the link's mutex is held.
+Status Engine::close(const std::shared_ptr<Link>& link) {
+  const bool was_connected = link->is_connected();
+  link->close();
+  requests_.drop(*link, !self_.rules.forgets_on_disconnect);
+  forget(link);
+  return was_connected ? kSuccess : fail(hixl::kNotConnected, "Disconnect of " + link->remote() + ", which is not connected");
+}
+
+// Waits for a Connect or a synchronous transfer that is under way.
+Status Engine::close(const std::string& remote) {
+  const auto link = find(remote);
+  if (link == nullptr) return fail(hixl::kNotConnected, "Disconnect of " + remote + ", which is not connected");
+  const std::lock_guard lock(link->mutex());
+  std::this_thread::sleep_for(disconnect_delay(remote));
+  return close(link);
+}
+
+Status Engine::disconnect(const std::string& remote) {
+  const Status status = close(remote);
+  connect_pool_->forget(remote);
+  return status;
+}
+
+std::size_t Engine::links() {
+  const std::lock_guard lock(mutex_);
+  return links_.size();
+}
+
+}  // namespace fake_hixl

@@ -1,0 +1,11 @@
+# cmake -DNM=<nm> -DLIBRARY=<library> -DEXPECTED=<list> -P check.cmake: the library exports these symbols and no others.
+execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE found COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX REPLACE "[0-9a-f]+ [A-Za-z] " "" found "${found}")
+file(READ ${EXPECTED} expected)
+foreach(list found expected)
+  string(REGEX MATCHALL "[^\n]+" ${list} "${${list}}")
+  list(SORT ${list})
+endforeach()
+if(NOT "${found}" STREQUAL "${expected}")
+  message(FATAL_ERROR "${LIBRARY} exports\n${found}\nbut should export\n${expected}")
+endif()

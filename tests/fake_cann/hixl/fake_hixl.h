@@ -1,0 +1,71 @@
+// The FAKE HIXL: a stand-in for libcann_hixl.so over the FAKE CANN runtime, for tests on machines without an NPU.
+//
+// It moves real bytes between real processes of one machine, and keeps the rules of the real library where they are known; where two
+// readings are possible it takes the stricter one and says so in a comment. Written from facts about the interface; shares no code with the
+// product. Version texts and messages (aclGetRecentErrMsg) say FAKE.
+//
+// A peer's device memory is read and written through /proc/<pid>/fd/<fd> of its heap, its host memory with process_vm_readv/writev. Each
+// link has a worker thread that does its transfers one after another: the model of a link's stream. Every registration has a key in memory
+// that its process shares; a transfer into a region that its owner deregistered or freed fails, as on a NIC.
+//
+// Not modelled, and refused where it is asked for: FabricMem, staging of unregistered memory (BufferPool), notifies, eviction of channels,
+// regions that span several physical allocations, engines without a device. Not modelled at all: heartbeats, hccn_tool, and that a thread
+// without a context keeps HIXL's own.
+//
+// Two libraries: lib/hixl/libcann_hixl.so is 9.x, lib/hixl85/libcann_hixl.so is 8.5 and lacks what came with 9.1. The port of a device's
+// network card is really taken, at an address of loopback that is made from the card's: tests that run at once and need the default port
+// 16666 (Ascend910, and always 8.5) give each its own addresses with FAKE_HIXL_HCCN_CONF.
+//
+// Switches, read from the environment when they are first needed, and settable at run time (fake_hixl_set).
+// What is modelled:
+//   FAKE_HIXL_FLAVOUR=9.2            9.2, 9.2-beta.1 or 9.1: what the 9.x library is
+//   FAKE_HIXL_HCCN_CONF=/etc/hccn.conf   where the address of a device's NIC is found (address_N=); needed on Ascend910
+//   FAKE_HIXL_REQUIRE_ALIGNED=0      1: device regions must start at 2 MiB and be on 2 MiB pages, as HCCS wants them
+//   FAKE_HIXL_RETRY_MS=100           how long a transfer to a dead peer lasts until it fails
+// Faults. Transfers are numbered as they are asked for, from 1, or from when the switch was set; <which> is a list "2,5" or "*" for every
+// one:
+//   FAKE_HIXL_CONNECT_DELAY_MS=<ms> or <ip:port>=<ms>,...   Connect takes so much longer (within its timeout)
+//   FAKE_HIXL_DISCONNECT_DELAY_MS=<ms> or <ip:port>=<ms>,...   Disconnect holds the link's lock so much longer before it does anything
+//   FAKE_HIXL_TRANSFER_DELAY_US=<us>     every transfer starts so much later
+//   FAKE_HIXL_FAIL_AT=<which>:call:<status>    the call answers <status> and nothing moves
+//   FAKE_HIXL_FAIL_AT=<which>:poll             nothing moves; the poll says (0, FAILED)
+//   FAKE_HIXL_FAIL_AT=<which>:error:<status>   nothing moves; the poll says (<status>, FAILED)
+//   FAKE_HIXL_EXHAUST=<n>                n transfers in a row answer 203900
+//   FAKE_HIXL_DROP_LINK_AT=<which>       the link breaks under the transfer
+//   FAKE_HIXL_GARBLE_AT=<which>          one delivered byte is wrong
+//   FAKE_HIXL_SHORT_AT=<which>           half of the bytes move, then it fails
+//   FAKE_HIXL_NEVER_AT=<which>           it waits for ever, and what follows on the link behind it
+//   FAKE_HIXL_DIE_AT=<which>             the process ends with 88 when half of the bytes moved
+//   FAKE_HIXL_LATE_MS=<ms>               the bytes of a transfer that failed, timed out or waits for ever arrive so much later after all; a
+//                                        Disconnect that comes first lets them arrive before it returns
+//   FAKE_HIXL_LATE_PAST_DISCONNECT=0     1: they arrive even after Disconnect
+// With FAKE_CANN_STRICT=1 the process ends with 87 at what no caller may do: calls from a thread without a context, Initialize twice,
+// Finalize while another call runs, freeing memory that is registered while a link is up.
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+
+const char* fake_hixl_version(void);
+
+// Sets a switch by its name; null sets it back to what the environment says.
+void fake_hixl_set(const char* name, const char* value);
+void fake_hixl_reset_switches(void);
+
+// Calls of a method by its name ("Connect", "TransferAsync", "GetTransferStatus"; "GetTransferStatusBatch" and "GetAsyncConnectStatusAll"
+// are the second ones of two); all if `name` is null.
+std::uint64_t fake_hixl_calls(const char* name);
+// Descriptors and bytes that were moved, and the time that workers spent moving them, summed.
+std::uint64_t fake_hixl_ops(void);
+std::uint64_t fake_hixl_bytes(void);
+std::uint64_t fake_hixl_busy_ns(void);
+void fake_hixl_reset_counters(void);
+
+// What lives in this process now. Links are outbound ones, dead ones among them.
+std::uint64_t fake_hixl_live_engines(void);
+std::uint64_t fake_hixl_links(void);
+std::uint64_t fake_hixl_inbound_links(void);
+std::uint64_t fake_hixl_regions(void);
+
+}  // extern "C"

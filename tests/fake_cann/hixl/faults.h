@@ -1,0 +1,33 @@
+// What the switches do to a transfer and to a Connect. Any thread.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "hixl/errors.h"
+
+namespace fake_hixl {
+
+struct Fate {
+  std::chrono::microseconds delay{0};
+  Status call = hixl::kSuccess;  // otherwise the call itself answers this, and nothing moves
+  bool fails = false;            // nothing moves, and the poll says FAILED together with `poll`
+  Status poll = hixl::kSuccess;
+  bool drops_link = false;
+  bool garbles = false;
+  bool is_short = false;
+  bool never_ends = false;
+  bool dies = false;
+  std::optional<std::chrono::milliseconds> late;  // bytes that should not have moved do so after all
+  bool late_past_disconnect = false;
+};
+
+// Of a transfer that is asked for now.
+[[nodiscard]] Fate next_fate();
+[[nodiscard]] std::chrono::milliseconds connect_delay(const std::string& remote);
+[[nodiscard]] std::chrono::milliseconds disconnect_delay(const std::string& remote);
+// How long a transfer to a dead peer lasts.
+[[nodiscard]] std::chrono::milliseconds retry_window();
+
+}  // namespace fake_hixl

@@ -1,0 +1,163 @@
+#include "hixl/link.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "hixl/slots.h"
+
+namespace fake_hixl {
+namespace {
+
+using hixl::kFailed;
+using hixl::kParamInvalid;
+using hixl::kSuccess;
+
+using Piece = Snapshot::Piece;
+
+// Cuts both sides of a descriptor where one of them goes on in another region.
+void cut(const std::vector<Piece>& local, const std::vector<Piece>& remote, std::vector<Move>& moves) {
+  std::size_t in_local = 0;
+  std::size_t in_remote = 0;
+  for (auto mine = local.begin(), theirs = remote.begin(); mine != local.end() && theirs != remote.end();) {
+    const std::size_t length = std::min(mine->length - in_local, theirs->length - in_remote);
+    moves.push_back({mine->region, mine->inside + in_local, theirs->region, theirs->inside + in_remote, length, false});
+    if ((in_local += length) == mine->length) ++mine, in_local = 0;
+    if ((in_remote += length) == theirs->length) ++theirs, in_remote = 0;
+  }
+  if (!moves.empty()) moves.back().ends_descriptor = true;
+}
+
+// What an exchange refuses. Which status it gives for too many is not known.
+Status check_regions(const std::vector<Region>& regions, const char* whose) {
+  if (regions.size() > kMostRegions) return fail(kParamInvalid, std::string(whose) + " more than 4096 regions");
+  if (std::ranges::find(regions, std::size_t{0}, &Region::length) == regions.end()) return kSuccess;
+  return fail(kParamInvalid, std::string(whose) + " a region of 0 bytes");
+}
+
+// A new link registers every local region again.
+Status check_local(const std::vector<Region>& regions) {
+  const auto is_gone = [](const Region& region) { return !own_keys().is_valid(region.key); };
+  if (std::ranges::any_of(regions, is_gone)) return fail(kFailed, "the engine has a region whose memory was freed");
+  return check_regions(regions, "the engine has");
+}
+
+Status report(Outcome outcome, const std::string& what) {
+  if (outcome == Outcome::kDone) return kSuccess;
+  return outcome == Outcome::kTimeout ? fail(hixl::kTimeout, what + ": no answer in time")
+                                      : fail(kFailed, what + ": the peer is not there");
+}
+
+}  // namespace
+
+Status Link::exchange(const Address& address, Deadline deadline, Fd& socket, Welcome& welcome) {
+  const std::string what = "Connect to " + remote_;
+  const auto delayed = std::chrono::steady_clock::now() + connect_delay(remote_);
+  std::this_thread::sleep_until(std::min(delayed, deadline));
+  if (delayed > deadline) return report(Outcome::kTimeout, what);
+  Outcome outcome = connect_to(address, deadline, socket);
+  if (outcome == Outcome::kDone) {
+    outcome = send_message(socket.get(), encode({self_.rules.kind, self_.name, remote_, self_.nic_ip}), deadline);
+  }
+  std::string body;
+  if (outcome == Outcome::kDone) outcome = receive_message(socket.get(), body, deadline);
+  if (outcome != Outcome::kDone) return report(outcome, what);
+  const auto decoded = decode_welcome(body);
+  if (!decoded) return fail(kFailed, what + ": the peer is no FAKE HIXL");
+  welcome = *decoded;
+  return welcome.status == kSuccess ? kSuccess : fail(welcome.status, what + ": " + welcome.why);
+}
+
+Status Link::accept(const std::vector<Region>& local, const Welcome& welcome) {
+  if (const Status status = check_local(local); status != kSuccess) return status;
+  if (const Status status = check_regions(welcome.regions, "the peer has"); status != kSuccess) return status;
+  protocol_ = match_endpoints(self_.endpoints, welcome.endpoints);
+  if (protocol_.empty()) return fail(kParamInvalid, "no endpoint of " + remote_ + " fits one of this engine");
+  // Only the device's network card loops back.
+  if (protocol_ == "hccs:device" && welcome.nic_ip == self_.nic_ip) return fail(kFailed, "HCCS does not link a device with itself");
+  return kSuccess;
+}
+
+Status Link::connect(const Address& address, std::vector<Region> local, Deadline deadline) {
+  Fd socket;
+  Welcome welcome;
+  if (const Status status = exchange(address, deadline, socket, welcome); status != kSuccess) return status;
+  if (const Status status = accept(local, welcome); status != kSuccess) return status;
+  auto peer = Peer::open(std::move(socket), welcome);
+  if (peer == nullptr) return fail(kFailed, "cannot reach the memory of " + remote_ + " (process " + std::to_string(welcome.pid) + ")");
+  path_ = std::make_shared<const Path>(Path{Snapshot(std::move(local)), Snapshot(welcome.regions), std::move(peer)});
+  worker_ = std::make_unique<Worker>(path_, self_.rules);
+  return kSuccess;
+}
+
+void Link::close() {
+  worker_.reset();
+  if (path_ != nullptr) path_->peer->hang_up();
+  path_.reset();
+  if (requests_ > 0 && self_.rules.uses_slots) give_slot_back();
+  requests_ = 0;
+}
+
+Status Link::append(const hixl::TransferOpDesc& descriptor, std::vector<Move>& moves) {
+  if (descriptor.len == 0 && !self_.rules.refuses_empty_descriptors) return kSuccess;
+  if (descriptor.len == 0) return fail(kParamInvalid, "a descriptor of 0 bytes");
+  const auto local = path_->local.find(descriptor.local_addr, descriptor.len);
+  const auto remote = path_->remote.find(descriptor.remote_addr, descriptor.len);
+  if (local.empty() || remote.empty()) {
+    const std::string what = std::string(local.empty() ? "local" : "remote") + " memory was not registered when the link was connected";
+    if (!self_.rules.unregistered_is_fatal) return fail(kParamInvalid, what);
+    return fail(kFailed, "Can't find remoteBuffer by key: " + what);
+  }
+  const auto is_reached = [&](const Piece& piece, bool is_remote) {
+    return reaches_memory(protocol_, piece.region->kind, is_remote, self_.soc);
+  };
+  if (!is_reached(local.front(), false) || !is_reached(remote.front(), true))
+    return fail(kFailed, protocol_ + " does not reach host memory");
+  cut(local, remote, moves);
+  return kSuccess;
+}
+
+Status Link::resolve(const std::vector<hixl::TransferOpDesc>& descriptors, std::vector<Move>& moves) {
+  for (const hixl::TransferOpDesc& descriptor : descriptors) {
+    if (const Status status = append(descriptor, moves); status != kSuccess) return status;
+  }
+  return kSuccess;
+}
+
+Status Link::start(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& descriptors, void* user_data,
+                   std::shared_ptr<Request>& request) {
+  if (worker_->is_broken()) return fail(kFailed, "the link to " + remote_ + " failed before: Disconnect and Connect");
+  std::vector<Move> moves;
+  if (const Status status = resolve(descriptors, moves); status != kSuccess) {
+    worker_->fail_link(status);
+    return status;
+  }
+  const Fate fate = next_fate();
+  if (fate.call != kSuccess) {
+    worker_->fail_link(fate.call);
+    return fail(fate.call, "a fault was asked for");
+  }
+  if (requests_ == 0 && self_.rules.uses_slots && !take_slot()) {
+    return fail(hixl::kResourceExhausted, "all max_active_channels slots of the process are taken");
+  }
+  ++requests_;
+  request = std::make_shared<Request>(op, std::move(moves), fate, user_data);
+  worker_->push(request);
+  return kSuccess;
+}
+
+Status Link::run(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& descriptors, Deadline deadline) {
+  std::shared_ptr<Request> request;
+  if (const Status status = start(op, descriptors, nullptr, request); status != kSuccess) return status;
+  const bool ended = request->wait_until(deadline);
+  if (!ended) worker_->abort();
+  retire();
+  if (!ended) return fail(hixl::kTimeout, "the transfer did not end in time; its bytes may still arrive");
+  if (request->state() == Request::State::kCompleted) return kSuccess;
+  return fail(request->code() == kSuccess ? kFailed : request->code(), "the transfer failed");
+}
+
+void Link::retire() {
+  if (--requests_ == 0 && self_.rules.uses_slots) give_slot_back();
+}
+
+}  // namespace fake_hixl

@@ -1,0 +1,60 @@
+// An outbound link: the only direction in which transfers go.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "hixl/worker.h"
+
+namespace fake_hixl {
+
+// What an engine says about itself when it connects.
+struct Self {
+  Rules rules;
+  Soc soc = Soc::kOther;
+  std::string name;
+  std::string nic_ip;
+  Endpoints endpoints;
+};
+
+class Link {
+ public:
+  Link(const Self& self, std::string remote) : self_(self), remote_(std::move(remote)) {}
+
+  // The per-remote mutex of HIXL. A synchronous transfer holds it until it ended; polls and Disconnect wait meanwhile.
+  // REQUIRES for everything else: it is held.
+  std::mutex& mutex() { return mutex_; }
+
+  // Exchanges regions, once and for all.
+  [[nodiscard]] Status connect(const Address& address, std::vector<Region> local, Deadline deadline);
+  [[nodiscard]] bool is_connected() const { return worker_ != nullptr; }
+  // Stops the worker and hangs up.
+  void close();
+
+  [[nodiscard]] Status start(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& descriptors, void* user_data,
+                             std::shared_ptr<Request>& request);
+  // Starts and waits; after the time-out the stream is aborted and the link is broken.
+  [[nodiscard]] Status run(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& descriptors, Deadline deadline);
+  // A started request's end was seen, or it was dropped.
+  void retire();
+
+  [[nodiscard]] const std::string& remote() const { return remote_; }
+
+ private:
+  [[nodiscard]] Status exchange(const Address& address, Deadline deadline, Fd& socket, Welcome& welcome);
+  [[nodiscard]] Status accept(const std::vector<Region>& local, const Welcome& welcome);
+  [[nodiscard]] Status resolve(const std::vector<hixl::TransferOpDesc>& descriptors, std::vector<Move>& moves);
+  [[nodiscard]] Status append(const hixl::TransferOpDesc& descriptor, std::vector<Move>& moves);
+
+  const Self self_;
+  const std::string remote_;
+  std::mutex mutex_;
+  std::string protocol_;  // guarded by mutex_, as below
+  std::shared_ptr<const Path> path_;
+  std::unique_ptr<Worker> worker_;  // null while it is not connected
+  std::size_t requests_ = 0;        // started and not yet retired: a slot is held meanwhile
+};
+
+}  // namespace fake_hixl

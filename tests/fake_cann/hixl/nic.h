@@ -1,0 +1,21 @@
+// The network card of a device. Its address stands in for one on loopback, where its listen port is really bound.
+#pragma once
+
+#include <string>
+
+#include "hixl/endpoints.h"
+#include "hixl/flavour.h"
+#include "hixl/sockets.h"
+
+namespace fake_hixl {
+
+struct Nic {
+  std::string ip;
+  Fd listener;
+};
+
+// The address of physical device `device`'s card: from hccn.conf, which Ascend910 cannot do without. `port` 0 is the default one: 16666, or
+// on Ascend950 any free one, which 8.5 does not know yet.
+[[nodiscard]] Status open_nic(Soc soc, Flavour flavour, int device, long port, Nic& nic);
+
+}  // namespace fake_hixl
