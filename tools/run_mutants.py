@@ -2,8 +2,8 @@
 """Mutants: patches that put a defect in. Each must turn the test it names red, or the suite could not have caught the defect.
 
 A patch in tests/mutants/ starts with two lines:  `Defect: <what is wrong>` and `Test: <kind> <selector>`, where kind is `ctest` (a regular
-expression of test names) or `pytest` (a test id). Arguments choose mutants by parts of their names; --check only asks whether every
-patch still applies.
+expression of test names), `pytest` (a test id) or `npu` (a test id, over the FAKE CANN). Arguments choose mutants by parts of their names;
+--check only asks whether every patch still applies.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ COPY = ROOT / "build" / "mutants"
 BIN = ROOT / ".venv" / "bin"
 # Where ray_hixl is not installed editable: its finder would come before the mutant's own package.
 TEST_PYTHON = ROOT / ".venv-ray254" / "bin" / "python"
+NPU_PYTHON = ROOT / ".venv-npu" / "bin" / "python"
 
 
 @dataclass
@@ -72,6 +73,8 @@ def build() -> bool:
 def test_passes(mutant: Mutant) -> bool:
     if mutant.kind == "ctest":
         return quiet(["ctest", "--preset", "dev", "--no-tests=error", "-R", mutant.selector])
+    if mutant.kind == "npu":
+        return quiet(["tools/fake_cann.sh", str(NPU_PYTHON), "-m", "pytest", "-q", "-x", mutant.selector])
     return quiet([str(TEST_PYTHON), "-m", "pytest", "-q", "-x", mutant.selector])
 
 

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Sets a machine up for building and testing: system packages, virtual environments, the package itself. Everything is stamped, so that a
-# second run does nothing. Usage: tools/setup.sh [tests]   (also sets up the environments with the oldest supported Ray and with torch_npu)
+# second run does nothing. Usage: tools/setup.sh [npu|tests]   npu: also the environment with torch_npu; tests: that, and the one with the
+# oldest supported Ray
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(g++ libssl-dev libgtest-dev libgmock-dev ccache git)
+if [ "${1:-}" = tests ] && [ "$(dpkg --print-architecture)" = amd64 ]; then  # the cross build for aarch64
+  packages+=(g++-aarch64-linux-gnu libssl-dev:arm64)
+fi
 
 missing=()
 for package in "${packages[@]}"; do
@@ -13,9 +17,10 @@ done
 if ((${#missing[@]})); then
   if [ "$(id -u)" = 0 ]; then
     echo "setup: installing ${missing[*]}"
+    [[ "${missing[*]}" == *:arm64* ]] && dpkg --add-architecture arm64
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
   else
-    echo "setup: these packages are missing. Install them with:  sudo apt-get install ${missing[*]}" >&2
+    echo "setup: these packages are missing. Install them with:  sudo dpkg --add-architecture arm64; sudo apt-get update; sudo apt-get install ${missing[*]}" >&2
     exit 1
   fi
 fi
@@ -44,12 +49,22 @@ environment() {  # <folder> <requirements>
 environment .venv requirements/dev.txt
 echo "setup: building ray_hixl"
 .venv/bin/python -m pip install -q --no-deps --no-build-isolation -Cbuild-dir=build/python --editable .
+with_wheel=()
 if [ "${1:-}" = tests ]; then
   environment .venv-ray254 requirements/ray254.txt
+  with_wheel+=(.venv-ray254)
+fi
+if [ "${1:-}" = tests ] || [ "${1:-}" = npu ]; then
+  environment .venv-npu requirements/npu.txt
+  # Without dependencies: it names more than it needs here. Its import needs CANN libraries, real or fake, and `import torch` imports it:
+  # whatever runs in this environment without them needs TORCH_DEVICE_BACKEND_AUTOLOAD=0.
+  [ -d .venv-npu/lib/python3*/site-packages/torch_npu ] || .venv-npu/bin/python -m pip install -q --no-deps torch-npu==2.13.0
+  with_wheel+=(.venv-npu)
+fi
+if ((${#with_wheel[@]})); then
   rm -rf build/wheels
   .venv/bin/python -m pip wheel -q --no-deps --no-build-isolation -Cbuild-dir=build/wheel -w build/wheels .
-  .venv-ray254/bin/python -m pip install -q --no-deps --force-reinstall build/wheels/*.whl
-  environment .venv-npu requirements/npu.txt
-  # Without dependencies: it names more than it needs here. Its import needs CANN libraries, real or fake, so nothing may import it yet.
-  [ -d .venv-npu/lib/python3*/site-packages/torch_npu ] || .venv-npu/bin/python -m pip install -q --no-deps torch-npu==2.13.0
+  for folder in "${with_wheel[@]}"; do
+    "$folder/bin/python" -m pip install -q --no-deps --force-reinstall build/wheels/*.whl
+  done
 fi

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -100,7 +101,8 @@ class Peer {
   [[nodiscard]] Transfer read_async(const Batch& batch, std::chrono::nanoseconds timeout) const;
   // read_async and wait.
   [[nodiscard]] Status read(const Batch& batch, std::chrono::nanoseconds timeout) const;
-  // The path for a read from ordinary host memory there (or from that region) into host memory here. kNotAvailable for device memory.
+  // The path for a read from memory there (ordinary memory of the host, or that region) into such memory here. kNotAvailable between host
+  // and device memory. Asking for device memory loads CANN.
   [[nodiscard]] Result<PathInfo> path(MemoryKind local, MemoryKind remote) const;
   [[nodiscard]] Result<PathInfo> path(MemoryKind local, const RemoteRegion& remote) const;
   // Transfers under way end with kClosed. Idempotent.
@@ -119,10 +121,20 @@ class Engine {
   // For Engine.connect() elsewhere. Holds the engine's secret: whoever has it can read the engine's published memory.
   [[nodiscard]] Bytes descriptor() const;
   // Registers `range`. `owner` (may be null) is kept until the region is closed and no transfer uses it, and is then dropped on the
-  // engine's reaper thread. Host memory only: kNotAvailable for device memory. An empty range is allowed.
-  [[nodiscard]] Result<Region> register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner) const;
-  // Registered memory in the source arena: peers on this host map it. Recycled when the region is closed and its last user is gone.
-  [[nodiscard]] Result<Region> allocate(std::uint64_t bytes) const;
+  // engine's reaper thread. An empty range is allowed. Device memory: HIXL is given the whole allocation that holds the range (`segment`,
+  // if the caller knows it; else as the runtime says), and keeps it, and the owner, until that can be undone, which may be at the end;
+  // kNotAvailable says why it cannot have it.
+  [[nodiscard]] Result<Region> register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner,
+                                               const MemoryRange& segment = {}) const;
+  // Registered memory: in the source arena, which peers on this host map, or in a slab of a device. Recycled when the region is closed and
+  // its last user is gone; before a slab's memory is used again `fence` waits for the device. By default the runtime does, which does not
+  // know of work that a framework has queued and not handed on yet.
+  [[nodiscard]] Result<Region> allocate(std::uint64_t bytes, MemoryKind kind = MemoryKind::kHost, std::int32_t device = 0,
+                                        const std::function<Status()>& fence = {}) const;
+  // At least so many bytes in the slabs of a device, taken now rather than when they are needed. Its first use starts the device.
+  [[nodiscard]] Status reserve(std::int32_t device, std::uint64_t bytes) const;
+  // Can peers read these bytes of device memory as they are? Host memory: always.
+  [[nodiscard]] bool is_registered(const MemoryRange& range) const;
   // Connects, or joins a connection there is. kConnectError says whether it was reached, refused, timed out or failed to prove itself;
   // kInvalidArgument: the bytes are no descriptor.
   [[nodiscard]] Result<Peer> connect(std::span<const std::byte> descriptor, std::chrono::nanoseconds timeout) const;

@@ -29,10 +29,28 @@ struct Layout {
   friend bool operator==(const Layout&, const Layout&) = default;
 };
 
-// A tensor to publish. Contiguous, row-major.
+// A tensor to publish. Contiguous, row-major. One in device memory may also lie in any other way: then its range has no address, and
+// DeviceOps packs it.
 struct SourceTensor {
   MemoryRange range;
   std::uint32_t layout = 0;  // index into the list of layouts given beside it
+};
+
+// What only the framework that made device tensors can do with them. Without one the runtime does it, for users whose work on the device is
+// not queued by a framework. Called by publish() and fetch() in the caller's thread, with no lock held.
+class DeviceOps {
+ public:
+  virtual ~DeviceOps() = default;
+  // Returns when everything queued on the device before the call has finished.
+  [[nodiscard]] virtual Status fence(std::int32_t device) = 0;
+  // Queues copies of published tensors into device memory, contiguous and row-major. A fence follows.
+  struct Copy {
+    std::size_t tensor = 0;  // index into the published list
+    std::byte* to = nullptr;
+  };
+  [[nodiscard]] virtual Status pack(std::int32_t device, std::span<const Copy> copies) = 0;
+  // The device that new tensors are made on, for tensors whose own is not visible here.
+  [[nodiscard]] virtual std::int32_t current_device() = 0;
 };
 
 // An object's metadata, decoded. Tensor i has layouts[layout_of(i)].
@@ -58,6 +76,20 @@ class Metadata {
   };
   [[nodiscard]] const std::vector<Run>& runs() const { return runs_; }
 
+  // Consecutive tensors in the memory of one of the source's devices, one behind the other: each begins at the next multiple of `alignment`
+  // behind the end of the one before (tensors without bytes take no place). Tensors in no placement are in host memory.
+  struct Placement {
+    std::uint64_t first = 0;      // index of its first tensor
+    std::uint64_t count = 0;      // not 0
+    std::int32_t device = 0;      // index as the source sees it, below 2^16
+    std::uint64_t epoch = 0;      // the source's registration epoch from which on peers can reach it
+    std::uint64_t address = 0;    // of the first tensor, at the source; 0 if none has bytes
+    std::uint64_t alignment = 1;  // power of two, at most 4096
+    friend bool operator==(const Placement&, const Placement&) = default;
+  };
+  // Ascending, disjoint. None if the source could not publish.
+  [[nodiscard]] const std::vector<Placement>& placements() const { return placements_; }
+
  private:
   Status error_;
   Bytes engine_;
@@ -66,6 +98,7 @@ class Metadata {
   std::uint64_t size_ = 0;
   std::vector<Layout> layouts_;
   std::vector<Run> runs_;
+  std::vector<Placement> placements_;
 };
 
 // A fetched tensor's memory. `block` keeps it; dropping the last copy gives the memory back and is safe in any thread, without the GIL,
@@ -74,6 +107,8 @@ struct FetchedTensor {
   std::byte* address = nullptr;  // null for a tensor without elements
   std::uint64_t length = 0;      // bytes
   std::uint32_t layout = 0;      // index into the metadata's layouts
+  MemoryKind kind = MemoryKind::kHost;
+  std::int32_t device = 0;  // index as this process sees it; 0 for host memory
   std::shared_ptr<void> block;
 };
 
@@ -99,15 +134,17 @@ class Objects {
   [[nodiscard]] static Result<Objects> create(const Engine& engine);
 
   // Makes an object of `tensors` and gives its packed metadata. `owner` keeps all their memory; it is dropped on the engine's reaper
-  // thread after release() when the last reader is gone. Never fails: what goes wrong travels in the metadata.
-  [[nodiscard]] Bytes publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors,
-                              std::shared_ptr<const void> owner) const;
+  // thread after release() when the last reader is gone. Never fails: what goes wrong travels in the metadata. Device tensors that peers
+  // cannot read as they are get packed into a slab; either way the device is fenced before this returns.
+  [[nodiscard]] Bytes publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
+                              DeviceOps* ops = nullptr) const;
   // Metadata of an object that could not be made: `error` is what a fetch of it ends with. `layouts`/`tensors` still describe it.
   [[nodiscard]] Bytes publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error) const;
-  // Starts fetching into new memory, or into `targets` (one range per tensor, of exactly its size; kept alive by `targets_owner`).
-  // Never fails itself: the transfer does.
+  // Starts fetching into new memory, or into `targets` (one range per tensor, of exactly its size and its kind of memory; kept alive by
+  // `targets_owner`). Never fails itself: the transfer does. Device tensors come to the device of the same index here, or to the current
+  // one if there is none. Device memory that was in use before is fenced first, targets included, which must be registered.
   [[nodiscard]] Fetch fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
-                            std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout) const;
+                            std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout, DeviceOps* ops = nullptr) const;
   // Frees an object published here: retired before this returns, cleaned up later. Never blocks. False if it was unknown or freed.
   bool release(std::span<const std::byte> packed) const;
 

@@ -11,9 +11,16 @@
 
 namespace ray_hixl {
 
+// First and last port of a range, both included.
+struct PortRange {
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+  friend bool operator==(const PortRange&, const PortRange&) = default;
+};
+
 struct Options {
   // Allowed transports, in order of preference. Unknown names are refused. Take one out to rule it out (e.g. for a measurement).
-  std::vector<std::string> transports = {"local", "shm", "cma", "stream"};
+  std::vector<std::string> transports = {"local", "shm", "cma", "stream", "hixl"};
   // IP address (v4 or v6, no name) the engine listens on and tells to peers. Never a wildcard address. Under Ray: the node's IP.
   std::string host = "127.0.0.1";
   // "alias": publishing ordinary memory references it. ("snapshot", a copy at publish time, is not available yet.)
@@ -26,6 +33,14 @@ struct Options {
   std::uint64_t source_arena_bytes = std::uint64_t{1} << 30;
   // The same for the landing arena, where fetched tensors live.
   std::uint64_t landing_arena_bytes = std::uint64_t{1} << 30;
+  // Bytes of the first slab on each NPU that is used: device memory for received tensors, ray_hixl.empty() and the copies of published
+  // tensors. Taken and registered with HIXL at the NPU's first use, in steps of 2 MiB. Further slabs double what there is, and cost every
+  // peer a new link: raise it to what one process holds at a time.
+  std::uint64_t slab_bytes = std::uint64_t{64} << 20;
+  // Bytes that the slabs of one NPU may take together, but the first one in any case; beyond it a publish or fetch ends as out of memory.
+  std::uint64_t slab_cap_bytes = std::uint64_t{4} << 30;
+  // Ports that HIXL listens on, two for each process and NPU, drawn at random. Narrow it to what a firewall lets through.
+  PortRange hixl_ports = {20000, 29999};
   // Seconds for connect, including the handshake.
   double connect_timeout_s = 10.0;
   // Seconds for a transfer whose caller gave no deadline.

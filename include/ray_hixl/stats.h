@@ -22,6 +22,21 @@ struct ArenaStats {
   std::uint64_t recycled = 0;  // allocations served without new memory
 };
 
+// One NPU that this engine has used. Links of HIXL are counted apart from the engine's own.
+struct DeviceStats {
+  std::int32_t device = 0;          // index as this process sees it
+  std::uint64_t registrations = 0;  // allocations that HIXL knows now
+  std::uint64_t epoch = 0;          // rises with every registration
+  std::uint64_t connects = 0;       // begun
+  std::uint64_t connects_failed = 0;
+  std::uint64_t refreshes = 0;     // links made anew because memory was registered after they had been made
+  std::uint64_t links_broken = 0;  // taken down because something failed or nobody used them any more
+  std::uint64_t retries = 0;       // transfers tried again on another link
+  std::uint64_t requests = 0;      // that HIXL took: one for each 4096 ops
+  std::uint64_t exhausted = 0;     // that HIXL had no room for at first
+  ArenaStats slabs;
+};
+
 struct Stats {
   // As the reader of bytes.
   std::vector<TransportBytes> fetched;  // payload bytes received, by transport
@@ -43,6 +58,7 @@ struct Stats {
   std::uint64_t handshakes_refused = 0;  // as the accepting side
   ArenaStats source;
   ArenaStats landing;
+  std::vector<DeviceStats> devices;
 };
 
 }  // namespace ray_hixl

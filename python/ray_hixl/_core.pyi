@@ -38,6 +38,15 @@ class Options:
     def landing_arena_bytes(self) -> int: ...
 
     @property
+    def slab_bytes(self) -> int: ...
+
+    @property
+    def slab_cap_bytes(self) -> int: ...
+
+    @property
+    def hixl_ports(self) -> tuple[int, int]: ...
+
+    @property
     def connect_timeout_s(self) -> float: ...
 
     @property
@@ -51,7 +60,7 @@ def option_infos() -> list[tuple[str, str, str]]:
 
 class Buffer:
     """
-    Host memory of an engine: for memoryview(), numpy.asarray() and every consumer of DLPack. Writable.
+    Memory of an engine, writable: for every consumer of DLPack and, on the host, for memoryview() and numpy.asarray().
     """
 
     @property
@@ -102,6 +111,9 @@ class Region:
 
     @property
     def nbytes(self) -> int: ...
+
+    @property
+    def kind(self) -> str: ...
 
     @property
     def open(self) -> bool: ...
@@ -193,7 +205,10 @@ class Engine:
 
     def register(self, memory: object, remote_write: bool) -> Region: ...
 
-    def empty(self, nbytes: int) -> Buffer: ...
+    def empty(self, nbytes: int, npu: int | None = None) -> Buffer:
+        """In the source arena, or in a slab of that NPU."""
+
+    def reserve(self, npu: int, nbytes: int) -> None: ...
 
     def connect(self, descriptor: bytes, timeout: float) -> Peer: ...
 
@@ -264,10 +279,33 @@ class Objects:
         Metadata of an object that could not be made: a fetch of it ends with this error.
         """
 
-    def fetch(self, packed: bytes, targets: list | None, timeout: float) -> Fetch: ...
+    def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float) -> tuple[Fetch, bool]:
+        """
+        The fetch, and whether it goes to new memory although there are targets: those that it cannot write to.
+        """
 
     def release(self, packed: bytes) -> bool:
         """False if it was unknown or already freed."""
 
+def touches_npu(packed: bytes) -> bool:
+    """
+    Does an object have tensors in NPU memory? False for what is no metadata.
+    """
+
 def make_tensor(buffer: Buffer, dtype: str, shape: Sequence[int]) -> object:
     """A torch tensor that is the buffer's memory and keeps it."""
+
+def cann_info() -> dict:
+    """
+    Paths, versions and devices of the CANN that this process uses, which is looked for at the first call. Raises NotAvailable with what is missing.
+    """
+
+def leave_memory() -> None:
+    """
+    NPU memory is not given back any more from here on: for the end of a process, when CANN's runtime may be gone already.
+    """
+
+def npu_capsule(address: int, device: int, dtype: str, shape: Sequence[int], step: int) -> object:
+    """
+    Memory of an NPU as an old DLPack capsule that does not keep it. Rows are contiguous and `step` elements apart.
+    """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     Op: TypeAlias = tuple[Region, int, RemoteRegion, int, int]
 
+_open: weakref.WeakSet[Engine] = weakref.WeakSet()  # engines that may be open
 _WRITE = "writing into a peer's memory is not built yet: let the peer read it (peer.read there), or publish an object"
 
 
@@ -54,10 +56,12 @@ class Transfer:
 class Fetch(Transfer):
     """An object on its way here."""
 
-    def __init__(self, core: _core.Fetch, targets: list[Any] | None) -> None:
+    def __init__(self, core: _core.Fetch, targets: list[Any] | None, staged: bool = False) -> None:
+        """``staged``: it goes into new memory, and from there to the targets."""
         super().__init__(core.transfer)
         self._fetch = core
         self._targets = targets
+        self._staged = staged
         self._tensors: list[Any] | None = None
 
     def result(self, timeout: float | None = None) -> list[Any]:
@@ -70,7 +74,12 @@ class Fetch(Transfer):
             if not self.wait(timeout):
                 raise TimeoutError(f"the fetch is not done after {timeout:g} s; it goes on until its own deadline")
             use_torch()
-            self._tensors = self._targets if self._targets is not None else self._fetch.take()
+            if self._targets is None:
+                self._tensors = self._fetch.take()
+            else:
+                if self._staged:
+                    _copy_into(self._targets, self._fetch.take())
+                self._tensors = self._targets
         return self._tensors
 
 
@@ -147,6 +156,7 @@ class Engine:
         self._options = options if options is not None else Options()
         self._core = _core.Engine.create(self._options.core)
         self._objects = _core.Objects.create(self._core)
+        _open.add(self)
 
     @property
     def options(self) -> Options:
@@ -161,17 +171,34 @@ class Engine:
     def register(self, buffer: Any, remote_write: bool = False) -> Region:
         """Shows memory to peers, without copying it; the region keeps it alive.
 
-        :param buffer: a contiguous CPU tensor, DLPack object or buffer. Read-only buffers may be read by peers.
+        NPU memory: HIXL gets the whole allocation that holds it, and keeps that until no peer is connected. Tensors in it are published
+        without a copy from then on, and received into directly. Peers that are connected already make a new connection once.
+
+        :param buffer: a contiguous tensor of the CPU or an NPU, a DLPack object or a buffer. Read-only buffers may be read by peers.
         :param remote_write: may peers write to it?
         :raises UnsupportedTensor: the memory is not plain dense memory.
-        :raises NotAvailable: it is not host memory.
+        :raises NotAvailable: NPU memory that HIXL cannot have (expandable segments of torch's allocator, for one), or no HIXL.
         """
         use_torch()
         return self._core.register(buffer, remote_write)
 
-    def empty(self, nbytes: int) -> Buffer:
-        """Memory born in the source arena, registered as ``.region``: peers on this host map it instead of asking for it."""
-        return self._core.empty(nbytes)
+    def empty(self, nbytes: int, device: str = "cpu") -> Buffer:
+        """Memory that peers can read as it is, registered as ``.region``.
+
+        :param device: ``"cpu"``: born in the source arena, which peers on this host map. ``"npu:0"``: in a slab of that NPU.
+        :raises NotAvailable: there is no such NPU here, and what is missing.
+        :raises OutOfMemory: the NPU's slabs are at ``Options.slab_cap_bytes``, or the NPU is full.
+        """
+        use_torch()
+        return self._core.empty(nbytes, npu_index(device))
+
+    def reserve(self, nbytes: int, device: str) -> None:
+        """At least so many bytes in the slabs of an NPU, taken now rather than when they are needed. Raises as ``empty`` does."""
+        index = npu_index(device)
+        if index is None:
+            raise NotAvailable("only an NPU's memory is reserved: the arenas of the CPU grow by themselves")
+        use_torch()
+        self._core.reserve(index, nbytes)
 
     def connect(self, descriptor: bytes, timeout: float | None = None) -> Peer:
         """Connects to another engine. ``timeout``: seconds; by default the option ``connect_timeout_s`` (10).
@@ -184,7 +211,8 @@ class Engine:
     def publish(self, tensors: Iterable[Any]) -> bytes:
         """Makes an object of tensors (or DLPack objects, or buffers), which it keeps until ``release``. Returns its metadata: a secret.
 
-        Contiguous memory is referenced, not copied: do not write to it before the release. Anything else is packed by torch.
+        Contiguous memory is referenced, not copied: do not write to it before the release. Anything else is packed by torch. NPU memory is
+        referenced if it is registered (``register``, ``empty``, or received), else packed into a slab; first the NPU is waited for.
 
         :raises HixlError: why it could not be published.
         """
@@ -211,13 +239,23 @@ class Engine:
     def fetch(self, metadata: bytes, targets: Sequence[Any] | None = None, timeout: float | None = None) -> Fetch:
         """Starts fetching an object. ``timeout``: seconds; by default the option ``transfer_timeout_s`` (30).
 
-        :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into; by default new memory.
+        NPU tensors come to the NPU of the same index as at their source, or to the current one if this process sees no such.
+
+        :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into; by default new memory. What arrives
+            goes right there if every target is in the same kind of memory as its tensor and, on an NPU, registered. Otherwise it comes to
+            new memory, and ``result`` copies it: targets may be on any device.
         :raises InvalidArgument: a target does not fit.
+        :raises NotAvailable: NPU tensors, and what is missing here for them.
         """
         use_torch()
+        if _core.knows_torch() and _core.touches_npu(metadata):
+            from ray_hixl import npu
+
+            npu.refuse_capture("fetching npu tensors")
         listed = None if targets is None else list(targets)
         seconds = self._options.transfer_timeout_s if timeout is None else timeout
-        return Fetch(self._objects.fetch(metadata, listed, seconds), listed)
+        core, staged = self._objects.fetch(self._core, metadata, listed, seconds)
+        return Fetch(core, listed, staged)
 
     def release(self, metadata: bytes) -> None:
         """Frees an object published here: no peer reads it any more once this returned; its memory goes when the last reader is gone."""
@@ -236,3 +274,32 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def npu_index(device: str) -> int | None:
+    """The index of an NPU by its name; of the current one for ``"npu"``. None for the CPU. :raises NotAvailable: another device."""
+    kind, _, index = str(device).partition(":")
+    if kind == "cpu":
+        return None
+    if kind != "npu" or not (index.isdigit() or index == ""):
+        raise NotAvailable(f"there is memory of 'cpu' and 'npu:<index>', not of {str(device)!r}")
+    if index:
+        return int(index)
+    use_torch()
+    if not _core.knows_torch():
+        return 0
+    from ray_hixl import npu
+
+    return npu.current_device()
+
+
+def close_all() -> None:
+    """Closes every engine of this process that is still open."""
+    for engine in list(_open):
+        engine.close()
+
+
+def _copy_into(targets: list[Any], tensors: list[Any]) -> None:
+    from ray_hixl import npu
+
+    npu.copy_into(targets, tensors)

@@ -25,7 +25,7 @@ _lock = threading.Lock()  # guards everything below
 _engine: Engine | None = None
 _pid = 0  # of the process that made the engine
 _options: Options | None = None
-_registered: dict[int, tuple[Region, int]] = {}  # by address of the storage: its region, and how often it was registered
+_registered: dict[int, tuple[Region, int]] = {}  # by address of storage or NPU segment: its region, and how often it was registered
 
 
 def engine() -> Engine:
@@ -76,20 +76,29 @@ def shutdown() -> None:
 
 
 def register_memory(tensor: torch.Tensor) -> None:
-    """Keeps the memory of a tensor's whole storage registered until ``deregister_memory``, counted.
+    """Keeps the memory of a tensor's whole storage registered until ``deregister_memory``, counted, and the storage alive.
 
-    CPU memory needs no registration to be published; this keeps the storage alive and shows it to peers as one region.
+    CPU memory needs no registration to be published; this shows it to peers as one region. NPU memory: HIXL gets the whole segment of
+    torch's allocator that holds the tensor, and counts by segment. Tensors in it are then published without a copy and can be targets of
+    fetches. Do it early: peers that are connected already must make a new connection to reach it.
+
+    :raises NotAvailable: HIXL cannot have the memory (expandable segments of torch's allocator, for one), or there is no HIXL.
     """
     own = engine()
-    address, storage = _storage(tensor)
+    address, storage = _registrable(tensor)
     with _lock:
         region, count = _registered.get(address, (None, 0))
         _registered[address] = (region if region is not None else own.register(storage), count + 1)
 
 
 def deregister_memory(tensor: torch.Tensor) -> None:
-    """Undoes one ``register_memory`` of the tensor's storage. :raises InvalidRegion: there is none to undo."""
-    address, _ = _storage(tensor)
+    """Undoes one ``register_memory`` of the tensor's storage or, on an NPU, segment.
+
+    NPU memory stays with HIXL, and its storage alive, until no peer is connected any more; it is no longer published without a copy.
+
+    :raises InvalidRegion: there is none to undo.
+    """
+    address, _ = _registrable(tensor)
     with _lock:
         if address not in _registered:
             raise InvalidRegion("the tensor's storage is not registered: deregister_memory was called more often than register_memory")
@@ -101,31 +110,48 @@ def deregister_memory(tensor: torch.Tensor) -> None:
 
 
 def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device: str = "cpu") -> torch.Tensor:
-    """A tensor of undefined contents, born in the source arena: consumers on this host map it instead of asking for its bytes.
+    """A tensor of undefined contents that is published without a copy.
+
+    On the CPU it is born in the source arena: consumers on this host map it instead of asking for its bytes. On an NPU it lies in a slab,
+    which is registered with HIXL, and can be a target of fetches.
 
     :param size: as for ``torch.empty``.
-    :raises NotAvailable: a device other than ``"cpu"``.
+    :param device: ``"cpu"``, ``"npu"`` (the current one) or ``"npu:<index>"``.
+    :raises NotAvailable: another device, or npu memory cannot be moved here, and what is missing.
+    :raises OutOfMemory: the NPU's slabs are at ``Options.slab_cap_bytes``, or the NPU is full.
     """
     import torch
 
-    if torch.device(device).type != "cpu":
-        raise NotAvailable(f"empty(device={device!r}): this version has memory for tensors on the CPU only")
     use_torch()
     kind = torch.get_default_dtype() if dtype is None else dtype
     shape = torch.Size([size] if isinstance(size, int) else size)
-    buffer = engine()._core.empty(shape.numel() * kind.itemsize)
+    buffer = engine().empty(shape.numel() * kind.itemsize, device)
     tensor: torch.Tensor = _core.make_tensor(buffer, str(kind).removeprefix("torch."), list(shape))
     return tensor
 
 
 def register_memory_pool(size: int, device: str) -> None:
-    """Not available in this version."""
-    raise NotAvailable("register_memory_pool: it sizes device slabs, and NPU memory is not built yet; CPU arenas grow by themselves")
+    """At least ``size`` bytes of slabs on an NPU, taken and registered now rather than when they are needed.
+
+    Slabs hold received tensors, ``empty()`` and the copies of published tensors. Best before the first transfer: peers that are connected
+    already must make a new connection to reach a new slab.
+
+    :raises NotAvailable: ``device`` is the CPU, whose arenas grow by themselves, or npu memory cannot be moved here.
+    :raises OutOfMemory: beyond ``Options.slab_cap_bytes``, or the NPU is full.
+    """
+    engine().reserve(size, device)
 
 
-def set_stream(stream: Any) -> None:
-    """Not available in this version."""
-    raise NotAvailable("set_stream: it narrows the fence of NPU tensors, and NPU memory is not built yet")
+def set_stream(stream: torch.npu.Stream | None) -> None:
+    """Waits only for ``stream`` from now on before its NPU's tensors are published or memory is received into; None: for whole NPUs again.
+
+    That is right only if everything that writes published tensors, and everything that uses received ones, runs on this stream.
+
+    :raises NotAvailable: this process has no torch_npu.
+    """
+    from ray_hixl import npu
+
+    npu.set_stream(stream)
 
 
 def check(actor: Any, timeout: float = 5.0) -> list[str]:
@@ -133,15 +159,20 @@ def check(actor: Any, timeout: float = 5.0) -> list[str]:
     raise NotAvailable("check: asking an actor why it would not receive is not built yet; docs/ray.md lists the reasons")
 
 
-def _storage(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
-    """Address of a tensor's storage, and the storage as a flat uint8 tensor."""
+def _registrable(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """Where a tensor's storage or, on an NPU, its segment begins; and the storage as a flat uint8 tensor."""
     import torch
 
-    if tensor.device.type != "cpu":
-        raise NotAvailable(f"the tensor is on {tensor.device}: this version registers CPU memory only")
+    if tensor.device.type not in ("cpu", "npu"):
+        raise NotAvailable(f"the tensor is on {tensor.device}: memory of CPUs and NPUs can be registered")
     storage = tensor.untyped_storage()
-    flat = torch.empty(0, dtype=torch.uint8).set_(storage)
-    return storage.data_ptr(), flat
+    flat = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
+    if tensor.device.type == "cpu":
+        return storage.data_ptr(), flat
+    from ray_hixl import npu
+
+    segment = npu.segment_of(flat)
+    return storage.data_ptr() if segment is None else segment[0], flat
 
 
 def _node_ip() -> str:

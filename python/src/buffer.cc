@@ -35,6 +35,11 @@ struct View {
 int get_buffer(PyObject* object, Py_buffer* out, int) noexcept {
   static char nothing;  // a buffer without bytes still needs an address
   const Buffer& buffer = *nb::inst_ptr<Buffer>(nb::handle(object));
+  if (buffer.kind == MemoryKind::kDevice) {
+    out->obj = nullptr;
+    PyErr_SetString(PyExc_BufferError, "the memory is an NPU's, which the CPU does not reach: hand it to a consumer of DLPack");
+    return -1;
+  }
   const char* const format = format_of(buffer.dtype);
   auto* const view = new View{buffer.keep, {}, {}};
   if (format != nullptr) {
@@ -63,21 +68,26 @@ void release_buffer(PyObject*, Py_buffer* view) noexcept { delete static_cast<Vi
 PyType_Slot buffer_slots[] = {
     {Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)}, {Py_bf_releasebuffer, reinterpret_cast<void*>(release_buffer)}, {0, nullptr}};
 
+nb::tuple device_of(const Buffer& buffer) {
+  const dlpack::Device device = dlpack_device(buffer.kind, buffer.device);
+  return nb::make_tuple(device.type, device.index);
+}
+
 nb::object to_dlpack(const Buffer& buffer, nb::object stream, nb::object max_version, nb::object device, nb::object copy) {
-  if (!stream.is_none()) throw nb::value_error("host memory has no stream: pass stream=None");
-  if (!device.is_none() && !device.equal(nb::make_tuple(dlpack::kCpu, 0))) throw nb::buffer_error("the memory is on the CPU");
+  if (!stream.is_none()) throw nb::value_error("the memory belongs to no stream: pass stream=None");
+  if (!device.is_none() && !device.equal(device_of(buffer))) throw nb::buffer_error("the memory is on another device");
   if (!copy.is_none() && nb::cast<bool>(copy)) throw nb::buffer_error("a copy is not made here: copy what you get");
   const std::optional<dlpack::DataType> dtype = dlpack_from_name(buffer.dtype);
   if (!dtype) throw nb::buffer_error(("DLPack has no element type '" + buffer.dtype + "'").c_str());
   const bool versioned = !max_version.is_none() && nb::cast<int>(max_version[0]) >= 1;
-  return export_capsule({buffer.address, *dtype, buffer.dimensions, buffer.keep}, versioned);
+  return export_capsule({buffer.address, *dtype, buffer.dimensions, buffer.keep, dlpack_device(buffer.kind, buffer.device)}, versioned);
 }
 
 }  // namespace
 
 void bind_buffer(nb::module_& module) {
   nb::class_<Buffer>(module, "Buffer", nb::type_slots(buffer_slots),
-                     "Host memory of an engine: for memoryview(), numpy.asarray() and every consumer of DLPack. Writable.")
+                     "Memory of an engine, writable: for every consumer of DLPack and, on the host, for memoryview() and numpy.asarray().")
       .def_prop_ro("address", [](const Buffer& buffer) { return reinterpret_cast<std::uintptr_t>(buffer.address); })
       .def_ro("nbytes", &Buffer::length)
       .def_ro("dtype", &Buffer::dtype, "Name of the element type, as torch spells it.")
@@ -88,7 +98,7 @@ void bind_buffer(nb::module_& module) {
            nb::arg("dl_device") = nb::none(), nb::arg("copy") = nb::none(),
            nb::sig("def __dlpack__(self, *, stream: object = None, max_version: object = None, dl_device: object = None, "
                    "copy: object = None) -> typing.Any"))
-      .def("__dlpack_device__", [](const Buffer&) { return nb::make_tuple(dlpack::kCpu, 0); })
+      .def("__dlpack_device__", &device_of)
       .def("__repr__",
            [](const Buffer& buffer) { return "<ray_hixl Buffer of " + std::to_string(buffer.length) + " bytes, " + buffer.dtype + ">"; });
 }

@@ -20,6 +20,8 @@ struct Buffer {
   std::shared_ptr<const Dimensions> dimensions;
   std::shared_ptr<const void> keep;
   std::optional<LocalRegion> region;  // where it is registered memory
+  MemoryKind kind = MemoryKind::kHost;
+  std::int32_t device = 0;  // NPU's index; 0 for host memory
 };
 
 }  // namespace ray_hixl::python

@@ -61,5 +61,6 @@ void bind_buffer(nb::module_& module);
 void bind_torch(nb::module_& module);
 void bind_engine(nb::module_& module);
 void bind_objects(nb::module_& module);
+void bind_cann(nb::module_& module);
 
 }  // namespace ray_hixl::python

@@ -17,7 +17,7 @@ Managed* make(Exported memory) {
   auto* const made = new Export<Managed>{{}, std::move(memory)};
   Dimensions& dimensions = const_cast<Dimensions&>(*made->memory.dimensions);  // DLPack says int64_t*, consumers only read
   made->managed.tensor = {made->memory.address,
-                          {dlpack::kCpu, 0},
+                          made->memory.device,
                           static_cast<std::int32_t>(dimensions.shape.size()),
                           made->memory.dtype,
                           dimensions.shape.data(),

@@ -18,13 +18,18 @@ struct Dimensions {
   std::vector<std::int64_t> strides;  // row-major
 };
 
-// Contiguous host memory, kept by `keep` until the last user is gone.
+// Memory of the host or an NPU, kept by `keep` until the last user is gone.
 struct Exported {
   std::byte* address = nullptr;
   dlpack::DataType dtype{};
   std::shared_ptr<const Dimensions> dimensions;
   std::shared_ptr<const void> keep;
+  dlpack::Device device{dlpack::kCpu, 0};
 };
+
+[[nodiscard]] inline dlpack::Device dlpack_device(MemoryKind kind, std::int32_t device) {
+  return kind == MemoryKind::kHost ? dlpack::Device{dlpack::kCpu, 0} : dlpack::Device{dlpack::kExtension, device};
+}
 
 // The caller owns the result: its deleter must be called once.
 [[nodiscard]] dlpack::ManagedTensorVersioned* export_versioned(Exported memory);

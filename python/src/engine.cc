@@ -1,35 +1,77 @@
 // Regions, batches, transfers, peers and engines. Everything that may wait runs without the GIL.
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "buffer.h"
 #include "common.h"
 #include "control/descriptor.h"
+#include "device_ops.h"
 #include "gil.h"
 #include "region.h"
+#include "stats.h"
 #include "tensor_reader.h"
+#include "torch_table.h"
 
 namespace ray_hixl::python {
 namespace {
+
+// The whole allocation of torch's allocator that holds a tensor of an NPU; empty where torch does not know it.
+MemoryRange segment_of(nb::handle memory, const MemoryRange& range) {
+  const TorchTable* const torch = TorchTable::get();
+  if (range.kind == MemoryKind::kHost || range.length == 0 || torch == nullptr || !torch->is_tensor(memory)) return {};
+  const nb::object found = npu_module().attr("segment_of")(memory);
+  if (found.is_none()) return {};
+  const auto [address, bytes] = nb::cast<std::pair<std::uintptr_t, std::uint64_t>>(found);
+  return {reinterpret_cast<std::byte*>(address), bytes, MemoryKind::kDevice, range.device};
+}
 
 LocalRegion register_memory(const Engine& engine, nb::handle memory, bool remote_write) {
   ReadTensor read = read_tensor(memory, 0);
   if (remote_write && read.read_only) {
     throw StatusError{Status(Code::kInvalidArgument, "the memory is read-only, so that peers cannot be allowed to write to it")};
   }
-  return {value_or_raise(engine.register_memory(read.range, remote_write, keep_alive(std::move(read.owner)))), read.read_only};
+  const MemoryRange segment = segment_of(memory, read.range);
+  const std::shared_ptr<const void> owner = keep_alive(std::move(read.owner));
+  Result<Region> region = Status(Code::kInternal, "not registered");
+  {
+    const GilRelease no_gil;  // HIXL registers on a thread of its own
+    region = engine.register_memory(read.range, remote_write, owner, segment);
+  }
+  return {value_or_raise(std::move(region)), read.read_only};
 }
 
-Buffer allocate(const Engine& engine, std::uint64_t bytes) {
+Buffer allocate(const Engine& engine, std::uint64_t bytes, std::optional<std::int32_t> npu) {
+  const MemoryKind kind = npu ? MemoryKind::kDevice : MemoryKind::kHost;
+  const bool has_torch = TorchTable::get() != nullptr;
+  TorchOps ops;
   Result<Region> region = Status(Code::kInternal, "not allocated");
   {
-    const GilRelease no_gil;  // new memory is faulted in
-    region = engine.allocate(bytes);
+    const GilRelease no_gil;  // new memory is faulted in, or waits for an NPU
+    region = engine.allocate(bytes, kind, npu.value_or(0), has_torch ? [&] { return ops.fence(*npu); } : std::function<Status()>());
   }
   const Region allocated = value_or_raise(std::move(region));
   const auto dimensions = std::make_shared<const Dimensions>(std::vector<std::uint64_t>{bytes});
   const auto keep = std::make_shared<const Region>(allocated);
-  return {allocated.range().address, bytes, "uint8", 1, dimensions, keep, LocalRegion{allocated, false}};
+  return {allocated.range().address, bytes, "uint8", 1, dimensions, keep, LocalRegion{allocated, false}, kind, npu.value_or(0)};
+}
+
+void reserve(const Engine& engine, std::int32_t npu, std::uint64_t bytes) {
+  Status status;
+  {
+    const GilRelease no_gil;
+    status = engine.reserve(npu, bytes);
+  }
+  raise_if_failed(status);
+}
+
+nb::dict stats_of(const Engine& engine) {
+  Stats stats;
+  {
+    const GilRelease no_gil;
+    stats = engine.stats();
+  }
+  return to_dict(stats);
 }
 
 const Region& destination(const LocalRegion& local, std::size_t index) {
@@ -63,8 +105,8 @@ Batch prepare_ops(const Peer& peer, const nb::list& list) {
 std::span<const std::int64_t> int64s(nb::handle object, const char* name, std::vector<ReadTensor>& kept) {
   kept.push_back(read_tensor(object, 0));
   const ReadTensor& read = kept.back();
-  if (read.dtype != "int64" || read.shape.size() != 1) {
-    throw StatusError{Status(Code::kInvalidArgument, std::string(name) + " must be a one-dimensional array of int64")};
+  if (read.dtype != "int64" || read.shape.size() != 1 || read.range.kind != MemoryKind::kHost) {
+    throw StatusError{Status(Code::kInvalidArgument, std::string(name) + " must be a one-dimensional array of int64 in host memory")};
   }
   return {reinterpret_cast<const std::int64_t*>(read.range.address), read.shape[0]};
 }
@@ -110,51 +152,13 @@ PathInfo path_of_region(const Peer& peer, const std::string& local, const Remote
   return value_or_raise(std::move(path));
 }
 
-nb::dict to_dict(const ArenaStats& arena) {
-  nb::dict made;
-  made["segments"] = arena.segments;
-  made["mapped_bytes"] = arena.mapped_bytes;
-  made["used_bytes"] = arena.used_bytes;
-  made["live_blocks"] = arena.live_blocks;
-  made["allocations"] = arena.allocations;
-  made["recycled"] = arena.recycled;
-  return made;
-}
-
-nb::dict to_dict(const std::vector<TransportBytes>& counts) {
-  nb::dict made;
-  for (const TransportBytes& count : counts) made[count.transport.c_str()] = count.bytes;
-  return made;
-}
-
-nb::dict to_dict(const Stats& stats) {
-  nb::dict made;
-  made["fetched"] = to_dict(stats.fetched);
-  made["transfers_started"] = stats.transfers_started;
-  made["transfers_succeeded"] = stats.transfers_succeeded;
-  made["transfers_failed"] = stats.transfers_failed;
-  made["transfers_in_flight"] = stats.transfers_in_flight;
-  made["quarantined_bytes"] = stats.quarantined_bytes;
-  made["regions"] = stats.regions;
-  made["objects"] = stats.objects;
-  made["objects_published"] = stats.objects_published;
-  made["resolved"] = stats.resolved;
-  made["served_bytes"] = stats.served_bytes;
-  made["links"] = stats.links;
-  made["sessions"] = stats.sessions;
-  made["links_lost"] = stats.links_lost;
-  made["handshakes_refused"] = stats.handshakes_refused;
-  made["source"] = to_dict(stats.source);
-  made["landing"] = to_dict(stats.landing);
-  return made;
-}
-
 void bind_regions(nb::module_& module) {
   nb::class_<LocalRegion>(module, "Region", "Registered memory of this process. A context manager: leaving it closes the region.")
       .def_prop_ro(
           "descriptor", [](const LocalRegion& local) { return to_bytes(local.region.descriptor()); },
           "For peer.region() elsewhere. A secret.")
       .def_prop_ro("nbytes", [](const LocalRegion& local) { return local.region.range().length; })
+      .def_prop_ro("kind", [](const LocalRegion& local) { return local.region.range().kind == MemoryKind::kHost ? "host" : "device"; })
       .def_prop_ro("open", [](const LocalRegion& local) { return local.region.is_open(); })
       .def_ro("read_only", &LocalRegion::read_only)
       .def(
@@ -227,9 +231,10 @@ void bind_engine(nb::module_& module) {
       .def_static("create", [](const Options& options) { return value_or_raise(Engine::create(options)); })
       .def_prop_ro("descriptor", [](const Engine& engine) { return to_bytes(engine.descriptor()); })
       .def("register", &register_memory, nb::arg("memory"), nb::arg("remote_write"))
-      .def("empty", &allocate, nb::arg("nbytes"))
+      .def("empty", &allocate, nb::arg("nbytes"), nb::arg("npu") = nb::none(), "In the source arena, or in a slab of that NPU.")
+      .def("reserve", &reserve, nb::arg("npu"), nb::arg("nbytes"))
       .def("connect", &connect, nb::arg("descriptor"), nb::arg("timeout"))
-      .def("stats", [](const Engine& engine) { return to_dict(engine.stats()); })
+      .def("stats", &stats_of)
       .def("close", &Engine::close, nb::call_guard<GilRelease>());
 
   nb::class_<TransportProbe>(module, "TransportProbe")

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <thread>
 
+#include "transport/hixl/device.h"
+
 namespace ray_hixl::python {
 namespace {
 
@@ -38,6 +40,7 @@ void leave() { takers.fetch_sub(1); }
 void stop_taking() {
   last_thread = std::this_thread::get_id();
   ending.store(true);
+  transport::hixl::leave_memory();
   if (::getpid() != process) return;  // a forked child has no other threads, though some may have been counted
   PyThreadState* const state = PyEval_SaveThread();
   const auto end = std::chrono::steady_clock::now() + kLongestWait;

@@ -1,5 +1,6 @@
 // Giving the GIL up and taking it, also while Python ends: then Python (before 3.14) kills every thread that asks for the GIL, in the
-// middle of C++, which ends the process with an abort. Here nobody asks any more once Python's exit functions run.
+// middle of C++, which ends the process with an abort. Here nobody asks any more once Python's exit functions run, and NPU memory is no
+// longer given back, since CANN's runtime may end before tensors do.
 #pragma once
 
 #include <Python.h>

@@ -13,4 +13,5 @@ NB_MODULE(_core, module) {
   bind_torch(module);
   bind_engine(module);
   bind_objects(module);
+  bind_cann(module);
 }

@@ -1,8 +1,11 @@
 // Objects: publish, fetch, release, and what metadata says.
+#include <algorithm>
+#include <cstddef>
 #include <utility>
 
 #include "buffer.h"
 #include "common.h"
+#include "device_ops.h"
 #include "gil.h"
 #include "tensor_maker.h"
 #include "tensor_reader.h"
@@ -13,11 +16,12 @@ namespace {
 
 nb::bytes publish(const Objects& objects, const nb::list& tensors) {
   TensorList read = read_tensors(tensors);
+  TorchOps ops(read.owners);
   const std::shared_ptr<const void> owners = keep_alive(std::move(read.owners));
   Bytes packed;
   {
     const GilRelease no_gil;
-    packed = objects.publish(read.layouts, read.tensors, owners);
+    packed = objects.publish(read.layouts, read.tensors, owners, TorchTable::get() != nullptr ? &ops : nullptr);
   }
   return to_bytes(packed);
 }
@@ -57,16 +61,44 @@ std::vector<MemoryRange> read_targets(const Metadata& metadata, const nb::list& 
   return ranges;
 }
 
-Fetch fetch(const Objects& objects, const nb::bytes& packed, const std::optional<nb::list>& targets, double timeout) {
+// Is a target not in its tensor's kind of memory, or in an NPU's that HIXL does not know, so that a fetch cannot write there? Only torch
+// can help then, so targets of others are left to the fetch to refuse.
+bool needs_staging(const Engine& engine, const Metadata& metadata, const nb::list& targets, const std::vector<MemoryRange>& ranges) {
+  std::vector<MemoryKind> kinds(metadata.size(), MemoryKind::kHost);
+  for (const Metadata::Placement& placement : metadata.placements()) {
+    std::fill_n(kinds.begin() + static_cast<std::ptrdiff_t>(placement.first), placement.count, MemoryKind::kDevice);
+  }
+  const bool fits = std::ranges::equal(ranges, kinds, [&](const MemoryRange& range, MemoryKind kind) {
+    return range.kind == kind && (range.length == 0 || engine.is_registered(range));
+  });
+  const TorchTable* const torch = TorchTable::get();
+  return !fits && torch != nullptr && std::all_of(targets.begin(), targets.end(), [&](nb::handle each) { return torch->is_tensor(each); });
+}
+
+bool touches_npu(const nb::bytes& packed) {
+  const Result<Metadata> metadata = Metadata::decode(view(packed));
+  return metadata.is_ok() && !metadata->placements().empty();
+}
+
+nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& packed, const std::optional<nb::list>& targets,
+                double timeout) {
   std::vector<MemoryRange> ranges;
   std::shared_ptr<const void> owner;
+  bool is_staged = false;
   if (targets) {
     const Metadata metadata = value_or_raise(Metadata::decode(view(packed)));
     if (metadata.error().is_ok()) ranges = read_targets(metadata, *targets);
+    is_staged = needs_staging(engine, metadata, *targets, ranges);
+    if (is_staged) ranges.clear();
     owner = keep_alive(nb::list(*targets));
   }
-  const GilRelease no_gil;
-  return objects.fetch(view(packed), ranges, std::move(owner), to_duration(timeout));
+  TorchOps ops;
+  DeviceOps* const device_ops = TorchTable::get() != nullptr ? &ops : nullptr;
+  const auto start = [&] {
+    const GilRelease no_gil;
+    return objects.fetch(view(packed), ranges, std::move(owner), to_duration(timeout), device_ops);
+  };
+  return nb::make_tuple(start(), is_staged);
 }
 
 nb::list layouts_of(const Metadata& metadata) {
@@ -105,10 +137,13 @@ void bind_objects(nb::module_& module) {
       .def("publish", &publish, nb::arg("tensors"), "Packed metadata; a failure of the engine travels inside.")
       .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
            "Metadata of an object that could not be made: a fetch of it ends with this error.")
-      .def("fetch", &fetch, nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"))
+      .def("fetch", &fetch, nb::arg("engine"), nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"),
+           nb::sig("def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float) -> tuple[Fetch, bool]"),
+           "The fetch, and whether it goes to new memory although there are targets: those that it cannot write to.")
       .def(
           "release", [](const Objects& objects, const nb::bytes& packed) { return objects.release(view(packed)); }, nb::arg("packed"),
           "False if it was unknown or already freed.");
+  module.def("touches_npu", &touches_npu, nb::arg("packed"), "Does an object have tensors in NPU memory? False for what is no metadata.");
   module.def(
       "make_tensor",
       [](const Buffer& buffer, const std::string& dtype, const std::vector<std::uint64_t>& shape) {
@@ -116,7 +151,7 @@ void bind_objects(nb::module_& module) {
         if (TorchTable::get() != nullptr) layout.item_bytes = TorchTable::get()->dtype_named(dtype).item_bytes;
         if (layout.bytes() != buffer.length)
           throw StatusError{Status(Code::kInvalidArgument, "the buffer has another size than the tensor")};
-        return TensorMaker(layout).make({buffer.address, buffer.length, buffer.keep});
+        return TensorMaker(layout).make({buffer.address, buffer.length, buffer.kind, buffer.device, buffer.keep});
       },
       nb::arg("buffer"), nb::arg("dtype"), nb::arg("shape"), "A torch tensor that is the buffer's memory and keeps it.");
 }

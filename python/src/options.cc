@@ -20,6 +20,9 @@ void bind_options(nb::module_& module) {
       .def_ro("copy_threads", &Options::copy_threads)
       .def_ro("source_arena_bytes", &Options::source_arena_bytes)
       .def_ro("landing_arena_bytes", &Options::landing_arena_bytes)
+      .def_ro("slab_bytes", &Options::slab_bytes)
+      .def_ro("slab_cap_bytes", &Options::slab_cap_bytes)
+      .def_prop_ro("hixl_ports", [](const Options& options) { return std::pair(options.hixl_ports.first, options.hixl_ports.last); })
       .def_ro("connect_timeout_s", &Options::connect_timeout_s)
       .def_ro("transfer_timeout_s", &Options::transfer_timeout_s)
       .def_ro("stall_timeout_s", &Options::stall_timeout_s);

@@ -1,8 +1,12 @@
 #include "tensor_maker.h"
 
+#include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 
 #include "buffer.h"
+#include "device_ops.h"
 #include "dlpack_export.h"
 #include "torch_table.h"
 
@@ -21,6 +25,16 @@ std::optional<dlpack::DataType> carrier_of(std::uint32_t item_bytes) {
   }
 }
 
+// What torch_npu's import of DLPack takes. It refuses other types, for which torch's own then makes tensors that torch_npu cannot use.
+bool npu_imports(std::string_view dtype) {
+  static constexpr std::array<std::string_view, 12> kTypes = {"uint8",   "int8",    "int16",    "int32", "int64",     "float16",
+                                                              "float32", "float64", "bfloat16", "bool",  "complex64", "complex128"};
+  return std::ranges::find(kTypes, dtype) != kTypes.end();
+}
+
+// Made by torch_npu, which alone makes tensors that its operators take: torch's DLPack table does not.
+nb::object to_torch_npu(Exported memory) { return npu_module().attr("from_dlpack")(export_capsule(std::move(memory), false)); }
+
 nb::object to_torch(const TorchTable& torch, Exported memory) {
   const dlpack::ExchangeApi* const api = torch.exchange_api();
   if (api == nullptr) return torch.module().attr("from_dlpack")(export_capsule(std::move(memory), false));
@@ -33,11 +47,16 @@ nb::object to_torch(const TorchTable& torch, Exported memory) {
 }  // namespace
 
 struct TensorMaker::Recipe {
+  // How an element type passes through DLPack.
+  struct Passage {
+    dlpack::DataType dtype{};
+    PyObject* viewed = nullptr;  // the torch dtype that the result is viewed as; null: it already is
+  };
   Layout layout;
   std::shared_ptr<const Dimensions> dimensions;
   const TorchTable* torch = nullptr;  // null: make Buffers
-  dlpack::DataType dtype{};
-  PyObject* viewed = nullptr;  // the torch dtype that the result is viewed as; null: it already is
+  Passage host;
+  Passage npu;
 };
 
 TensorMaker::TensorMaker(const Layout& layout) {
@@ -53,8 +72,9 @@ TensorMaker::TensorMaker(const Layout& layout) {
                                                              std::to_string(layout.item_bytes) + " bytes at the source, " +
                                                              std::to_string(dtype.item_bytes) + " here")};
     }
-    recipe->dtype = *sayable;
-    recipe->viewed = dtype.dlpack ? nullptr : dtype.object;
+    recipe->host = {*sayable, dtype.dlpack ? nullptr : dtype.object};
+    recipe->npu = recipe->host;
+    if (const auto carrier = carrier_of(layout.item_bytes); carrier && !npu_imports(layout.dtype)) recipe->npu = {*carrier, dtype.object};
   }
   recipe_ = std::move(recipe);
 }
@@ -63,10 +83,13 @@ nb::object TensorMaker::make(Held memory) const {
   const Recipe& recipe = *recipe_;
   if (recipe.torch == nullptr) {
     return nb::cast(Buffer{memory.address, memory.length, recipe.layout.dtype, recipe.layout.item_bytes, recipe.dimensions,
-                           std::move(memory.keep), std::nullopt});
+                           std::move(memory.keep), std::nullopt, memory.kind, memory.device});
   }
-  nb::object tensor = to_torch(*recipe.torch, {memory.address, recipe.dtype, recipe.dimensions, std::move(memory.keep)});
-  return recipe.viewed == nullptr ? tensor : tensor.attr("view")(nb::handle(recipe.viewed));
+  const bool on_npu = memory.kind == MemoryKind::kDevice;
+  const Recipe::Passage& passage = on_npu ? recipe.npu : recipe.host;
+  Exported exported{memory.address, passage.dtype, recipe.dimensions, std::move(memory.keep), dlpack_device(memory.kind, memory.device)};
+  nb::object tensor = on_npu ? to_torch_npu(std::move(exported)) : to_torch(*recipe.torch, std::move(exported));
+  return passage.viewed == nullptr ? tensor : tensor.attr("view")(nb::handle(passage.viewed));
 }
 
 nb::list make_tensors(const Metadata& metadata, std::vector<FetchedTensor> tensors) {
@@ -74,7 +97,9 @@ nb::list make_tensors(const Metadata& metadata, std::vector<FetchedTensor> tenso
   makers.reserve(metadata.layouts().size());
   for (const Layout& layout : metadata.layouts()) makers.emplace_back(layout);
   nb::list made;
-  for (FetchedTensor& tensor : tensors) made.append(makers[tensor.layout].make({tensor.address, tensor.length, std::move(tensor.block)}));
+  for (FetchedTensor& tensor : tensors) {
+    made.append(makers[tensor.layout].make({tensor.address, tensor.length, tensor.kind, tensor.device, std::move(tensor.block)}));
+  }
   return made;
 }
 

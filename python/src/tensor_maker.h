@@ -13,6 +13,8 @@ namespace ray_hixl::python {
 struct Held {
   std::byte* address = nullptr;
   std::uint64_t length = 0;  // bytes
+  MemoryKind kind = MemoryKind::kHost;
+  std::int32_t device = 0;  // NPU's index
   std::shared_ptr<const void> keep;
 };
 

@@ -5,102 +5,15 @@
 #include <utility>
 
 #include "buffer.h"
+#include "torch_reader.h"
 #include "torch_table.h"
 
 namespace ray_hixl::python {
 namespace {
 
-// What torch says of a tensor, without owning anything.
-struct Seen {
-  std::byte* data = nullptr;
-  dlpack::Device device{};
-  const Dtype* dtype = nullptr;
-  std::vector<std::uint64_t> shape;
-  bool contiguous = false;
-};
-
 std::string ordinal(std::size_t index) { return "tensor " + std::to_string(index); }
 
-[[noreturn]] void refuse(nb::handle tensor, std::size_t index, const std::string& cause) {
-  const nb::object text = nb::module_::import_("ray_hixl.tensors").attr("explain_refusal")(tensor, index, cause);
-  throw StatusError{Status(Code::kUnsupportedTensor, nb::cast<std::string>(text))};
-}
-
 std::string text_of(const nb::object& object) { return nb::cast<std::string>(nb::str(object)); }
-
-std::string take_python_error() {
-  nb::python_error error;
-  return error.what();
-}
-
-// Row-major without gaps? Dimensions of size one may have any stride.
-bool is_contiguous(std::span<const std::int64_t> shape, const std::int64_t* strides) {
-  if (strides == nullptr || std::ranges::find(shape, 0) != shape.end()) return true;
-  std::int64_t expected = 1;
-  for (std::size_t i = shape.size(); i-- > 0;) {
-    if (shape[i] != 1 && strides[i] != expected) return false;
-    expected *= shape[i];
-  }
-  return true;
-}
-
-Seen look_by_attributes(const TorchTable& torch, nb::handle tensor, std::size_t index) {
-  const auto kind = text_of(tensor.attr("device").attr("type"));
-  if (kind != "cpu" && kind != "npu") refuse(tensor, index, "its device is " + kind);
-  const bool quantized = nb::cast<bool>(tensor.attr("is_quantized")) || text_of(tensor.attr("dtype")).starts_with("torch.q");
-  const bool dense = !nb::cast<bool>(tensor.attr("is_nested")) && tensor.attr("layout").is(torch.module().attr("strided"));
-  if (quantized || !dense) refuse(tensor, index, "it is not a plain dense tensor");
-  Seen seen;
-  seen.data = reinterpret_cast<std::byte*>(nb::cast<std::uintptr_t>(tensor.attr("data_ptr")()));
-  seen.device = {kind == "cpu" ? dlpack::kCpu : dlpack::kExtension, 0};
-  seen.shape = nb::cast<std::vector<std::uint64_t>>(tensor.attr("shape"));
-  seen.contiguous = nb::cast<bool>(tensor.attr("is_contiguous")());
-  seen.dtype = &torch.dtype_of(tensor.attr("dtype"));
-  return seen;
-}
-
-Seen look_by_table(const TorchTable& torch, nb::handle tensor, std::size_t index) {
-  static PyObject* const dtype_name = PyUnicode_InternFromString("dtype");
-  dlpack::Tensor raw{};
-  if (torch.exchange_api()->tensor_from_object(tensor.ptr(), &raw) != 0) {
-    const std::string cause = take_python_error();
-    // Plain tensors of element types that DLPack cannot say.
-    if (text_of(tensor.attr("dtype")).starts_with("torch.bits")) return look_by_attributes(torch, tensor, index);
-    refuse(tensor, index, cause);
-  }
-  Seen seen;
-  const std::span shape(raw.shape, static_cast<std::size_t>(raw.dimensions));
-  seen.data = static_cast<std::byte*>(raw.data) + raw.byte_offset;
-  seen.device = raw.device;
-  seen.shape.assign(shape.begin(), shape.end());
-  seen.contiguous = is_contiguous(shape, raw.strides);
-  const nb::object dtype = nb::steal(PyObject_GetAttr(tensor.ptr(), dtype_name));
-  if (!dtype.is_valid()) throw nb::python_error();
-  seen.dtype = &torch.dtype_of(dtype);
-  return seen;
-}
-
-Seen look(const TorchTable& torch, nb::handle tensor, std::size_t index) {
-  Seen seen = torch.exchange_api() != nullptr ? look_by_table(torch, tensor, index) : look_by_attributes(torch, tensor, index);
-  if (seen.device.type == dlpack::kCpu) return seen;
-  if (seen.device.type == dlpack::kExtension) {
-    throw StatusError{Status(Code::kNotAvailable, ordinal(index) + " lies in NPU memory, which this version does not move: " +
-                                                      "hand over tensor.cpu(), or leave tensor_transport off for this method")};
-  }
-  refuse(tensor, index, "its device is neither the CPU nor an NPU");
-}
-
-// Bits that the DLPack table does not show: the memory holds something else than the tensor's values.
-bool has_lazy_bits(nb::handle tensor) {
-  static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
-  static PyObject* const is_conj = PyUnicode_InternFromString("is_conj");
-  for (PyObject* const question : {is_neg, is_conj}) {
-    const nb::object answer = nb::steal(PyObject_CallMethodNoArgs(tensor.ptr(), question));
-    if (!answer.is_valid()) throw nb::python_error();
-    if (answer.ptr() == Py_True) return true;
-  }
-  return false;
-}
 
 std::uint64_t bytes_of(const std::vector<std::uint64_t>& shape, std::uint32_t item_bytes) { return Layout{"", item_bytes, shape}.bytes(); }
 
@@ -113,8 +26,9 @@ ReadTensor read_torch(const TorchTable& torch, nb::handle tensor, std::size_t in
     throw StatusError{
         Status(Code::kInvalidArgument, ordinal(index) + " is a conjugated or negated view; use resolve_conj() or resolve_neg()")};
   }
+  if (seen.is_on_npu()) FormatChecker().check(tensor, seen, index);
   ReadTensor read;
-  read.range = {seen.data, bytes_of(seen.shape, seen.dtype->item_bytes)};
+  read.range = seen.range();
   read.dtype = seen.dtype->name;
   read.item_bytes = seen.dtype->item_bytes;
   read.shape = std::move(seen.shape);
@@ -138,8 +52,8 @@ ReadTensor read_capsule(nb::object capsule, std::size_t index) {
     throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + ": __dlpack__() gave no DLPack capsule")};
   }
   const std::span shape(raw->shape, static_cast<std::size_t>(raw->dimensions));
-  if (raw->device.type != dlpack::kCpu) {
-    throw StatusError{Status(Code::kNotAvailable, ordinal(index) + " is not in host memory, which is all that this version moves")};
+  if (raw->device.type != dlpack::kCpu && raw->device.type != dlpack::kExtension) {
+    throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " is neither in host memory nor in an NPU's")};
   }
   ReadTensor read;
   read.dtype = name_from_dlpack(raw->dtype);
@@ -148,6 +62,10 @@ ReadTensor read_capsule(nb::object capsule, std::size_t index) {
   read.item_bytes = raw->dtype.bits / 8u;
   read.shape.assign(shape.begin(), shape.end());
   read.range = {static_cast<std::byte*>(raw->data) + raw->byte_offset, bytes_of(read.shape, read.item_bytes)};
+  if (raw->device.type == dlpack::kExtension) {
+    read.range.kind = MemoryKind::kDevice;
+    read.range.device = raw->device.index;
+  }
   read.read_only = read_only;
   read.owner = std::move(capsule);
   return read;
@@ -193,7 +111,8 @@ ReadTensor read_buffer(nb::handle object, std::size_t index) {
 ReadTensor read_own(nb::handle object) {
   const Buffer& buffer = nb::cast<const Buffer&>(object);
   const auto& shape = buffer.dimensions->shape;
-  return {{buffer.address, buffer.length}, buffer.dtype, buffer.item_bytes, {shape.begin(), shape.end()}, false, nb::borrow(object)};
+  const MemoryRange range{buffer.address, buffer.length, buffer.kind, buffer.device};
+  return {range, buffer.dtype, buffer.item_bytes, {shape.begin(), shape.end()}, false, nb::borrow(object)};
 }
 
 // Finds the index of a layout, adding it if it is new. Neighbours mostly have the same one.
@@ -230,6 +149,7 @@ TensorList read_tensors(const nb::list& objects) {
   TensorList read;
   LayoutIndex layouts(read.layouts);
   nb::list owners;
+  FormatChecker formats;
   const TorchTable* const torch = TorchTable::get();
   read.tensors.reserve(objects.size());
   std::size_t index = 0;
@@ -237,12 +157,15 @@ TensorList read_tensors(const nb::list& objects) {
     if (torch != nullptr && torch->is_tensor(object)) {
       Seen seen = look(*torch, object, index);
       nb::object kept = nb::borrow(object);
-      if (!seen.contiguous || has_lazy_bits(object)) {
+      const bool is_plain = seen.contiguous && !has_lazy_bits(object);
+      if (seen.is_on_npu()) formats.check(object, seen, index);
+      if (!is_plain && !seen.is_on_npu()) {
         kept = nb::module_::import_("ray_hixl.tensors").attr("pack")(object);
         seen = look(*torch, kept, index);
       }
-      const std::uint64_t bytes = bytes_of(seen.shape, seen.dtype->item_bytes);
-      read.tensors.push_back({{seen.data, bytes}, layouts.of(seen.dtype->name, seen.dtype->item_bytes, std::move(seen.shape))});
+      MemoryRange range = seen.range();
+      if (!is_plain && seen.is_on_npu()) range.address = nullptr;  // to be packed on the NPU
+      read.tensors.push_back({range, layouts.of(seen.dtype->name, seen.dtype->item_bytes, std::move(seen.shape))});
       owners.append(std::move(kept));
     } else {
       ReadTensor other = read_tensor(object, index);

@@ -9,7 +9,7 @@
 
 namespace ray_hixl::python {
 
-// One contiguous tensor in host memory.
+// One contiguous tensor, in host memory or an NPU's.
 struct ReadTensor {
   MemoryRange range;
   std::string dtype;
@@ -19,8 +19,8 @@ struct ReadTensor {
   nb::object owner;  // keeps the memory
 };
 
-// Not dense, not on the CPU, not contiguous, or no tensor at all: kUnsupportedTensor, kNotAvailable or kInvalidArgument naming tensor
-// `index`. Nothing is copied.
+// Not dense, on another device, in a private format, not contiguous, or no tensor at all: kUnsupportedTensor or kInvalidArgument naming
+// tensor `index`. Nothing is copied.
 [[nodiscard]] ReadTensor read_tensor(nb::handle object, std::size_t index);
 
 // Tensors ready to be published.
@@ -29,7 +29,8 @@ struct TensorList {
   std::vector<SourceTensor> tensors;
   nb::object owners;  // a list that keeps all their memory
 };
-// Non-contiguous, conjugated and negated torch tensors are packed by torch; everything else as read_tensor().
+// Non-contiguous, conjugated and negated torch tensors of the CPU are packed by torch; those of an NPU get no address, so that publish()
+// packs them. Everything else as read_tensor().
 [[nodiscard]] TensorList read_tensors(const nb::list& objects);
 
 // What tensors look like, also such that cannot be published.

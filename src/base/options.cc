@@ -29,6 +29,17 @@ Status set_number(T& field, std::string_view name, std::string_view text, std::s
   return Status::ok();
 }
 
+constexpr std::string_view kPorts = "a range of at least two ports, first-last, from 1024 to 65535";
+
+Status set_ports(PortRange& field, std::string_view text) {
+  const std::size_t dash = std::min(text.find('-'), text.size());
+  PortRange range;
+  RAY_HIXL_RETURN_IF_ERROR(set_number(range.first, "hixl_ports", text.substr(0, dash), kPorts));
+  RAY_HIXL_RETURN_IF_ERROR(set_number(range.last, "hixl_ports", text.substr(std::min(dash + 1, text.size())), kPorts));
+  field = range;
+  return Status::ok();
+}
+
 std::vector<std::string> split(std::string_view text) {
   std::vector<std::string> parts;
   while (!text.empty()) {
@@ -81,12 +92,12 @@ const std::vector<Knob>& knobs() {
        [](Options& o, std::string_view text) { return set_number(o.transfer_timeout_s, "transfer_timeout_s", text, kSeconds); }},
       {{"stall_timeout_s", "seconds", "A stream transfer without a byte for this long ends as peer gone."},
        [](Options& o, std::string_view text) { return set_number(o.stall_timeout_s, "stall_timeout_s", text, kSeconds); }},
-      {{"slab_bytes", "bytes", "First device slab (NPU memory; not in this version)."},
-       [](Options&, std::string_view) { return later("slab_bytes", "it belongs to NPU memory"); }},
-      {{"slab_cap_bytes", "bytes", "Cap on device slabs (NPU memory; not in this version)."},
-       [](Options&, std::string_view) { return later("slab_cap_bytes", "it belongs to NPU memory"); }},
-      {{"hixl_ports", "first-last", "Ports HIXL may listen on (NPU memory; not in this version)."},
-       [](Options&, std::string_view) { return later("hixl_ports", "it belongs to NPU memory"); }},
+      {{"slab_bytes", "bytes", "First slab on each NPU; further ones double what there is."},
+       [](Options& o, std::string_view text) { return set_number(o.slab_bytes, "slab_bytes", text, kBytes); }},
+      {{"slab_cap_bytes", "bytes", "What the slabs of one NPU may take together."},
+       [](Options& o, std::string_view text) { return set_number(o.slab_cap_bytes, "slab_cap_bytes", text, kBytes); }},
+      {{"hixl_ports", "first-last", "Ports that HIXL listens on, two for each process and NPU."},
+       [](Options& o, std::string_view text) { return set_ports(o.hixl_ports, text); }},
       {{"checksum", "true or false", "Payload checksums (not in this version)."},
        [](Options&, std::string_view text) { return text == "false" ? Status::ok() : later("checksum", "payloads are not checksummed"); }},
       {{"tls", "true or false", "TLS on TCP connections (not in this version)."},
@@ -98,11 +109,10 @@ const std::vector<Knob>& knobs() {
 }
 
 Status check_transports(const std::vector<std::string>& transports) {
-  static constexpr std::string_view kKnown[] = {"local", "shm", "cma", "stream"};
-  if (transports.empty()) return bad("transports", "", "at least one of local, shm, cma, stream");
+  static constexpr std::string_view kKnown[] = {"local", "shm", "cma", "stream", "hixl"};
+  if (transports.empty()) return bad("transports", "", "at least one of local, shm, cma, stream, hixl");
   for (auto it = transports.begin(); it != transports.end(); ++it) {
-    if (*it == "hixl") return later("transports", "'hixl' moves NPU memory, which is not built yet");
-    if (std::ranges::find(kKnown, *it) == std::end(kKnown)) return bad("transports", *it, "some of local, shm, cma, stream");
+    if (std::ranges::find(kKnown, *it) == std::end(kKnown)) return bad("transports", *it, "some of local, shm, cma, stream, hixl");
     if (std::find(transports.begin(), it, *it) != it) return bad("transports", *it + "' twice", "each transport once");
   }
   return Status::ok();
@@ -116,6 +126,12 @@ Status check_host(const std::string& host) {
   const bool wildcard = (is_v4 && v4.s_addr == INADDR_ANY) || (is_v6 && IN6_IS_ADDR_UNSPECIFIED(&v6));
   if ((!is_v4 && !is_v6) || wildcard) return bad("host", host, "the IPv4 or IPv6 address of one interface (no name, no wildcard)");
   return Status::ok();
+}
+
+// Two ports are needed; HCCL's own lie from 60000 to 60031.
+Status check_ports(const PortRange& range) {
+  if (range.first >= 1024 && range.last > range.first) return Status::ok();
+  return bad("hixl_ports", std::to_string(range.first) + "-" + std::to_string(range.last), kPorts);
 }
 
 Status check_seconds(std::string_view name, double seconds) {
@@ -156,6 +172,8 @@ Status validate(const Options& options) {
   if (options.fetch == "map") return later("fetch", "'map' (mapping instead of copying) is not built yet; use 'copy'");
   if (options.fetch != "copy") return bad("fetch", options.fetch, "'copy'");
   if (options.copy_threads > 64) return bad("copy_threads", std::to_string(options.copy_threads), "a whole number from 0 to 64");
+  if (options.slab_bytes == 0) return bad("slab_bytes", "0", "a number of bytes above 0");
+  RAY_HIXL_RETURN_IF_ERROR(check_ports(options.hixl_ports));
   RAY_HIXL_RETURN_IF_ERROR(check_seconds("connect_timeout_s", options.connect_timeout_s));
   RAY_HIXL_RETURN_IF_ERROR(check_seconds("transfer_timeout_s", options.transfer_timeout_s));
   return check_seconds("stall_timeout_s", options.stall_timeout_s);

@@ -13,9 +13,11 @@ inline constexpr std::size_t kHandleBytes = 20;
 inline constexpr std::size_t kRangeBytes = 16;
 inline constexpr std::size_t kSegmentBytes = 20;
 inline constexpr std::size_t kSpanBytes = kHandleBytes + 16;
+inline constexpr std::size_t kDeviceRangeBytes = 36;
 inline constexpr std::size_t kStatusBytes = 3;     // without the message
 inline constexpr std::size_t kTransportBytes = 5;  // without the details
 inline constexpr std::size_t kWelcomeHeadBytes = 10;
+inline constexpr std::size_t kDeviceDescriptionBytes = 16;  // without the texts
 
 // What a header alone says about a message.
 struct MessageInfo {
@@ -37,6 +39,13 @@ inline constexpr std::array kMessages = {
     MessageInfo{MessageType::kReading, "reading", 8, 8},
     MessageInfo{MessageType::kReadEnd, "read_end", kStatusBytes, kStatusBytes + kLongestStatusMessage},
     MessageInfo{MessageType::kFailure, "failure", kStatusBytes, kStatusBytes + kLongestStatusMessage},
+    MessageInfo{MessageType::kLocate, "locate", kHandleBytes, kHandleBytes},
+    MessageInfo{MessageType::kLocated, "located", 4, 4 + Located::kMostRanges* kDeviceRangeBytes},
+    MessageInfo{MessageType::kDescribeDevice, "describe_device", 4, 4},
+    MessageInfo{MessageType::kDeviceDescription, "device_description", kDeviceDescriptionBytes + 1,
+                kDeviceDescriptionBytes + DeviceDescription::kLongestEngine + DeviceDescription::kLongestFingerprint},
+    MessageInfo{MessageType::kCheck, "check", 4, 4 + Check::kMostHandles* kHandleBytes},
+    MessageInfo{MessageType::kChecked, "checked", 0, 0},
 };
 
 constexpr bool every_message_fits_a_frame() {

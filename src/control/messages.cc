@@ -1,6 +1,7 @@
 // Bodies of the messages: for each a write() and a read(), which mirror each other; encode and decode are the same for all.
 #include "control/messages.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -26,6 +27,20 @@ void read_extent(ByteReader& reader, std::uint64_t& start, std::uint64_t& length
   length = reader.u64();
   std::uint64_t end = start;
   if (!add(end, length) || !add(sum, length)) reader.fail();
+}
+
+// An index of one of the owner's devices.
+std::uint32_t read_device(ByteReader& reader) {
+  const std::uint32_t device = reader.u32();
+  if (device >= kDevices) reader.fail();
+  return device;
+}
+
+// A text that goes into messages for people: only bytes from `least` on that are printable.
+std::string read_printable(ByteReader& reader, std::size_t longest, char least) {
+  std::string text = reader.text(longest);
+  if (!std::ranges::all_of(text, [least](char c) { return c >= least && c <= '~'; })) reader.fail();
+  return text;
 }
 
 void write(ByteWriter& writer, const Handle& handle) {
@@ -132,6 +147,66 @@ void read(ByteReader& reader, Failure& message) {
   if (message.status.is_ok()) reader.fail();
 }
 
+void write(ByteWriter& writer, const Locate& message) { write(writer, message.handle); }
+void read(ByteReader& reader, Locate& message) { read(reader, message.handle); }
+
+void write(ByteWriter& writer, const Located& message) {
+  writer.u32(static_cast<std::uint32_t>(message.ranges.size()));
+  for (const DeviceRange& range : message.ranges) {
+    writer.u64(range.offset);
+    writer.u64(range.length);
+    writer.u32(range.device);
+    writer.u64(range.epoch);
+    writer.u64(range.address);
+  }
+}
+// Ranges that do not overlap have lengths whose sum fits.
+void read(ByteReader& reader, Located& message) {
+  message.ranges.resize(read_count(reader, Located::kMostRanges, kDeviceRangeBytes));
+  std::uint64_t end = 0;  // of the range before
+  for (DeviceRange& range : message.ranges) {
+    range.offset = reader.u64();
+    range.length = reader.u64();
+    range.device = read_device(reader);
+    range.epoch = reader.u64();
+    range.address = reader.u64();
+    std::uint64_t address_end = range.address;
+    if (range.offset < end || range.length == 0 || range.address == 0 || !add(address_end, range.length)) reader.fail();
+    end = range.offset;
+    if (!add(end, range.length)) reader.fail();
+    if (!reader.ok()) return;
+  }
+}
+
+void write(ByteWriter& writer, const DescribeDevice& message) { writer.u32(message.device); }
+void read(ByteReader& reader, DescribeDevice& message) { message.device = read_device(reader); }
+
+void write(ByteWriter& writer, const DeviceDescription& message) {
+  writer.text(message.engine);
+  writer.u64(message.epoch);
+  writer.u32(message.physical_device);
+  writer.text(message.fingerprint);
+}
+void read(ByteReader& reader, DeviceDescription& message) {
+  message.engine = read_printable(reader, DeviceDescription::kLongestEngine, '!');
+  if (message.engine.empty()) reader.fail();
+  message.epoch = reader.u64();
+  message.physical_device = reader.u32();
+  message.fingerprint = read_printable(reader, DeviceDescription::kLongestFingerprint, ' ');
+}
+
+void write(ByteWriter& writer, const Check& message) {
+  writer.u32(static_cast<std::uint32_t>(message.handles.size()));
+  for (const Handle& handle : message.handles) write(writer, handle);
+}
+void read(ByteReader& reader, Check& message) {
+  message.handles.resize(read_count(reader, Check::kMostHandles, kHandleBytes));
+  for (Handle& handle : message.handles) read(reader, handle);
+}
+
+void write(ByteWriter&, const Checked&) {}
+void read(ByteReader&, Checked&) {}
+
 template <class Message>
 std::vector<std::byte> make_frame(MessageType type, std::uint64_t request, const Message& message) {
   ByteWriter writer = begin_frame(type, request);
@@ -167,6 +242,16 @@ std::vector<std::byte> encode(std::uint64_t request, const Read& message) { retu
 std::vector<std::byte> encode(std::uint64_t request, const Reading& message) { return make_frame(MessageType::kReading, request, message); }
 std::vector<std::byte> encode(std::uint64_t request, const ReadEnd& message) { return make_frame(MessageType::kReadEnd, request, message); }
 std::vector<std::byte> encode(std::uint64_t request, const Failure& message) { return make_frame(MessageType::kFailure, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Locate& message) { return make_frame(MessageType::kLocate, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Located& message) { return make_frame(MessageType::kLocated, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const DescribeDevice& message) {
+  return make_frame(MessageType::kDescribeDevice, request, message);
+}
+std::vector<std::byte> encode(std::uint64_t request, const DeviceDescription& message) {
+  return make_frame(MessageType::kDeviceDescription, request, message);
+}
+std::vector<std::byte> encode(std::uint64_t request, const Check& message) { return make_frame(MessageType::kCheck, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Checked& message) { return make_frame(MessageType::kChecked, request, message); }
 
 Result<Welcome> decode_welcome(ByteView body) { return parse<Welcome>(MessageType::kWelcome, body); }
 Result<Resolve> decode_resolve(ByteView body) { return parse<Resolve>(MessageType::kResolve, body); }
@@ -178,5 +263,13 @@ Result<Read> decode_read(ByteView body) { return parse<Read>(MessageType::kRead,
 Result<Reading> decode_reading(ByteView body) { return parse<Reading>(MessageType::kReading, body); }
 Result<ReadEnd> decode_read_end(ByteView body) { return parse<ReadEnd>(MessageType::kReadEnd, body); }
 Result<Failure> decode_failure(ByteView body) { return parse<Failure>(MessageType::kFailure, body); }
+Result<Locate> decode_locate(ByteView body) { return parse<Locate>(MessageType::kLocate, body); }
+Result<Located> decode_located(ByteView body) { return parse<Located>(MessageType::kLocated, body); }
+Result<DescribeDevice> decode_describe_device(ByteView body) { return parse<DescribeDevice>(MessageType::kDescribeDevice, body); }
+Result<DeviceDescription> decode_device_description(ByteView body) {
+  return parse<DeviceDescription>(MessageType::kDeviceDescription, body);
+}
+Result<Check> decode_check(ByteView body) { return parse<Check>(MessageType::kCheck, body); }
+Result<Checked> decode_checked(ByteView body) { return parse<Checked>(MessageType::kChecked, body); }
 
 }  // namespace ray_hixl::control

@@ -2,12 +2,14 @@
 //
 // Requests carry an id that the answer repeats; notices carry 0. Each struct has encode (to a whole frame) and decode (from a body).
 // Every count is checked against the bytes that are there before anything is allocated. Malformed bodies give kInvalidArgument.
-// In what was decoded, address + length, offset + length and the sum of all lengths of one list fit into 64 bits.
+// In what was decoded, address + length, offset + length and the sum of all lengths of one list fit into 64 bits, device indices are below
+// kDevices, and texts are printable ASCII: they go into messages for people.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,16 +21,22 @@
 namespace ray_hixl::control {
 
 enum class MessageType : std::uint16_t {
-  kWelcome = 1,         // server: the session is up (with the generations' fd, on a Unix socket between processes of one uid)
-  kResolve = 2,         // client: where are the bytes of this slot?
-  kResolved = 3,        // server
-  kMapSegment = 4,      // client: a source segment's fd, please
-  kSegment = 5,         // server (with the fd)
-  kSegmentRetired = 6,  // server, notice: let your mapping of it go
-  kRead = 7,            // client, on a data connection: send these spans
-  kReading = 8,         // server: so many bytes follow this frame, then kReadEnd
-  kReadEnd = 9,         // server: was every byte still good when it was sent?
-  kFailure = 10,        // server: the answer to any request that failed
+  kWelcome = 1,             // server: the session is up (with the generations' fd, on a Unix socket between processes of one uid)
+  kResolve = 2,             // client: where are the bytes of this slot?
+  kResolved = 3,            // server
+  kMapSegment = 4,          // client: a source segment's fd, please
+  kSegment = 5,             // server (with the fd)
+  kSegmentRetired = 6,      // server, notice: let your mapping of it go
+  kRead = 7,                // client, on a data connection: send these spans
+  kReading = 8,             // server: so many bytes follow this frame, then kReadEnd
+  kReadEnd = 9,             // server: was every byte still good when it was sent?
+  kFailure = 10,            // server: the answer to any request that failed
+  kLocate = 11,             // client: where in device memory are the bytes of this slot?
+  kLocated = 12,            // server
+  kDescribeDevice = 13,     // client: how does HIXL reach this device of yours?
+  kDeviceDescription = 14,  // server
+  kCheck = 15,              // client: are these slots still live?
+  kChecked = 16,            // server: all of them were; otherwise kFailure answers
 };
 
 // "resolve", "reading", ...; "unknown" for values outside the list.
@@ -36,6 +44,7 @@ enum class MessageType : std::uint16_t {
 
 inline constexpr std::size_t kFrameHeaderBytes = 16;
 inline constexpr std::size_t kLongestFrame = std::size_t{64} << 20;  // header and body
+inline constexpr std::uint32_t kDevices = 1u << 16;                  // device indices are below
 
 struct Frame {
   MessageType type{};
@@ -108,7 +117,41 @@ struct Failure {
   Status status;  // not ok
 };
 
-// REQUIRES: lists no longer than their kMost..., details no longer than kLongestDetails.
+struct Locate {
+  Handle handle;
+};
+// Bytes of a slot in the memory of one of the owner's devices.
+struct DeviceRange {
+  std::uint64_t offset = 0;   // into the slot's byte space
+  std::uint64_t length = 0;   // not 0
+  std::uint32_t device = 0;   // index as the owner sees it
+  std::uint64_t epoch = 0;    // the owner's registration epoch from which on peers can reach it
+  std::uint64_t address = 0;  // device address in the owner; not 0
+};
+struct Located {
+  std::vector<DeviceRange> ranges;  // by offset, not overlapping; what is in host memory is left out
+  static constexpr std::size_t kMostRanges = std::size_t{1} << 20;
+};
+
+struct DescribeDevice {
+  std::uint32_t device = 0;  // index as the owner sees it
+};
+struct DeviceDescription {
+  std::string engine;                 // HIXL's name of the owner's engine: "ip:port"; not empty, without spaces
+  std::uint64_t epoch = 0;            // the owner's registration epoch when it answered
+  std::uint32_t physical_device = 0;  // the device's number on its host
+  std::string fingerprint;            // options that both sides must agree on
+  static constexpr std::size_t kLongestEngine = 128;
+  static constexpr std::size_t kLongestFingerprint = 1024;
+};
+
+struct Check {
+  std::vector<Handle> handles;
+  static constexpr std::size_t kMostHandles = std::size_t{1} << 16;
+};
+struct Checked {};
+
+// REQUIRES: lists no longer than their kMost..., details and texts no longer than their kLongest....
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Welcome& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Resolve& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Resolved& message);
@@ -119,6 +162,12 @@ struct Failure {
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Reading& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const ReadEnd& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Failure& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Locate& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Located& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const DescribeDevice& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const DeviceDescription& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Check& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Checked& message);
 
 [[nodiscard]] Result<Welcome> decode_welcome(ByteView body);
 [[nodiscard]] Result<Resolve> decode_resolve(ByteView body);
@@ -131,5 +180,11 @@ struct Failure {
 // ReadEnd and Failure carry a status as status_codec.h has it.
 [[nodiscard]] Result<ReadEnd> decode_read_end(ByteView body);
 [[nodiscard]] Result<Failure> decode_failure(ByteView body);
+[[nodiscard]] Result<Locate> decode_locate(ByteView body);
+[[nodiscard]] Result<Located> decode_located(ByteView body);
+[[nodiscard]] Result<DescribeDevice> decode_describe_device(ByteView body);
+[[nodiscard]] Result<DeviceDescription> decode_device_description(ByteView body);
+[[nodiscard]] Result<Check> decode_check(ByteView body);
+[[nodiscard]] Result<Checked> decode_checked(ByteView body);
 
 }  // namespace ray_hixl::control

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -15,6 +16,8 @@ struct HandleHash {
 };
 
 Status invalid(std::string message) { return Status(Code::kInvalidRegion, std::move(message)); }
+
+const char* name_of(MemoryKind kind) { return kind == MemoryKind::kHost ? "host" : "device"; }
 
 Status check_inside(std::uint64_t offset, std::uint64_t length, std::uint64_t size, const char* whose) {
   if (offset <= size && length <= size - offset) return Status::ok();
@@ -39,8 +42,12 @@ class BatchBuilder {
     const MemoryRange& range = local.impl()->range();
     RAY_HIXL_RETURN_IF_ERROR(check_inside(local_offset, length, range.length, "local"));
     RAY_HIXL_RETURN_IF_ERROR(check_inside(remote_offset, length, remote.length, "remote"));
+    if (range.kind != remote.kind) {
+      return Status(Code::kNotAvailable, std::string("the local region is ") + name_of(range.kind) + " memory and the remote one " +
+                                             name_of(remote.kind) + " memory: read into the same kind, and copy from there");
+    }
     if (length == 0) return Status::ok();
-    plan_->pieces.push_back({range.address + local_offset, remote_offset, length, 0, source_});
+    plan_->pieces.push_back({range.address + local_offset, remote_offset, length, 0, source_, place_of(range)});
     plan_->bytes += length;
     return Status::ok();
   }
@@ -72,14 +79,21 @@ class BatchBuilder {
 
   Status use_source(const RemoteRegion& remote) {
     if (remote.owner != owner_) return invalid("the remote region belongs to another engine than this peer, or to an earlier life of it");
-    if (remote.kind != MemoryKind::kHost) {
-      return Status(Code::kNotAvailable, "the remote region is in device memory; this version reads host memory only");
-    }
     if (!plan_->sources.empty() && plan_->sources[source_] == remote.handle) return Status::ok();
     const auto [found, added] = sources_.try_emplace(remote.handle, static_cast<std::uint32_t>(plan_->sources.size()));
     if (added) plan_->sources.push_back(remote.handle);
     source_ = found->second;
     return Status::ok();
+  }
+
+  // The owner tells the addresses.
+  std::int32_t place_of(const MemoryRange& local) {
+    if (local.kind == MemoryKind::kHost) return -1;
+    auto& places = plan_->places;
+    const auto known = std::ranges::find(places, local.device, &transport::DevicePlace::local);
+    if (known != places.end()) return static_cast<std::int32_t>(known - places.begin());
+    places.push_back({local.device, -1, 0});
+    return static_cast<std::int32_t>(places.size() - 1);
   }
 
   EngineImpl& engine_;

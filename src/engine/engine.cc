@@ -19,9 +19,6 @@ Deadline a_moment_after(Deadline deadline) {
 }
 
 Status check_range(const MemoryRange& range) {
-  if (range.kind != MemoryKind::kHost) {
-    return Status(Code::kNotAvailable, "device memory cannot be registered in this version; register host memory");
-  }
   if (range.address == nullptr && range.length != 0) return Status(Code::kInvalidArgument, "a range with bytes needs an address");
   const auto first = reinterpret_cast<std::uintptr_t>(range.address);
   if (range.length > std::numeric_limits<std::uintptr_t>::max() - first) {
@@ -43,6 +40,25 @@ Result<Region> add_region(const std::shared_ptr<EngineImpl>& engine, const Memor
   return Region(std::make_shared<RegionImpl>(engine, described, range, std::move(block)));
 }
 
+// A registration of the allocation around `range`; it keeps `owner`.
+Result<std::shared_ptr<const void>> register_device_memory(EngineImpl& engine, const MemoryRange& range, const MemoryRange& segment,
+                                                           std::shared_ptr<const void> owner) {
+  const Result<std::shared_ptr<transport::hixl::Device>> device = engine.devices().get(range.device);
+  if (!device.is_ok()) return device.status();
+  const bool is_known = segment.length != 0;
+  if (is_known && (range.address < segment.address || range.address + range.length > segment.address + segment.length)) {
+    return Status(Code::kInvalidArgument, "the range does not lie in its segment");
+  }
+  return (*device)->register_memory(is_known ? segment : (*device)->allocation_of(range), std::move(owner));
+}
+
+Result<std::shared_ptr<const memory::Block>> allocate_device_memory(EngineImpl& engine, std::uint64_t bytes, std::int32_t index,
+                                                                    const std::function<Status()>& fence) {
+  const Result<std::shared_ptr<transport::hixl::Device>> device = engine.devices().get(index);
+  if (!device.is_ok()) return device.status();
+  return (*device)->allocate(bytes, [&] { return fence ? fence() : (*device)->synchronize(); });
+}
+
 }  // namespace
 
 Result<Engine> Engine::create(const Options& options) {
@@ -53,20 +69,39 @@ Result<Engine> Engine::create(const Options& options) {
 
 Bytes Engine::descriptor() const { return impl_->descriptor(); }
 
-Result<Region> Engine::register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner) const {
+Result<Region> Engine::register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner,
+                                       const MemoryRange& segment) const {
   Status checked = impl_->check();
   if (checked.is_ok()) checked = check_range(range);
+  if (checked.is_ok() && range.kind == MemoryKind::kDevice && range.length != 0) {
+    Result<std::shared_ptr<const void>> registration = register_device_memory(*impl_, range, segment, owner);
+    checked = registration.status();
+    if (checked.is_ok()) owner = *std::move(registration);
+  }
   if (checked.is_ok()) return add_region(impl_, range, remote_write, std::move(owner), nullptr);
   impl_->reaper().drop(std::move(owner));
   return checked;
 }
 
-Result<Region> Engine::allocate(std::uint64_t bytes) const {
+Result<Region> Engine::allocate(std::uint64_t bytes, MemoryKind kind, std::int32_t device, const std::function<Status()>& fence) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
-  if (bytes == 0) return add_region(impl_, MemoryRange{}, false, nullptr, nullptr);
-  Result<std::shared_ptr<const memory::Block>> block = impl_->source_arena().allocate(bytes);
+  if (bytes == 0) return add_region(impl_, MemoryRange{nullptr, 0, kind, device}, false, nullptr, nullptr);
+  Result<std::shared_ptr<const memory::Block>> block =
+      kind == MemoryKind::kHost ? impl_->source_arena().allocate(bytes) : allocate_device_memory(*impl_, bytes, device, fence);
   if (!block.is_ok()) return block.status();
-  return add_region(impl_, MemoryRange{(*block)->address, bytes}, false, *block, *block);
+  return add_region(impl_, MemoryRange{(*block)->address, bytes, kind, device}, false, *block, *block);
+}
+
+Status Engine::reserve(std::int32_t device, std::uint64_t bytes) const {
+  RAY_HIXL_RETURN_IF_ERROR(impl_->check());
+  const Result<std::shared_ptr<transport::hixl::Device>> used = impl_->devices().get(device);
+  return used.is_ok() ? (*used)->slabs().reserve(bytes) : used.status();
+}
+
+bool Engine::is_registered(const MemoryRange& range) const {
+  if (range.kind == MemoryKind::kHost) return true;
+  const auto device = impl_->devices().find(range.device);
+  return device && device->registry().epoch_of(range.address, range.length).has_value();
 }
 
 Result<Peer> Engine::connect(std::span<const std::byte> descriptor, std::chrono::nanoseconds timeout) const {

@@ -1,5 +1,6 @@
 #include "engine/engine_impl.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "base/random.h"
@@ -65,7 +66,9 @@ Status EngineImpl::start_transports() {
   Incarnation self;
   fill_random(self);
   context_.emplace(transport::Context{self, *process, options_, *loop_, *slots_, *source_, *pool_, *counters_});
-  Result<ChosenTransports> chosen = choose_transports(*context_);
+  const bool hixl = std::ranges::find(options_.transports, "hixl") != options_.transports.end();
+  devices_ = std::make_shared<transport::hixl::Devices>(options_, reaper_, hixl);
+  Result<ChosenTransports> chosen = choose_transports(*context_, devices_);
   if (!chosen.is_ok()) return chosen.status();
   transports_ = std::move(chosen->transports);
   absent_ = std::move(chosen->absent);
@@ -108,6 +111,7 @@ void EngineImpl::stop() {
   if (links_) links_->close_all(closed_status());
   if (server_) server_->close();
   shut_down_transports();
+  if (devices_) devices_->stop();
   if (pool_) pool_->stop();
   if (loop_) loop_->stop();
   if (slots_) slots_->retire_all();
@@ -183,6 +187,7 @@ Stats EngineImpl::stats() const {
   stats.handshakes_refused = c.handshakes_refused.load(std::memory_order_relaxed);
   stats.source = source_->stats();
   stats.landing = landing_->stats();
+  stats.devices = devices_->stats();
   return stats;
 }
 

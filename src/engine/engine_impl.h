@@ -27,6 +27,7 @@
 #include "net/loop.h"
 #include "ray_hixl/engine.h"
 #include "transport/counters.h"
+#include "transport/hixl/devices.h"
 #include "transport/transfer_state.h"
 #include "transport/transport.h"
 
@@ -59,6 +60,7 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   [[nodiscard]] memory::SlotTable& slots() { return *slots_; }
   [[nodiscard]] memory::Arena& source_arena() { return *source_; }
   [[nodiscard]] memory::Arena& landing_arena() { return *landing_; }
+  [[nodiscard]] transport::hixl::Devices& devices() { return *devices_; }
   [[nodiscard]] link::Links& links() { return *links_; }
   // Transports that this engine runs without -> why.
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& absent_transports() const { return absent_; }
@@ -96,6 +98,7 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   std::unique_ptr<memory::CopyPool> pool_;
   std::shared_ptr<transport::Counters> counters_;  // shared with transfers, whose handles may outlive the engine
   std::optional<transport::Context> context_;
+  std::shared_ptr<transport::hixl::Devices> devices_;  // shared with the hixl transport
   std::vector<std::unique_ptr<transport::Transport>> transports_;
   std::vector<std::pair<std::string, std::string>> absent_;
   std::unique_ptr<link::Server> server_;

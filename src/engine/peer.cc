@@ -10,9 +10,10 @@ namespace {
 
 Status closed_status() { return Status(Code::kClosed, "the peer was closed; connect again"); }
 
-Status check_host(MemoryKind kind, const char* whose) {
-  if (kind == MemoryKind::kHost) return Status::ok();
-  return Status(Code::kNotAvailable, std::string("the ") + whose + " memory is device memory; this version reads host memory only");
+// Bytes stay in one kind of memory on their way.
+Status check_same(MemoryKind local, MemoryKind remote) {
+  if (local == remote) return Status::ok();
+  return Status(Code::kNotAvailable, "bytes move from host to host memory or from device to device memory; copy on one side");
 }
 
 }  // namespace
@@ -126,18 +127,17 @@ Status Peer::read(const Batch& batch, std::chrono::nanoseconds timeout) const {
 
 Result<PathInfo> Peer::path(MemoryKind local, MemoryKind remote) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
-  RAY_HIXL_RETURN_IF_ERROR(check_host(local, "local"));
-  RAY_HIXL_RETURN_IF_ERROR(check_host(remote, "remote"));
-  return impl_->path(transport::RemoteMemory::kOrdinary);
+  RAY_HIXL_RETURN_IF_ERROR(check_same(local, remote));
+  return impl_->path(local == MemoryKind::kHost ? transport::RemoteMemory::kOrdinary : transport::RemoteMemory::kDevice);
 }
 
 Result<PathInfo> Peer::path(MemoryKind local, const RemoteRegion& remote) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
-  RAY_HIXL_RETURN_IF_ERROR(check_host(local, "local"));
-  RAY_HIXL_RETURN_IF_ERROR(check_host(remote.kind, "remote"));
+  RAY_HIXL_RETURN_IF_ERROR(check_same(local, remote.kind));
   if (remote.owner != impl_->incarnation()) {
     return Status(Code::kInvalidRegion, "the region belongs to another engine than this peer, or to an earlier life of it");
   }
+  if (local == MemoryKind::kDevice) return impl_->path(transport::RemoteMemory::kDevice);
   const Result<transport::RemoteMemory> memory = impl_->locate(remote.handle);
   if (!memory.is_ok()) return memory.status();
   return impl_->path(*memory);

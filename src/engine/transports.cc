@@ -6,6 +6,7 @@
 #include "ray_hixl/engine.h"
 #include "transport/cma/factory.h"
 #include "transport/hixl/cann.h"
+#include "transport/hixl/factory.h"
 #include "transport/local/factory.h"
 #include "transport/shm/factory.h"
 #include "transport/stream/factory.h"
@@ -19,6 +20,11 @@ const TransportFactory* find_factory(std::string_view name) {
   return found == all.end() ? nullptr : &*found;
 }
 
+template <std::unique_ptr<transport::Transport> (*kCreate)(const transport::Context&)>
+std::unique_ptr<transport::Transport> of_host_memory(const transport::Context& context, std::shared_ptr<transport::hixl::Devices>) {
+  return kCreate(context);
+}
+
 std::string list_reasons(const std::vector<std::pair<std::string, std::string>>& absent) {
   std::string text;
   for (const auto& [name, reason] : absent) text += (text.empty() ? "" : "; ") + name + ": " + reason;
@@ -29,24 +35,25 @@ std::string list_reasons(const std::vector<std::pair<std::string, std::string>>&
 
 std::span<const TransportFactory> transport_factories() {
   using control::TransportKind;
-  static const std::array<TransportFactory, 4> kAll = {{
-      {TransportKind::kLocal, transport::local::probe, transport::local::create},
-      {TransportKind::kShm, transport::shm::probe, transport::shm::create},
-      {TransportKind::kCma, transport::cma::probe, transport::cma::create},
-      {TransportKind::kStream, transport::stream::probe, transport::stream::create},
+  static const std::array<TransportFactory, 5> kAll = {{
+      {TransportKind::kLocal, transport::local::probe, of_host_memory<transport::local::create>},
+      {TransportKind::kShm, transport::shm::probe, of_host_memory<transport::shm::create>},
+      {TransportKind::kCma, transport::cma::probe, of_host_memory<transport::cma::create>},
+      {TransportKind::kStream, transport::stream::probe, of_host_memory<transport::stream::create>},
+      {TransportKind::kHixl, transport::hixl::probe, transport::hixl::create},
   }};
   return kAll;
 }
 
-Result<ChosenTransports> choose_transports(const transport::Context& context) {
+Result<ChosenTransports> choose_transports(const transport::Context& context, const std::shared_ptr<transport::hixl::Devices>& devices) {
   ChosenTransports chosen;
   const std::vector<std::string>& allowed = context.options.transports;
   for (const std::string& name : allowed) {
     const TransportFactory* factory = find_factory(name);
     if (factory == nullptr) return Status(Code::kInvalidArgument, "unknown transport '" + name + "' in Options.transports");
-    const Status probed = factory->probe();
+    const Status probed = factory->kind == control::TransportKind::kHixl ? Status::ok() : factory->probe();
     if (probed.is_ok()) {
-      chosen.transports.push_back(factory->create(context));
+      chosen.transports.push_back(factory->create(context, devices));
     } else {
       chosen.absent.emplace_back(name, probed.message());
     }
@@ -69,7 +76,6 @@ std::vector<TransportProbe> probe_transports() {
     const Status probed = factory.probe();
     probes.push_back({std::string(control::kind_name(factory.kind)), probed.is_ok(), probed.message()});
   }
-  probes.push_back({"hixl", false, transport::hixl::probe().message()});
   return probes;
 }
 

@@ -28,7 +28,8 @@ Flight::Flight(std::shared_ptr<PeerLink> link, std::shared_ptr<const transport::
 
 void Flight::resolve() {
   if (const Status up = link_->state(); !up.is_ok()) return end(up);
-  if (!link_->paths().needs_addresses()) return dispatch();
+  const bool host_memory = std::ranges::any_of(plan_->pieces, [](const transport::Piece& piece) { return piece.place < 0; });
+  if (!host_memory || !link_->paths().needs_addresses()) return dispatch();
   {
     const std::lock_guard lock(mutex_);
     resolutions_.resize(plan_->sources.size());
@@ -71,7 +72,9 @@ void Flight::dispatch() {
 
 Status Flight::split(std::vector<std::shared_ptr<transport::Job>>& jobs) const {
   for (const transport::Piece& piece : plan_->pieces) {
-    if (resolutions_.empty()) {
+    if (piece.place >= 0) {
+      RAY_HIXL_RETURN_IF_ERROR(add(piece, transport::RemoteMemory::kDevice, jobs));
+    } else if (resolutions_.empty()) {
       RAY_HIXL_RETURN_IF_ERROR(add(piece, transport::RemoteMemory::kOrdinary, jobs));
     } else {
       RAY_HIXL_RETURN_IF_ERROR(split_piece(piece, jobs));
@@ -90,6 +93,10 @@ Status Flight::split_piece(const transport::Piece& piece, std::vector<std::share
   }
   transport::Piece rest = piece;
   for (std::size_t i = resolution.range_at(piece.offset); rest.length > 0; ++i) {
+    if (resolution.ranges[i].address == 0) {
+      return Status(Code::kInvalidRegion,
+                    "the bytes lie in device memory of the " + link_->peer().descriptor.name() + ", and cannot be read into host memory");
+    }
     const std::uint64_t skipped = rest.offset - resolution.starts[i];
     transport::Piece part = rest;
     part.address = resolution.ranges[i].address + skipped;

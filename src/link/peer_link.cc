@@ -104,6 +104,7 @@ Status PeerLink::on_welcome(const control::Frame& frame, std::vector<Fd>& fds) {
     auto view = memory::GenerationView::map(received.front());
     if (!view.is_ok()) return view.status();
     generations_ = *std::move(view);
+    peer_.shows_generations = true;
   }
   watch_process();
   choose_channels();
@@ -152,7 +153,10 @@ Candidate PeerLink::candidate(transport::Transport& transport) {
   return made;
 }
 
-const Candidate* PeerLink::choose(transport::RemoteMemory memory) const { return chosen_[static_cast<std::size_t>(memory)]; }
+const Candidate* PeerLink::choose(transport::RemoteMemory memory) const {
+  if (memory == transport::RemoteMemory::kDevice) return paths_->choose(memory);
+  return chosen_[static_cast<std::size_t>(memory)];
+}
 
 Status PeerLink::no_path(transport::RemoteMemory memory) const {
   std::string reasons;

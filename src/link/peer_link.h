@@ -51,7 +51,7 @@ class PeerLink final : public Link, public transport::Port, public std::enable_s
   [[nodiscard]] Resolver& resolver() { return resolver_; }
   [[nodiscard]] net::Loop& loop() const { return context_.loop; }
   [[nodiscard]] transport::Counters& counters() const { return context_.counters; }
-  // The channel for such memory; null if there is none, and no_path() says why.
+  // The channel for such memory; null if there is none, and no_path() says why. Asking for device memory may load CANN.
   [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory) const;
   [[nodiscard]] Status no_path(transport::RemoteMemory memory) const;
   // False if the owner's generations are mapped here and say that the slot moved on.
@@ -79,7 +79,7 @@ class PeerLink final : public Link, public transport::Port, public std::enable_s
   std::shared_ptr<const memory::GenerationView> generations_;
   std::optional<net::ProcessWatch> process_;
   std::optional<Paths> paths_;
-  std::array<const Candidate*, 2> chosen_{};  // by RemoteMemory
+  std::array<const Candidate*, 2> chosen_{};  // by RemoteMemory, of the host
   Resolver resolver_{*this};
 
   // Loop thread only.

@@ -15,15 +15,16 @@ bool is_own_uid(const Fd& socket, std::uint32_t uid) {
   return peer.is_ok() && *peer == uid;
 }
 
-// Where a slot's ranges lie, and the source segments that hold them.
+// Where a slot's ranges lie, and the source segments that hold them. What is in device memory has no address for such readers.
 control::Resolved locate(const memory::SlotContent& content, const memory::Arena& source_arena) {
   control::Resolved resolved;
   std::map<std::uint32_t, control::RemoteSegment> segments;
   std::optional<memory::SegmentInfo> last;  // neighbours mostly lie in one segment
   resolved.ranges.reserve(content.ranges.size());
   for (const MemoryRange& range : content.ranges) {
-    const auto address = reinterpret_cast<std::uint64_t>(range.address);
+    const auto address = range.kind == MemoryKind::kHost ? reinterpret_cast<std::uint64_t>(range.address) : 0;
     resolved.ranges.push_back({address, range.length});
+    if (address == 0) continue;
     if (range.length == 0 || (last && address >= last->base && address - last->base < last->length)) continue;
     last = source_arena.find(range.address);
     if (last) segments[last->id] = {last->id, last->base, last->length};
@@ -33,6 +34,10 @@ control::Resolved locate(const memory::SlotContent& content, const memory::Arena
 }
 
 }  // namespace
+
+Session::~Session() {
+  for (const auto& transport : transports_) transport->session_ended(*this);
+}
 
 Session::Session(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports, Fd socket,
                  std::function<void()> ended)

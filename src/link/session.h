@@ -16,6 +16,9 @@ class Session final : public transport::SessionPort {
   // Sends the welcome at once. `ended` runs once, when the other side hung up or broke the protocol; it may destroy the session.
   Session(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports, Fd socket,
           std::function<void()> ended);
+  ~Session() override;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
   void send(std::vector<std::byte> frame, std::vector<Fd> fds) override;
   [[nodiscard]] bool may_pass_fds() const override { return may_pass_fds_; }

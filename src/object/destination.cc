@@ -1,13 +1,18 @@
 #include "object/destination.h"
 
+#include <algorithm>
+#include <map>
 #include <string>
+#include <utility>
+
+#include "object/placement.h"
 
 namespace ray_hixl {
 namespace {
 
 using Blocks = std::vector<std::shared_ptr<const memory::Block>>;
 
-// Every tensor with its length and layout, without memory.
+// Every tensor with its length, layout and the source's device, without memory.
 std::vector<FetchedTensor> list_tensors(const Metadata& metadata) {
   std::vector<FetchedTensor> tensors;
   tensors.reserve(metadata.size());
@@ -17,13 +22,20 @@ std::vector<FetchedTensor> list_tensors(const Metadata& metadata) {
     tensor.layout = run.layout;
     tensors.insert(tensors.end(), run.count, tensor);
   }
+  for (const Metadata::Placement& placement : metadata.placements()) {
+    for (std::uint64_t i = placement.first; i < placement.first + placement.count; ++i) {
+      tensors[i].kind = MemoryKind::kDevice;
+      tensors[i].device = placement.device;
+    }
+  }
   return tensors;
 }
 
 // Gives tensors memory. Small ones are collected until their block is full.
 class Allocator {
  public:
-  explicit Allocator(memory::Arena& arena) : arena_(arena) {}
+  using Allocate = std::function<Result<std::shared_ptr<const memory::Block>>(std::uint64_t bytes)>;
+  Allocator(Allocate allocate, std::uint64_t alignment) : allocate_(std::move(allocate)), alignment_(alignment) {}
 
   Status place(FetchedTensor& tensor) {
     if (tensor.length == 0) return Status::ok();
@@ -35,7 +47,7 @@ class Allocator {
     }
     if (shared_bytes_ + tensor.length > kSharedBlockBytes) RAY_HIXL_RETURN_IF_ERROR(flush());
     shared_.push_back({&tensor, shared_bytes_});
-    shared_bytes_ = (shared_bytes_ + tensor.length + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+    shared_bytes_ = (shared_bytes_ + tensor.length + alignment_ - 1) / alignment_ * alignment_;
     return Status::ok();
   }
 
@@ -51,11 +63,11 @@ class Allocator {
     return Status::ok();
   }
 
-  [[nodiscard]] Blocks take_blocks() { return std::move(blocks_); }
+  [[nodiscard]] const Blocks& blocks() const { return blocks_; }
 
  private:
   Result<std::shared_ptr<const memory::Block>> allocate(std::uint64_t bytes) {
-    Result<std::shared_ptr<const memory::Block>> block = arena_.allocate(bytes);
+    Result<std::shared_ptr<const memory::Block>> block = allocate_(bytes);
     if (block.is_ok()) blocks_.push_back(*block);
     return block;
   }
@@ -65,34 +77,59 @@ class Allocator {
     tensor.block = std::const_pointer_cast<memory::Block>(block);
   }
 
-  memory::Arena& arena_;
+  const Allocate allocate_;
+  const std::uint64_t alignment_;
   Blocks blocks_;
   std::vector<std::pair<FetchedTensor*, std::uint64_t>> shared_;  // with their offsets
   std::uint64_t shared_bytes_ = 0;
 };
 
-Status check_target(std::size_t index, const MemoryRange& target, std::uint64_t bytes) {
+const char* name_of(MemoryKind kind) { return kind == MemoryKind::kHost ? "host" : "device"; }
+
+Status check_target(std::size_t index, const MemoryRange& target, const FetchedTensor& tensor) {
   const std::string name = "target buffer " + std::to_string(index);
-  if (target.kind != MemoryKind::kHost) {
-    return Status(Code::kNotAvailable, name + " is device memory; this version fetches into host memory only");
+  if (target.kind != tensor.kind) {
+    return Status(Code::kNotAvailable, name + " is " + name_of(target.kind) + " memory, but the tensor comes out of " +
+                                           name_of(tensor.kind) + " memory; fetch without targets and copy");
   }
-  if (target.length != bytes) {
+  if (target.length != tensor.length) {
     return Status(Code::kInvalidArgument,
-                  name + " has " + std::to_string(target.length) + " bytes, but the tensor has " + std::to_string(bytes));
+                  name + " has " + std::to_string(target.length) + " bytes, but the tensor has " + std::to_string(tensor.length));
   }
-  if (target.address == nullptr && bytes != 0) return Status(Code::kInvalidArgument, name + " has no address");
+  if (target.address == nullptr && tensor.length != 0) return Status(Code::kInvalidArgument, name + " has no address");
   return Status::ok();
 }
 
 }  // namespace
 
-Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Arena& arena) {
+Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Arena& arena, const FindLanding& find_landing) {
   Destinations destinations;
   destinations.tensors = list_tensors(metadata);
-  Allocator allocator(arena);
-  for (FetchedTensor& tensor : destinations.tensors) RAY_HIXL_RETURN_IF_ERROR(allocator.place(tensor));
-  RAY_HIXL_RETURN_IF_ERROR(allocator.flush());
-  destinations.holds = std::make_shared<const Blocks>(allocator.take_blocks());
+  Allocator host([&](std::uint64_t bytes) { return arena.allocate(bytes); }, kTensorAlignment);
+  std::map<std::int32_t, std::pair<std::int32_t, Allocator>> devices;  // by the source's device: the one here, and its memory
+  for (FetchedTensor& tensor : destinations.tensors) {
+    if (tensor.kind == MemoryKind::kHost) {
+      RAY_HIXL_RETURN_IF_ERROR(host.place(tensor));
+      continue;
+    }
+    auto device = devices.find(tensor.device);
+    if (device == devices.end()) {
+      Result<Landing> landing = find_landing(tensor.device);
+      if (!landing.is_ok()) return landing.status();
+      Allocator allocator(std::move(landing->allocate), kPackedAlignment);
+      device = devices.try_emplace(tensor.device, landing->device, std::move(allocator)).first;
+    }
+    tensor.device = device->second.first;
+    RAY_HIXL_RETURN_IF_ERROR(device->second.second.place(tensor));
+  }
+  RAY_HIXL_RETURN_IF_ERROR(host.flush());
+  Blocks blocks = host.blocks();
+  for (auto& [source, device] : devices) {
+    RAY_HIXL_RETURN_IF_ERROR(device.second.flush());
+    blocks.insert(blocks.end(), device.second.blocks().begin(), device.second.blocks().end());
+  }
+  destinations.holds = std::make_shared<const Blocks>(std::move(blocks));
+  destinations.pads = true;
   return destinations;
 }
 
@@ -104,23 +141,48 @@ Result<Destinations> use_targets(const Metadata& metadata, std::span<const Memor
   Destinations destinations;
   destinations.tensors = list_tensors(metadata);
   for (std::size_t i = 0; i < targets.size(); ++i) {
-    RAY_HIXL_RETURN_IF_ERROR(check_target(i, targets[i], destinations.tensors[i].length));
+    RAY_HIXL_RETURN_IF_ERROR(check_target(i, targets[i], destinations.tensors[i]));
     destinations.tensors[i].address = targets[i].address;
+    destinations.tensors[i].device = targets[i].device;
   }
   destinations.holds = std::move(owner);
   return destinations;
 }
 
+namespace {
+
+// Sets the places of the plan's device pieces, and their addresses at the source.
+void place_pieces(transport::Plan& plan, const Metadata& metadata, const Destinations& destinations,
+                  const std::vector<std::size_t>& piece_of) {
+  for (const Metadata::Placement& placement : metadata.placements()) {
+    visit_placement(metadata, placement, [&](std::uint64_t tensor, std::uint64_t address) {
+      if (destinations.tensors[tensor].length == 0) return;
+      const transport::DevicePlace place{destinations.tensors[tensor].device, placement.device, placement.epoch};
+      if (plan.places.empty() || plan.places.back() != place) plan.places.push_back(place);
+      transport::Piece& piece = plan.pieces[piece_of[tensor]];
+      piece.address = address;
+      piece.place = static_cast<std::int32_t>(plan.places.size() - 1);
+    });
+  }
+}
+
+}  // namespace
+
 std::shared_ptr<const transport::Plan> make_plan(const Metadata& metadata, const Destinations& destinations) {
   auto plan = std::make_shared<transport::Plan>();
   plan->sources = {metadata.handle()};
   plan->pieces.reserve(destinations.tensors.size());
-  for (const FetchedTensor& tensor : destinations.tensors) {
+  std::vector<std::size_t> piece_of(metadata.placements().empty() ? 0 : destinations.tensors.size());
+  for (std::size_t i = 0; i < destinations.tensors.size(); ++i) {
+    const FetchedTensor& tensor = destinations.tensors[i];
     if (tensor.length == 0) continue;
+    if (!piece_of.empty()) piece_of[i] = plan->pieces.size();
     plan->pieces.push_back({tensor.address, plan->bytes, tensor.length, 0, 0});
     plan->bytes += tensor.length;
   }
+  place_pieces(*plan, metadata, destinations, piece_of);
   plan->holds = destinations.holds;
+  plan->pads = destinations.pads;
   return plan;
 }
 

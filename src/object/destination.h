@@ -1,10 +1,12 @@
 // Destinations: where the tensors of a fetch go, and the plan that brings them there.
 //
-// New memory comes out of the landing arena: a block of its own for a large tensor, blocks shared by small ones, bounded so that one small
-// tensor that lives long keeps little else. Allocating may fault pages in, so it never happens on the loop thread.
+// New memory comes out of the landing arena, or out of a device's slabs: a block of its own for a large tensor, blocks shared by small
+// ones, bounded so that one small tensor that lives long keeps little else. Allocating may fault pages in, so it never happens on the loop
+// thread.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -18,18 +20,29 @@ namespace ray_hixl {
 
 inline constexpr std::uint64_t kOwnBlockBytes = std::uint64_t{1} << 20;     // from here on a tensor has a block of its own
 inline constexpr std::uint64_t kSharedBlockBytes = std::uint64_t{8} << 20;  // no shared block is larger
-inline constexpr std::uint64_t kTensorAlignment = 64;                       // of tensors in a shared block
+inline constexpr std::uint64_t kTensorAlignment = 64;                       // of tensors in a shared block of the host
 
 struct Destinations {
   std::vector<FetchedTensor> tensors;  // in published order
   std::shared_ptr<const void> holds;   // keeps all their memory
+  bool pads = false;                   // see transport::Plan
 };
-[[nodiscard]] Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Arena& arena);
-// The caller's memory. kInvalidArgument names the first target that does not fit; kNotAvailable for device memory.
+
+// Where tensors of one of the source's devices come to.
+struct Landing {
+  std::int32_t device = 0;  // index as this process sees it
+  std::function<Result<std::shared_ptr<const memory::Block>>(std::uint64_t bytes)> allocate;
+};
+using FindLanding = std::function<Result<Landing>(std::int32_t source_device)>;
+
+// Tensors without a placement go into the arena, others to where `find_landing` says. Its errors are returned.
+[[nodiscard]] Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Arena& arena, const FindLanding& find_landing);
+// The caller's memory. kInvalidArgument names the first target that does not fit; kNotAvailable one in another kind of memory than its
+// tensor.
 [[nodiscard]] Result<Destinations> use_targets(const Metadata& metadata, std::span<const MemoryRange> targets,
                                                std::shared_ptr<const void> owner);
 
-// One piece per tensor that has bytes.
+// One piece per tensor that has bytes; with the source's addresses where the metadata has them.
 [[nodiscard]] std::shared_ptr<const transport::Plan> make_plan(const Metadata& metadata, const Destinations& destinations);
 
 }  // namespace ray_hixl

@@ -1,4 +1,5 @@
 // Fetching: the consumer's side of an object.
+#include <set>
 #include <string>
 
 #include "control/descriptor.h"
@@ -6,6 +7,7 @@
 #include "object/fetch_impl.h"
 #include "object/objects_impl.h"
 #include "object/opening.h"
+#include "object/runtime_ops.h"
 
 namespace ray_hixl {
 namespace {
@@ -28,33 +30,66 @@ transport::TransferState::Settle explain_failures(const Metadata& metadata) {
   };
 }
 
+// The device of the same index; where this process does not see so many, the one that new tensors are made on.
+Result<Landing> find_landing(EngineImpl& engine, DeviceOps& ops, std::int32_t source_device) {
+  RAY_HIXL_RETURN_IF_ERROR(engine.devices().usable());
+  const bool is_visible = static_cast<std::uint32_t>(source_device) < transport::hixl::Cann::get()->devices;
+  const Result<std::shared_ptr<transport::hixl::Device>> device = engine.devices().get(is_visible ? source_device : ops.current_device());
+  if (!device.is_ok()) return device.status();
+  return Landing{(*device)->index(), [device = *device, &ops](std::uint64_t bytes) {
+                   return device->allocate(bytes, [&] { return ops.fence(device->index()); });
+                 }};
+}
+
+// HIXL must know device targets, and nothing on the device may still use them.
+Status prepare_targets(EngineImpl& engine, DeviceOps& ops, std::span<const MemoryRange> targets) {
+  std::set<std::int32_t> devices;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (targets[i].kind != MemoryKind::kDevice || targets[i].length == 0) continue;
+    const auto device = engine.devices().find(targets[i].device);
+    if (!device || !device->registry().epoch_of(targets[i].address, targets[i].length)) {
+      return Status(Code::kNotAvailable, "target buffer " + std::to_string(i) +
+                                             " is device memory that is not registered; call register_memory() for it, or fetch without "
+                                             "targets and copy");
+    }
+    devices.insert(targets[i].device);
+  }
+  for (const std::int32_t device : devices) RAY_HIXL_RETURN_IF_ERROR(ops.fence(device));
+  return Status::ok();
+}
+
 }  // namespace
 
 std::shared_ptr<FetchImpl> ObjectsImpl::fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
-                                              std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout) {
+                                              std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout, DeviceOps* ops) {
   const Deadline deadline = deadline_in(timeout);
   Result<Metadata> decoded = Metadata::decode(packed);
   const Status status = decoded.status();
   auto explain = status.is_ok() ? explain_failures(*decoded) : nullptr;
   auto fetch =
       std::make_shared<FetchImpl>(status.is_ok() ? *std::move(decoded) : Metadata{}, engine_->new_transfer(deadline, std::move(explain)));
-  const Status started = start_fetch(fetch, status, targets, engine_->reaper().adopt(std::move(targets_owner)));
+  const Status started = start_fetch(fetch, status, targets, engine_->reaper().adopt(std::move(targets_owner)), ops);
   if (!started.is_ok()) fetch->transfer.state()->finish(started);
   return fetch;
 }
 
 // Not ok: the fetch ends with that. Otherwise whoever has the transfer now ends it.
 Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const Status& decoded, std::span<const MemoryRange> targets,
-                                std::shared_ptr<const void> targets_owner) {
+                                std::shared_ptr<const void> targets_owner, DeviceOps* ops) {
   RAY_HIXL_RETURN_IF_ERROR(engine_->check());
   RAY_HIXL_RETURN_IF_ERROR(decoded);
   const Metadata& metadata = fetch->metadata;
   RAY_HIXL_RETURN_IF_ERROR(metadata.error().with_context("its source could not publish it"));
   const Result<control::EngineDescriptor> owner = control::decode_engine(metadata.engine());
   if (!owner.is_ok()) return owner.status();
-  Result<Destinations> destinations = targets.empty() ? allocate_destinations(metadata, engine_->landing_arena())
-                                                      : use_targets(metadata, targets, std::move(targets_owner));
+  RuntimeOps own_ops(engine_->devices(), {});
+  DeviceOps& device_ops = ops != nullptr ? *ops : own_ops;
+  Result<Destinations> destinations =
+      targets.empty() ? allocate_destinations(metadata, engine_->landing_arena(),
+                                              [&](std::int32_t device) { return find_landing(*engine_, device_ops, device); })
+                      : use_targets(metadata, targets, std::move(targets_owner));
   if (!destinations.is_ok()) return destinations.status();
+  RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets));
   auto plan = make_plan(metadata, *destinations);
   fetch->tensors = std::move(destinations->tensors);
   const auto& transfer = fetch->transfer.state();

@@ -4,7 +4,9 @@
 #include <string>
 #include <string_view>
 
+#include "control/messages.h"
 #include "control/status_codec.h"
+#include "object/placement.h"
 
 namespace ray_hixl {
 namespace {
@@ -100,6 +102,37 @@ std::vector<Metadata::Run> decode_runs(ByteReader& in, std::size_t layouts) {
   return runs;
 }
 
+void encode_placements(ByteWriter& out, std::span<const Metadata::Placement> placements) {
+  out.varint(placements.size());
+  std::uint64_t end = 0;  // of the placement before
+  for (const Metadata::Placement& placement : placements) {
+    out.varint(placement.first - end);
+    out.varint(placement.count);
+    out.varint(static_cast<std::uint64_t>(placement.device));
+    out.varint(placement.epoch);
+    out.varint(placement.address);
+    out.varint(placement.alignment);
+    end = placement.first + placement.count;
+  }
+}
+
+// Indices wrap around if they are absurd: check_placements() refuses those.
+std::vector<Metadata::Placement> decode_placements(ByteReader& in) {
+  std::vector<Metadata::Placement> placements(read_count(in, 6));
+  std::uint64_t end = 0;
+  for (Metadata::Placement& placement : placements) {
+    placement.first = end + in.varint();
+    placement.count = in.varint();
+    placement.device = static_cast<std::int32_t>(std::min<std::uint64_t>(in.varint(), control::kDevices));  // too large stays too large
+    placement.epoch = in.varint();
+    placement.address = in.varint();
+    placement.alignment = in.varint();
+    end = placement.first + placement.count;
+    if (!in.ok()) break;
+  }
+  return placements;
+}
+
 Result<MetadataHead> read_head(ByteReader& in) {
   if (in.u32() != kMagic) return malformed("it does not begin like any");
   const std::uint16_t version = in.u16();
@@ -142,6 +175,7 @@ Bytes encode_metadata(const ObjectDescription& object) {
     out.varint(run.layout);
     out.varint(run.count);
   }
+  encode_placements(out, object.placements);
   return out.take();
 }
 
@@ -160,12 +194,16 @@ Result<Metadata> Metadata::decode(std::span<const std::byte> packed) {
   metadata.error_ = control::read_status(in);
   metadata.layouts_ = decode_layouts(in);
   metadata.runs_ = decode_runs(in, metadata.layouts_.size());
+  metadata.placements_ = decode_placements(in);
   if (!in.at_end()) return malformed("it is truncated, too long, or a count or length is wrong");
   if (const Status status = check_layouts(metadata.layouts_); !status.is_ok()) return malformed(status.message());
   const Result<std::uint64_t> bytes = check_runs(metadata.layouts_, metadata.runs_);
   if (!bytes.is_ok()) return malformed(bytes.status().message());
   metadata.bytes_ = *bytes;
   if (!metadata.runs_.empty()) metadata.size_ = metadata.runs_.back().first + metadata.runs_.back().count;
+  if (!metadata.error_.is_ok() && !metadata.placements_.empty()) return malformed("what could not be published has no place");
+  if (const Status status = check_placements(metadata.layouts_, metadata.runs_, metadata.placements_); !status.is_ok())
+    return malformed(status.message());
   return metadata;
 }
 

@@ -21,8 +21,10 @@ struct ObjectDescription {
   std::span<const Layout> layouts;
   std::span<const Metadata::Run> runs;
   Status error;
+  std::span<const Metadata::Placement> placements;  // none if there is an error
 };
-// REQUIRES: check_layouts() and check_runs() accept the description. Of a long error message the first 4096 bytes travel.
+// REQUIRES: check_layouts(), check_runs() and check_placements() accept the description. Of a long error message the first 4096 bytes
+// travel.
 [[nodiscard]] Bytes encode_metadata(const ObjectDescription& object);
 
 // The part at the front, for those who need no layouts.

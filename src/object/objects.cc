@@ -10,8 +10,9 @@ Result<Objects> Objects::create(const Engine& engine) {
   return Objects(std::make_shared<ObjectsImpl>(engine.impl()));
 }
 
-Bytes Objects::publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner) const {
-  return impl_->publish(layouts, tensors, std::move(owner));
+Bytes Objects::publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
+                       DeviceOps* ops) const {
+  return impl_->publish(layouts, tensors, std::move(owner), ops);
 }
 
 Bytes Objects::publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error) const {
@@ -19,8 +20,8 @@ Bytes Objects::publish_error(std::span<const Layout> layouts, std::span<const st
 }
 
 Fetch Objects::fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets, std::shared_ptr<const void> targets_owner,
-                     std::chrono::nanoseconds timeout) const {
-  return Fetch(impl_->fetch(packed, targets, std::move(targets_owner), timeout));
+                     std::chrono::nanoseconds timeout, DeviceOps* ops) const {
+  return Fetch(impl_->fetch(packed, targets, std::move(targets_owner), timeout, ops));
 }
 
 bool Objects::release(std::span<const std::byte> packed) const { return impl_->release(packed); }

@@ -14,15 +14,17 @@ class ObjectsImpl {
  public:
   explicit ObjectsImpl(std::shared_ptr<EngineImpl> engine) : engine_(std::move(engine)) {}
 
-  [[nodiscard]] Bytes publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner);
+  [[nodiscard]] Bytes publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
+                              DeviceOps* ops);
   [[nodiscard]] Bytes publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error);
   [[nodiscard]] std::shared_ptr<FetchImpl> fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
-                                                 std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout);
+                                                 std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout,
+                                                 DeviceOps* ops);
   bool release(std::span<const std::byte> packed);
 
  private:
   [[nodiscard]] Status start_fetch(const std::shared_ptr<FetchImpl>& fetch, const Status& decoded, std::span<const MemoryRange> targets,
-                                   std::shared_ptr<const void> targets_owner);
+                                   std::shared_ptr<const void> targets_owner, DeviceOps* ops);
 
   const std::shared_ptr<EngineImpl> engine_;
 };

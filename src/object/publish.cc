@@ -5,6 +5,7 @@
 #include "object/layout.h"
 #include "object/metadata.h"
 #include "object/objects_impl.h"
+#include "object/packing.h"
 
 namespace ray_hixl {
 namespace {
@@ -14,15 +15,11 @@ Status bad_tensor(Code code, std::size_t index, const std::string& what) {
 }
 
 Status check_tensor(std::size_t index, const SourceTensor& tensor, std::uint64_t bytes) {
-  if (tensor.range.kind != MemoryKind::kHost) {
-    return bad_tensor(Code::kNotAvailable, index,
-                      "it is in the memory of device " + std::to_string(tensor.range.device) +
-                          ", and this version publishes host memory only; copy it to the CPU first");
-  }
   if (tensor.range.length != bytes) {
     return bad_tensor(Code::kInvalidArgument, index,
                       "its memory has " + std::to_string(tensor.range.length) + " bytes where its layout has " + std::to_string(bytes));
   }
+  if (tensor.range.kind == MemoryKind::kDevice) return Status::ok();  // packed where it has no address
   if (tensor.range.address == nullptr && bytes != 0) return bad_tensor(Code::kInvalidArgument, index, "it has bytes but no address");
   return Status::ok();
 }
@@ -42,43 +39,55 @@ Result<std::vector<Metadata::Run>> describe(std::span<const Layout> layouts, std
   return runs;
 }
 
-// The ranges that hold bytes, in order.
-Result<std::vector<MemoryRange>> collect_ranges(std::span<const Layout> layouts, std::span<const SourceTensor> tensors) {
+Status check_tensors(std::span<const Layout> layouts, std::span<const SourceTensor> tensors) {
   std::vector<std::uint64_t> bytes_of(layouts.size());
   std::transform(layouts.begin(), layouts.end(), bytes_of.begin(), [](const Layout& layout) { return layout.bytes(); });
+  for (std::size_t i = 0; i < tensors.size(); ++i) RAY_HIXL_RETURN_IF_ERROR(check_tensor(i, tensors[i], bytes_of[tensors[i].layout]));
+  return Status::ok();
+}
+
+// The ranges that hold bytes, in order.
+std::vector<MemoryRange> collect_ranges(std::span<const SourceTensor> tensors) {
   std::vector<MemoryRange> ranges;
   ranges.reserve(tensors.size());
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    RAY_HIXL_RETURN_IF_ERROR(check_tensor(i, tensors[i], bytes_of[tensors[i].layout]));
-    if (tensors[i].range.length != 0) ranges.push_back(tensors[i].range);
+  for (const SourceTensor& tensor : tensors) {
+    if (tensor.range.length != 0) ranges.push_back(tensor.range);
   }
   return ranges;
 }
 
 }  // namespace
 
-Bytes ObjectsImpl::publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner) {
+Bytes ObjectsImpl::publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
+                           DeviceOps* ops) {
   ObjectDescription object;
   object.engine = engine_->descriptor();
-  Result<std::vector<Metadata::Run>> runs = describe(layouts, tensors.size(), [&](std::size_t i) { return tensors[i].layout; });
-  Result<std::vector<MemoryRange>> ranges = runs.is_ok() ? collect_ranges(layouts, tensors) : runs.status();
-  Status outcome = engine_->check();
-  if (outcome.is_ok()) outcome = ranges.status();
+  const Result<std::vector<Metadata::Run>> runs = describe(layouts, tensors.size(), [&](std::size_t i) { return tensors[i].layout; });
+  Status outcome = runs.status();
+  if (outcome.is_ok()) outcome = check_tensors(layouts, tensors);
+  if (outcome.is_ok()) outcome = engine_->check();
+  PlacedTensors placed;
+  if (outcome.is_ok()) {
+    Result<PlacedTensors> result = place_tensors(*engine_, tensors, std::move(owner), ops);
+    outcome = result.status();
+    if (outcome.is_ok()) placed = *std::move(result);
+  } else {
+    engine_->reaper().drop(std::move(owner));
+  }
   if (outcome.is_ok()) {
     memory::SlotContent content;
-    content.ranges = *std::move(ranges);
-    content.owner = std::move(owner);
+    content.ranges = collect_ranges(placed.tensors);
+    content.owner = std::move(placed.owner);
     const Result<Handle> handle = engine_->publish_slot(std::move(content), EngineImpl::SlotUse::kObject);
     outcome = handle.status();
     if (handle.is_ok()) object.handle = *handle;
-  } else {
-    engine_->reaper().drop(std::move(owner));
   }
   object.error = outcome;
   if (runs.is_ok()) {  // else nothing can be said about the tensors
     object.layouts = layouts;
     object.runs = *runs;
   }
+  if (outcome.is_ok()) object.placements = placed.placements;
   return encode_metadata(object);
 }
 

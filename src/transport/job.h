@@ -22,13 +22,26 @@ struct Piece {
   std::uint64_t length = 0;   // not 0
   std::uint64_t address = 0;  // the same bytes in the owner's memory; 0 where nobody asked (transports that read by handle)
   std::uint32_t source = 0;   // index into the handles
+  std::int32_t place = -1;    // in device memory: index into the places; negative: in host memory, on both sides
+};
+
+// Between which devices some pieces of a plan move.
+struct DevicePlace {
+  std::int32_t local = 0;    // device index here
+  std::int32_t remote = -1;  // device index at the owner; negative: the pieces' addresses are not known yet
+  std::uint64_t epoch = 0;   // the owner's registration epoch from which on the addresses can be reached
+  friend bool operator==(const DevicePlace&, const DevicePlace&) = default;
 };
 
 // Immutable once shared. Where pieces overlap here, any of their bytes may stay.
 struct Plan {
   std::vector<Handle> sources;
-  std::vector<Piece> pieces;  // address is 0
+  std::vector<Piece> pieces;  // address is 0, except in device memory where the owner told it
+  std::vector<DevicePlace> places;
   std::uint64_t bytes = 0;
+  // In device memory here: is what lies behind a piece, up to the next multiple of memory::Slabs::kAlignment, nobody else's? Then it may
+  // be written, too.
+  bool pads = false;
   std::shared_ptr<const void> holds;  // keeps the local memory
 };
 

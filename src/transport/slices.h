@@ -21,14 +21,17 @@ class Slices {
 
   explicit Slices(std::shared_ptr<const memory::SlotContent> content);
 
-  // kInvalidRegion unless the slot has `length` bytes at `offset`. Any numbers will do.
+  // kInvalidRegion unless the slot has `length` bytes at `offset`, all in host memory. Any numbers will do.
   [[nodiscard]] Status check(std::uint64_t offset, std::uint64_t length) const;
   // The bytes from `offset` on that lie together, at most `most` of them. REQUIRES: check(offset, 1) is ok; most > 0.
   [[nodiscard]] Slice at(std::uint64_t offset, std::uint64_t most) const;
 
  private:
+  [[nodiscard]] std::size_t range_at(std::uint64_t offset) const;  // REQUIRES: offset < the slot's length
+
   const std::shared_ptr<const memory::SlotContent> content_;
   std::vector<std::uint64_t> starts_;  // of each range in the slot's byte space
+  bool has_device_memory_ = false;
 };
 
 }  // namespace ray_hixl::transport

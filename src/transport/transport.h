@@ -4,6 +4,7 @@
 // Moving is driven by the reader; the owner's half is serve() and accept().
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -26,8 +27,12 @@
 
 namespace ray_hixl::transport {
 
-// Which memory of the peer the bytes lie in.
-enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena };
+// Which memory of the peer the bytes lie in. Device memory goes to device memory, host memory to host memory.
+enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena, kDevice };
+inline constexpr std::size_t kRemoteMemories = 3;
+
+// What a transport of host memory says of device memory.
+[[nodiscard]] inline Status host_memory_only() { return Status(Code::kNotAvailable, "it moves host memory; hixl moves device memory"); }
 
 // What is known of the peer once its session is up.
 struct PeerView {
@@ -35,8 +40,9 @@ struct PeerView {
   control::Welcome welcome;
   bool same_host = false;  // same boot id
   bool same_pid_namespace = false;
-  bool over_unix_socket = false;  // the control connection can pass descriptors
-  bool same_uid = false;          // checked by the kernel (SO_PEERCRED); false over TCP
+  bool over_unix_socket = false;   // the control connection can pass descriptors
+  bool same_uid = false;           // checked by the kernel (SO_PEERCRED); false over TCP
+  bool shows_generations = false;  // the link itself sees whether a slot is live; otherwise the owner has to be asked
 };
 
 // The answer to a request.
@@ -107,6 +113,8 @@ class Transport {
   [[nodiscard]] virtual bool serve(const control::Frame& request, SessionPort& port) = 0;
   // The owner's half: an authenticated data connection, with bytes that were already read from it. Loop thread.
   virtual void accept(Fd connection, std::vector<std::byte> received) = 0;
+  // The session behind `port` ended. Loop thread.
+  virtual void session_ended(const SessionPort& port) = 0;
   // Ends what accept() started. Loop thread, before the loop stops.
   virtual void shut_down() = 0;
 };

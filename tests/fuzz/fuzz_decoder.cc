@@ -65,6 +65,29 @@ void check(const Failure& message) {
   require(clean_text(message.status.message()) == message.status.message(), "a message is readable");
 }
 
+bool is_printable(const std::string& text) {
+  return std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
+}
+void check(const Located& message) {
+  std::uint64_t end = 0;
+  std::uint64_t sum = 0;
+  for (const DeviceRange& range : message.ranges) {
+    require(range.length > 0 && range.address != 0 && range.device < kDevices, "a device range has bytes, an address and a device");
+    require(range.offset >= end, "device ranges are by offset and do not overlap");
+    require(adds_up(range.offset, range.length, sum), "device ranges do not overflow");
+    std::uint64_t any = 0;
+    require(adds_up(range.address, range.length, any), "device addresses do not overflow");
+    end = range.offset + range.length;
+  }
+}
+void check(const DescribeDevice& message) { require(message.device < kDevices, "a device index has 16 bits"); }
+void check(const DeviceDescription& message) {
+  require(is_printable(message.engine) && !message.engine.empty() && message.engine.find(' ') == std::string::npos, "an engine has a name");
+  require(is_printable(message.fingerprint), "a fingerprint is printable");
+  require(message.engine.size() <= DeviceDescription::kLongestEngine, "the name of an engine is short");
+  require(message.fingerprint.size() <= DeviceDescription::kLongestFingerprint, "a fingerprint is short");
+}
+
 // What a decoder may drop (unknown transports) or clean (text) is gone after one round; from then on nothing changes.
 template <class Message>
 void try_body(ByteView body, Result<Message> (*decode)(ByteView), bool is_exact) {
@@ -93,6 +116,12 @@ void try_bodies(ByteView body) {
   try_body(body, &decode_reading, true);
   try_body(body, &decode_read_end, false);
   try_body(body, &decode_failure, false);
+  try_body(body, &decode_locate, true);
+  try_body(body, &decode_located, true);
+  try_body(body, &decode_describe_device, true);
+  try_body(body, &decode_device_description, true);
+  try_body(body, &decode_check, true);
+  try_body(body, &decode_checked, true);
 }
 
 void try_frames(ByteView input) {

@@ -22,13 +22,14 @@ _PATIENCE_S = 30.0
 class Owner:
     """Another process with an engine. It runs the statements it is told to; their names stay."""
 
-    def __init__(self, options: dict[str, Any] | None = None, prepare: str = "") -> None:
-        """``prepare`` runs before the engine is made, e.g. ``import torch``."""
+    def __init__(self, options: dict[str, Any] | None = None, prepare: str = "", environment: dict[str, str] | None = None) -> None:
+        """``prepare`` runs before the engine is made, e.g. ``import torch``; ``environment`` comes on top of this process's."""
         here, there = socket.socketpair()
         with there:
             self.process = subprocess.Popen(
                 [sys.executable, str(_HERE / "owner_process.py"), str(there.fileno())],
                 pass_fds=[there.fileno()],
+                env={**os.environ, **(environment or {})},
                 stderr=subprocess.PIPE,
                 text=True,
             )

@@ -14,13 +14,16 @@ from support import run_python
 
 # knob: default, text in the environment, what that means, another value as argument
 KNOBS: dict[str, tuple[Any, str, Any, Any]] = {
-    "transports": (("local", "shm", "cma", "stream"), "cma,stream", ("cma", "stream"), ("local", "stream")),
+    "transports": (("local", "shm", "cma", "stream", "hixl"), "cma,stream", ("cma", "stream"), ("local", "stream")),
     "host": ("127.0.0.1", "127.0.0.2", "127.0.0.2", "::1"),
     "publish": ("alias", "alias", "alias", "alias"),
     "fetch": ("copy", "copy", "copy", "copy"),
     "copy_threads": (0, "3", 3, 5),
     "source_arena_bytes": (1 << 30, "4096", 4096, 1 << 40),
     "landing_arena_bytes": (1 << 30, "0", 0, 123),
+    "slab_bytes": (64 << 20, "1", 1, 1 << 30),
+    "slab_cap_bytes": (4 << 30, "0", 0, 1 << 40),
+    "hixl_ports": ((20000, 29999), "1024-1026", (1024, 1026), (20000, 20001)),
     "connect_timeout_s": (10.0, "2.5", 2.5, 1),
     "transfer_timeout_s": (30.0, "1e2", 100.0, 86400),
     "stall_timeout_s": (5.0, "0.25", 0.25, 7.5),
@@ -50,6 +53,15 @@ BAD: list[tuple[str, Any]] = [
     ("source_arena_bytes", 1 << 64),
     ("landing_arena_bytes", -5),
     ("landing_arena_bytes", ""),
+    ("slab_bytes", 0),
+    ("slab_bytes", "64MiB"),
+    ("slab_cap_bytes", -1),
+    ("hixl_ports", "20000"),
+    ("hixl_ports", ""),
+    ("hixl_ports", (20000,)),
+    ("hixl_ports", (20001, 20000)),
+    ("hixl_ports", (20000, 65536)),
+    ("hixl_ports", (20000, 20001, 20002)),
     ("connect_timeout_s", 0),
     ("connect_timeout_s", -1),
     ("connect_timeout_s", "soon"),
@@ -61,21 +73,22 @@ BAD: list[tuple[str, Any]] = [
 ]
 
 LATER: list[tuple[str, Any]] = [
-    ("transports", ("hixl", "shm")),
     ("publish", "snapshot"),
     ("fetch", "map"),
-    ("slab_bytes", 1),
-    ("slab_cap_bytes", 1),
-    ("hixl_ports", "20000-29999"),
     ("checksum", True),
     ("tls", True),
 ]
 
 
 def test_every_knob_is_known_here() -> None:
-    later = {"slab_bytes", "slab_cap_bytes", "hixl_ports", "checksum", "tls"}
+    later = {"checksum", "tls"}
     assert {name for name, _, _ in _core.option_infos()} == set(KNOBS) | later
     assert all(unit and effect for _, unit, effect in _core.option_infos())
+
+
+def test_ports_as_text() -> None:
+    assert Options(hixl_ports="20000-20001") == Options(hixl_ports=(20000, 20001))
+    assert Options(hixl_ports=(20000, 20001)).to_environment() == {"RAY_HIXL_HIXL_PORTS": "20000-20001"}
 
 
 @pytest.mark.parametrize("knob", KNOBS)

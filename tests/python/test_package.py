@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-from typing import Any
 
 import pytest
 
@@ -58,18 +57,9 @@ def test_version() -> None:
     assert ray_hixl.__version__ == importlib.metadata.version("ray-hixl")
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "reason"),
-    [
-        ("register_memory_pool", (1 << 20, "npu:0"), "NPU memory is not built yet"),
-        ("set_stream", (None,), "NPU memory is not built yet"),
-        ("check", (None,), "not built yet; docs/ray.md lists the reasons"),
-    ],
-)
-def test_functions_of_a_later_version_say_why(name: str, arguments: tuple[Any, ...], reason: str) -> None:
-    with pytest.raises(ray_hixl.NotAvailable, match=reason) as caught:
-        getattr(ray_hixl, name)(*arguments)
-    assert str(caught.value).startswith(f"{name}: ") or name == "check"
+def test_functions_of_a_later_version_say_why() -> None:
+    with pytest.raises(ray_hixl.NotAvailable, match=r"not built yet; docs/ray\.md lists the reasons"):
+        ray_hixl.check(None)
 
 
 def test_writes_of_a_later_version_say_what_to_do(peer: ray_hixl.Peer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ def descriptors(owner: Owner) -> tuple[bytes, bytes]:
     ("transports", "ordinary", "arena"),
     [
         (None, "cma", "shm"),
-        (("local", "shm", "cma", "stream"), "cma", "shm"),
+        (("local", "shm", "cma", "stream", "hixl"), "cma", "shm"),
+        (("hixl", "local", "shm", "cma", "stream"), "cma", "shm"),
         (("stream", "cma", "shm"), "stream", "stream"),
         (("cma", "shm", "stream"), "cma", "cma"),
         (("shm", "stream"), "stream", "shm"),
@@ -47,7 +49,7 @@ def test_choice_follows_the_options(
         allowed = engine.options.transports
         for path in paths:
             forbidden = {name for name, reason in path.refused.items() if reason == FORBIDDEN}
-            assert forbidden == {"local", "shm", "cma", "stream"} - set(allowed)
+            assert forbidden == {"local", "shm", "cma", "stream", "hixl"} - set(allowed)
             tried = allowed[: allowed.index(path.transport)] if path.transport else allowed
             assert set(path.refused) == forbidden | set(tried)
         if "local" in allowed:
@@ -86,10 +88,19 @@ def test_owner_in_this_process(engine: ray_hixl.Engine) -> None:
         assert (path.transport, path.refused) == ("local", {})
 
 
-def test_device_memory_is_for_later(peer: ray_hixl.Peer) -> None:
-    for kinds in (("device", "host"), ("host", "device")):
-        with pytest.raises(NotAvailable, match="device memory; this version reads host memory only"):
-            peer.path(*kinds)
+@pytest.mark.parametrize("kinds", [("device", "host"), ("host", "device")])
+def test_memory_of_two_kinds(peer: ray_hixl.Peer, kinds: tuple[str, str]) -> None:
+    with pytest.raises(NotAvailable, match="from host to host memory or from device to device memory; copy on one side"):
+        peer.path(*kinds)
+
+
+def test_device_memory_where_there_is_none(peer: ray_hixl.Peer) -> None:
+    path = peer.path("device", "device")
+    assert path.transport is None
+    refused = path.refused
+    assert refused.pop("local") == OTHER
+    assert re.fullmatch(r"cannot load libacl_rt\.so .* source CANN's set_env\.sh.*", refused.pop("hixl"))
+    assert refused == dict.fromkeys(("shm", "cma", "stream"), "it moves host memory; hixl moves device memory")
 
 
 @pytest.mark.parametrize("kinds", [("gpu", "host"), ("host", "gpu"), ("", "host")])

@@ -33,9 +33,10 @@ def test_stats_without_an_engine() -> None:
 def test_stats_of_the_process() -> None:
     process.engine()
     stats = ray_hixl.stats()
-    assert set(stats) == set(COUNTERS.split()) | {"fetched", "ray", "source", "landing"}
+    assert set(stats) == set(COUNTERS.split()) | {"fetched", "ray", "source", "landing", "devices"}
     assert set(stats["source"]) == set(stats["landing"]) == set(ARENA.split())
     assert all(stats[name] == 0 for name in COUNTERS.split())
+    assert stats["devices"] == []
 
 
 def test_stats_count(engine: ray_hixl.Engine, owner: Owner) -> None:
@@ -132,7 +133,7 @@ def test_registrations_end_with_the_engine() -> None:
 
 def test_register_memory_of_another_device() -> None:
     for call in (ray_hixl.register_memory, ray_hixl.deregister_memory):
-        with pytest.raises(ray_hixl.NotAvailable, match="tensor is on meta: this version registers CPU memory only"):
+        with pytest.raises(ray_hixl.NotAvailable, match="tensor is on meta: memory of CPUs and NPUs can be registered"):
             call(torch.ones(3, device="meta"))
 
 
@@ -168,9 +169,27 @@ def test_empty_goes_back_to_the_arena() -> None:
 
 
 def test_empty_elsewhere() -> None:
-    for device in ("meta", "cuda:0"):
-        with pytest.raises(ray_hixl.NotAvailable, match=f"device='{device}'.*on the CPU only"):
+    for device in ("meta", "cuda:0", "npu:x", "npu:-1"):
+        with pytest.raises(ray_hixl.NotAvailable, match=f"there is memory of 'cpu' and 'npu:<index>', not of '{device}'"):
             ray_hixl.empty(3, device=device)
+
+
+def test_npu_memory_where_there_is_none() -> None:
+    """Each call says what is missing on this machine."""
+    for call in (lambda: ray_hixl.empty(3, device="npu:0"), lambda: ray_hixl.register_memory_pool(1 << 20, "npu:0")):
+        with pytest.raises(ray_hixl.NotAvailable, match=r"cannot load libacl_rt\.so .* source CANN's set_env\.sh"):
+            call()
+    for call in (lambda: ray_hixl.empty(3, device="npu"), lambda: ray_hixl.set_stream(None)):
+        with pytest.raises(ray_hixl.NotAvailable, match="npu tensors need torch_npu, which cannot be imported here"):
+            call()
+    with pytest.raises(ray_hixl.NotAvailable, match=r"libacl_rt\.so"):
+        ray_hixl._core.cann_info()
+    assert ray_hixl.stats()["devices"] == []
+
+
+def test_register_memory_pool_of_the_cpu() -> None:
+    with pytest.raises(ray_hixl.NotAvailable, match="the arenas of the CPU grow by themselves"):
+        ray_hixl.register_memory_pool(1 << 20, "cpu")
 
 
 @pytest.mark.parametrize("size", [-1, (2, -3)])

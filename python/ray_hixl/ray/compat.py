@@ -63,9 +63,16 @@ except ImportError:
     RayDirectTransportError = RaySystemError
 
 
+@dataclass(frozen=True)
+class _DeviceType:
+    """What Ray 2.54 reads of a ``torch.device``. torch itself makes and unpickles one for an NPU only where torch_npu is loaded."""
+
+    type: str
+
+
 def tensor_device(device_type: str) -> Any:
-    """A device type in the form that this Ray compares: text since 2.55, ``torch.device`` before."""
-    return device_type if DEVICE_IS_TEXT else torch.device(device_type)
+    """A device type in the form that this Ray compares: text since 2.55, something with a ``type`` before."""
+    return device_type if DEVICE_IS_TEXT else _DeviceType(device_type)
 
 
 def fetch_timeout_s() -> float:

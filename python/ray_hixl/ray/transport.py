@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ray_hixl import process
+from ray_hixl import _core, process
 from ray_hixl.errors import HixlError
 from ray_hixl.ray import compat
 from ray_hixl.ray.errors import to_ray
@@ -170,16 +170,20 @@ class HiXLTensorTransport(compat.TensorTransportManager):
 
 
 def _publish(tensors: list[torch.Tensor]) -> HixlTransportMetadata:
-    device = tensors[0].device.type if tensors else "cpu"
+    """Ray knows one device type for each object, and compares it with the registered ones: ``"npu"`` if any tensor is on one."""
     try:
         packed = process.engine().publish_quietly(tensors)
+        device = "npu" if _core.touches_npu(packed) else _device_type(tensors)
     except Exception as error:  # no engine: the consumer is told, the producer lives on
         failure = error if isinstance(error, HixlError) else HixlError(f"the source could not publish: {error!r}")
         shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
         return HixlTransportMetadata(shapes, compat.tensor_device("cpu"), failure=failure)
-    # Ray refuses devices it does not know at the source; what cannot travel (meta, sparse, ...) is refused where it is fetched.
-    known = device if device in ("cpu", "npu") else "cpu"
-    return HixlTransportMetadata(TensorMetaSequence(packed), compat.tensor_device(known), packed=packed)
+    return HixlTransportMetadata(TensorMetaSequence(packed), compat.tensor_device(device), packed=packed)
+
+
+def _device_type(tensors: list[torch.Tensor]) -> str:
+    """Of an object without bytes on an NPU. Ray refuses devices it does not know at the source; others are refused where it is fetched."""
+    return "npu" if tensors and tensors[0].device.type == "npu" else "cpu"
 
 
 class _Timer:

@@ -18,7 +18,7 @@ class CmaChannel final : public Channel {
   CmaChannel(const Context& context, pid_t pid)
       : puller_(context.copy_pool, context.counters, control::TransportKind::kCma), mover_(std::make_shared<CmaMover>(pid)) {}
 
-  Status can_read(RemoteMemory) const override { return Status::ok(); }
+  Status can_read(RemoteMemory memory) const override { return memory == RemoteMemory::kDevice ? host_memory_only() : Status::ok(); }
 
   void submit(std::shared_ptr<Job> job) override {
     std::vector<Copy> copies;
@@ -75,6 +75,7 @@ class CmaTransport final : public Transport {
 
   bool serve(const control::Frame&, SessionPort&) override { return false; }
   void accept(Fd, std::vector<std::byte>) override {}  // cma needs no connection of its own: hangs up
+  void session_ended(const SessionPort&) override {}
   void shut_down() override {}
 
  private:

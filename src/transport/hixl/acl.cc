@@ -20,8 +20,20 @@ Result<Acl> Acl::load(const Places& places) {
   bind(*library, "aclInit", acl.init, missing);
   bind(*library, "aclrtSetDevice", acl.set_device, missing);
   bind(*library, "aclrtGetDeviceCount", acl.get_device_count, missing);
+  bind(*library, "aclrtGetCurrentContext", acl.get_current_context, missing);
+  bind(*library, "aclrtSetCurrentContext", acl.set_current_context, missing);
   bind(*library, "aclrtGetSocName", acl.get_soc_name, missing);
   bind(*library, "aclGetRecentErrMsg", acl.get_recent_error, missing);
+  bind(*library, "aclrtMalloc", acl.malloc, missing);
+  bind(*library, "aclrtFree", acl.free, missing);
+  bind(*library, "aclrtMemcpy", acl.memcpy, missing);
+  bind(*library, "aclrtSynchronizeDevice", acl.synchronize_device, missing);
+  bind_optional(*library, "aclrtPointerGetAttributes", acl.pointer_attributes);
+  bind_optional(*library, "aclrtMemGetAddressRange", acl.address_range);
+  bind_optional(*library, "aclrtDeviceCanAccessPeer", acl.can_access_peer);
+  bind_optional(*library, "aclrtDeviceEnablePeerAccess", acl.enable_peer_access);
+  bind_optional(*library, "aclrtGetLogicDevIdByUserDevId", acl.logical_device);
+  bind_optional(*library, "aclrtGetPhyDevIdByLogicDevId", acl.physical_device);
   bind_optional(*library, "fake_cann_is_fake", acl.is_fake);
   RAY_HIXL_RETURN_IF_ERROR(check_complete(*library, missing));
   return acl;
@@ -29,9 +41,13 @@ Result<Acl> Acl::load(const Places& places) {
 
 Status Acl::status(int error, const std::string& what) const {
   if (error == kAclOk) return Status::ok();
-  const char* const said = get_recent_error();
   return Status(is_out_of_memory(error) ? Code::kOutOfMemory : Code::kNotAvailable,
-                what + ": error " + std::to_string(error) + (said == nullptr ? "" : std::string(": ") + said));
+                what + ": error " + std::to_string(error) + recent_error());
+}
+
+std::string Acl::recent_error() const {
+  const char* const said = get_recent_error();
+  return said == nullptr || *said == '\0' ? "" : std::string(": ") + said;
 }
 
 }  // namespace ray_hixl::transport::hixl

@@ -7,8 +7,6 @@
 namespace ray_hixl::transport::hixl {
 namespace {
 
-constexpr const char* kHixlConstructor = "_ZN4hixl4HixlC1Ev";
-
 Result<std::uint32_t> count_devices(const Acl& acl) {
   if (const int error = acl.init(nullptr); error != kAclOk && error != kAclRepeatedInit) {
     return acl.status(error, "aclInit of " + acl.path);
@@ -39,13 +37,25 @@ Result<Cann> Cann::find(const Places& places, bool allow_fake) {
   }
   const Result<std::uint32_t> devices = count_devices(*acl);
   if (!devices.is_ok()) return devices.status();
-  Result<Library> hixl = Library::open({"libcann_hixl.so"}, places);
-  if (!hixl.is_ok()) return hixl.status();
-  if (hixl->symbol(kHixlConstructor) == nullptr) {
-    return Status(Code::kNotAvailable, hixl->path() + " has no class hixl::Hixl: it is not the HIXL of CANN 8.5 or later");
-  }
-  std::string soc = soc_of(*acl);
-  return Cann{*std::move(acl), *std::move(hixl), std::move(soc), *devices, is_fake};
+  Result<Api> api = Api::load(places);
+  if (!api.is_ok()) return api.status();
+  Cann cann{*std::move(acl), *std::move(api), {}, *devices, false, is_fake};
+  cann.soc = soc_of(cann.acl);
+  cann.client_server = cann.api.has_client_server();
+  return cann;
+}
+
+const Result<Cann>& Cann::get() {
+  static const Result<Cann>& found = *new Result<Cann>(find(places_from_environment(), fake_cann_is_allowed()));
+  return found;
+}
+
+std::int32_t Cann::physical_device(std::int32_t device) const {
+  std::int32_t logical = device;
+  if (acl.logical_device == nullptr || acl.logical_device(device, &logical) != kAclOk) return device;
+  std::int32_t physical = logical;
+  if (acl.physical_device == nullptr || acl.physical_device(logical, &physical) != kAclOk) return logical;
+  return physical;
 }
 
 bool fake_cann_is_allowed() {
@@ -53,12 +63,6 @@ bool fake_cann_is_allowed() {
   return text != nullptr && std::string_view(text) == "1";
 }
 
-Status probe() {
-  const Result<Cann> cann = Cann::find(places_from_environment(), fake_cann_is_allowed());
-  if (!cann.is_ok()) return cann.status();
-  return Status(Code::kNotAvailable, std::string(cann->is_fake ? "a FAKE CANN" : "CANN") + " is here (" + std::to_string(cann->devices) +
-                                         " x " + cann->soc + ", " + cann->acl.path + ", " + cann->hixl.path() +
-                                         "), but this version of ray-hixl does not move NPU memory yet");
-}
+Status probe() { return Cann::get().status(); }
 
 }  // namespace ray_hixl::transport::hixl

@@ -6,26 +6,34 @@
 
 #include "ray_hixl/status.h"
 #include "transport/hixl/acl.h"
+#include "transport/hixl/api.h"
 #include "transport/hixl/library.h"
 
 namespace ray_hixl::transport::hixl {
 
 struct Cann {
   Acl acl;
-  Library hixl;               // libcann_hixl.so
-  std::string soc;            // "Ascend910B3"; "unknown" where the runtime does not say
-  std::uint32_t devices = 0;  // visible to this process
-  bool is_fake = false;       // the FAKE libraries of the tests
+  Api api;
+  std::string soc;             // "Ascend910B3"; "unknown" where the runtime does not say
+  std::uint32_t devices = 0;   // visible to this process
+  bool client_server = false;  // api.has_client_server()
+  bool is_fake = false;        // the FAKE libraries of the tests
 
   // Loads the runtime and HIXL and counts devices; makes no context. kNotAvailable says what is missing and what to do about it.
   // `allow_fake`: otherwise the FAKE libraries are refused, so that nobody takes them for an NPU.
   [[nodiscard]] static Result<Cann> find(const Places& places, bool allow_fake);
+  // What this process uses: looked for once, as the environment says, at the first call. The libraries stay. Any thread.
+  [[nodiscard]] static const Result<Cann>& get();
+
+  // The number of the device that npu-smi and peers of other processes know, by the index that this process uses; the same where this
+  // version of CANN does not tell.
+  [[nodiscard]] std::int32_t physical_device(std::int32_t device) const;
 };
 
 // $RAY_HIXL_ALLOW_FAKE_CANN is 1: for tests.
 [[nodiscard]] bool fake_cann_is_allowed();
 
-// A sentence (kNotAvailable) why npu memory cannot be moved on this machine.
+// ok, or a sentence (kNotAvailable) why npu memory cannot be moved on this machine.
 [[nodiscard]] Status probe();
 
 }  // namespace ray_hixl::transport::hixl

@@ -4,6 +4,7 @@
 #include <link.h>
 
 #include <cstdlib>
+#include <sstream>
 #include <utility>
 
 namespace ray_hixl::transport::hixl {
@@ -28,6 +29,13 @@ class Attempts {
   std::string broken_;
 };
 
+Places split(const std::string& folders) {
+  Places places;
+  std::istringstream in(folders);
+  for (std::string folder; std::getline(in, folder, ':');) places.push_back(folder);
+  return places;
+}
+
 std::string path_of(void* handle, const std::string& otherwise) {
   link_map* map = nullptr;
   if (::dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || map == nullptr || map->l_name == nullptr || *map->l_name == '\0') return otherwise;
@@ -37,7 +45,7 @@ std::string path_of(void* handle, const std::string& otherwise) {
 }  // namespace
 
 Places places_from_environment() {
-  if (const char* ours = std::getenv("RAY_HIXL_CANN_PATH"); ours != nullptr && *ours != '\0') return {ours};
+  if (const char* ours = std::getenv("RAY_HIXL_CANN_PATH"); ours != nullptr && *ours != '\0') return split(ours);
   Places places = {""};
   for (const char* variable : {"ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME"}) {
     const char* const folder = std::getenv(variable);
@@ -64,7 +72,7 @@ Result<Library> Library::open(const std::vector<std::string>& names, const Place
   }
   return Status(Code::kNotAvailable, "cannot load " + names.front() + " (" + attempts.describe() +
                                          "). Where there is an NPU, source CANN's set_env.sh, or set RAY_HIXL_CANN_PATH to the folder that "
-                                         "holds it");
+                                         "holds it (several: with colons between them)");
 }
 
 void* Library::symbol(const char* name) const { return ::dlsym(handle_, name); }

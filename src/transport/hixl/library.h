@@ -13,8 +13,8 @@ namespace ray_hixl::transport::hixl {
 // Folders that may hold CANN's libraries, in the order in which they are tried; "" leaves the search to the dynamic loader.
 using Places = std::vector<std::string>;
 
-// $RAY_HIXL_CANN_PATH alone if it is set; else the dynamic loader (LD_LIBRARY_PATH), $ASCEND_HOME_PATH/lib64, $ASCEND_TOOLKIT_HOME/lib64
-// and the usual folders of an installation.
+// The folders of $RAY_HIXL_CANN_PATH (with colons between them) alone if it is set; else the dynamic loader (LD_LIBRARY_PATH),
+// $ASCEND_HOME_PATH/lib64, $ASCEND_TOOLKIT_HOME/lib64 and the usual folders of an installation.
 [[nodiscard]] Places places_from_environment();
 
 class Library {

@@ -46,7 +46,7 @@ class LocalChannel final : public Channel {
   LocalChannel(const Context& context, const Incarnation& peer)
       : peer_(peer), puller_(context.copy_pool, context.counters, control::TransportKind::kLocal) {}
 
-  Status can_read(RemoteMemory) const override { return Status::ok(); }
+  Status can_read(RemoteMemory memory) const override { return memory == RemoteMemory::kDevice ? host_memory_only() : Status::ok(); }
 
   void submit(std::shared_ptr<Job> job) override {
     if (const Status open = puller_.state(); !open.is_ok()) return job->end(open);
@@ -81,6 +81,7 @@ class LocalTransport final : public Transport {
 
   bool serve(const control::Frame&, SessionPort&) override { return false; }
   void accept(Fd, std::vector<std::byte>) override {}  // local needs no connection of its own: hangs up
+  void session_ended(const SessionPort&) override {}
   void shut_down() override {}
 
  private:

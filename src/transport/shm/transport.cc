@@ -40,6 +40,7 @@ class ShmTransport final : public Transport {
   }
 
   void accept(Fd, std::vector<std::byte>) override {}  // shm needs no connection of its own: hangs up
+  void session_ended(const SessionPort&) override {}
   void shut_down() override {}
 
  private:

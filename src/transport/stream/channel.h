@@ -12,7 +12,9 @@ class StreamChannel final : public Channel {
   StreamChannel(const Context& context, Port& port);
   ~StreamChannel() override;
 
-  [[nodiscard]] Status can_read(RemoteMemory) const override { return Status::ok(); }
+  [[nodiscard]] Status can_read(RemoteMemory memory) const override {
+    return memory == RemoteMemory::kDevice ? host_memory_only() : Status::ok();
+  }
   void submit(std::shared_ptr<Job> job) override;
   void stop_stopping() override;
   void on_notice(const control::Frame&) override {}

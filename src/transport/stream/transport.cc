@@ -35,6 +35,7 @@ class StreamTransport final : public Transport {
     (*place)->start();
   }
 
+  void session_ended(const SessionPort&) override {}
   void shut_down() override { senders_.reset(); }
 
  private:

@@ -37,11 +37,11 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"no_such", "1", Code::kInvalidArgument, "there are transports, host"},
         Setting{"transports", "", Code::kInvalidArgument, "at least one"},
         Setting{"transports", "shm,smoke", Code::kInvalidArgument, "'smoke'"},
-        Setting{"transports", "shm,shm", Code::kInvalidArgument, "twice"}, Setting{"transports", "hixl", Code::kNotAvailable, "NPU"},
-        Setting{"host", "localhost", Code::kInvalidArgument, "no name"}, Setting{"host", "0.0.0.0", Code::kInvalidArgument, "no wildcard"},
-        Setting{"host", "::", Code::kInvalidArgument, "no wildcard"}, Setting{"publish", "snapshot", Code::kNotAvailable, "snapshot"},
-        Setting{"publish", "magic", Code::kInvalidArgument, "'magic'"}, Setting{"fetch", "map", Code::kNotAvailable, "map"},
-        Setting{"fetch", "magic", Code::kInvalidArgument, "'magic'"}, Setting{"copy_threads", "65", Code::kInvalidArgument, "from 0 to 64"},
+        Setting{"transports", "shm,shm", Code::kInvalidArgument, "twice"}, Setting{"host", "localhost", Code::kInvalidArgument, "no name"},
+        Setting{"host", "0.0.0.0", Code::kInvalidArgument, "no wildcard"}, Setting{"host", "::", Code::kInvalidArgument, "no wildcard"},
+        Setting{"publish", "snapshot", Code::kNotAvailable, "snapshot"}, Setting{"publish", "magic", Code::kInvalidArgument, "'magic'"},
+        Setting{"fetch", "map", Code::kNotAvailable, "map"}, Setting{"fetch", "magic", Code::kInvalidArgument, "'magic'"},
+        Setting{"copy_threads", "65", Code::kInvalidArgument, "from 0 to 64"},
         Setting{"copy_threads", "-1", Code::kInvalidArgument, "'-1'"}, Setting{"copy_threads", "2 ", Code::kInvalidArgument, "'2 '"},
         Setting{"source_arena_bytes", "1GiB", Code::kInvalidArgument, "whole number of bytes"},
         Setting{"landing_arena_bytes", "1.5", Code::kInvalidArgument, "whole number of bytes"},
@@ -49,8 +49,11 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"transfer_timeout_s", "-1", Code::kInvalidArgument, "above 0"},
         Setting{"stall_timeout_s", "nan", Code::kInvalidArgument, "above 0"},
         Setting{"stall_timeout_s", "86401", Code::kInvalidArgument, "at most 86400"},
-        Setting{"slab_bytes", "1", Code::kNotAvailable, "NPU"}, Setting{"slab_cap_bytes", "1", Code::kNotAvailable, "NPU"},
-        Setting{"hixl_ports", "1-2", Code::kNotAvailable, "NPU"}, Setting{"checksum", "true", Code::kNotAvailable, "checksum"},
+        Setting{"slab_bytes", "0", Code::kInvalidArgument, "above 0"},
+        Setting{"slab_cap_bytes", "4 GiB", Code::kInvalidArgument, "whole number of bytes"},
+        Setting{"hixl_ports", "80-90", Code::kInvalidArgument, "1024"}, Setting{"hixl_ports", "2000", Code::kInvalidArgument, "first-last"},
+        Setting{"hixl_ports", "2000-2000", Code::kInvalidArgument, "two ports"},
+        Setting{"hixl_ports", "2000-70000", Code::kInvalidArgument, "65535"}, Setting{"checksum", "true", Code::kNotAvailable, "checksum"},
         Setting{"tls", "true", Code::kNotAvailable, "not encrypted"}),
     [](const auto& setting) { return setting.param.name + "_" + std::to_string(setting.index); });
 
@@ -62,7 +65,12 @@ TEST(Options, take_what_they_should) {
   EXPECT_TRUE(set_option(options, "source_arena_bytes", "0").is_ok());
   EXPECT_TRUE(set_option(options, "stall_timeout_s", "0.25").is_ok());
   EXPECT_TRUE(set_option(options, "tls", "false").is_ok());
-  EXPECT_THAT(options.transports, ElementsAre("stream", "cma"));
+  EXPECT_TRUE(set_option(options, "transports", "stream,hixl").is_ok());
+  EXPECT_TRUE(set_option(options, "slab_bytes", "8589934592").is_ok());
+  EXPECT_TRUE(set_option(options, "hixl_ports", "21000-21009").is_ok());
+  EXPECT_THAT(options.transports, ElementsAre("stream", "hixl"));
+  EXPECT_EQ(options.slab_bytes, std::uint64_t{8} << 30);
+  EXPECT_EQ(options.hixl_ports, (PortRange{21000, 21009}));
   EXPECT_EQ(options.host, "::1");
   EXPECT_EQ(options.copy_threads, 64u);
   EXPECT_EQ(options.source_arena_bytes, 0u);

@@ -52,7 +52,7 @@ TEST(Frame, ends_where_the_next_one_begins) {
 
 TEST(Frame, of_an_unknown_type_is_refused_at_its_header) {
   expect_malformed(header(20, 0), "type 0");
-  expect_malformed(header(20, 11), "type 11");
+  expect_malformed(header(20, 17), "type 17");
   expect_malformed(header(20, 0xffff), "type 65535");
 }
 
@@ -62,10 +62,17 @@ TEST(Frame, of_a_size_that_its_message_cannot_have_is_refused_at_its_header) {
   expect_malformed(header(kFrameHeaderBytes + 19, 2), "resolve");
   expect_malformed(header(kFrameHeaderBytes + 21, 2), "resolve");
   expect_malformed(header(kFrameHeaderBytes + 4100, 10), "failure");
+  expect_malformed(header(kFrameHeaderBytes + 19, 11), "locate");
+  expect_malformed(header(kFrameHeaderBytes + 5, 13), "describe_device");
+  expect_malformed(header(kFrameHeaderBytes + 16, 14), "device_description");
+  expect_malformed(header(kFrameHeaderBytes + 16 + 128 + 1024 + 1, 14), "device_description");
+  EXPECT_TRUE(next_frame(header(kFrameHeaderBytes + 16 + 128 + 1024, 14)).is_ok());
+  EXPECT_TRUE(next_frame(header(kFrameHeaderBytes, 16)).is_ok());
+  expect_malformed(header(kFrameHeaderBytes + 1, 16), "checked");
 }
 
 TEST(Frame, longer_than_the_longest_is_refused_at_its_header) {
-  for (std::uint16_t type = 1; type <= 10; ++type) {
+  for (std::uint16_t type = 1; type <= 16; ++type) {
     expect_malformed(header(kLongestFrame + 1, type), "cannot have");
     expect_malformed(header(0xffffffff, type), "cannot have");
   }
@@ -74,13 +81,13 @@ TEST(Frame, longer_than_the_longest_is_refused_at_its_header) {
 TEST(Frame, with_reserved_bits_is_refused) { expect_malformed(header(kFrameHeaderBytes + 20, 2, 1), "reserved"); }
 
 TEST(Frame, every_message_has_a_name) {
-  for (const std::string name :
-       {"welcome", "resolve", "resolved", "map_segment", "segment", "segment_retired", "read", "reading", "read_end", "failure"}) {
+  for (const std::string name : {"welcome", "resolve", "resolved", "map_segment", "segment", "segment_retired", "read", "reading",
+                                 "read_end", "failure", "locate", "located", "describe_device", "device_description", "check", "checked"}) {
     const Result<std::optional<Frame>> frame = next_frame(documented(name));
     ASSERT_TRUE(frame.is_ok() && frame->has_value()) << name;
     EXPECT_EQ(message_name((*frame)->type), name);
   }
-  EXPECT_EQ(message_name(static_cast<MessageType>(11)), "unknown");
+  EXPECT_EQ(message_name(static_cast<MessageType>(17)), "unknown");
 }
 
 TEST(Frame, the_longest_lists_fit_into_one) {
@@ -92,6 +99,13 @@ TEST(Frame, the_longest_lists_fit_into_one) {
   EXPECT_TRUE(next_frame(header(resolved, type_of(MessageType::kResolved))).is_ok());
   expect_malformed(header(resolved + 1, type_of(MessageType::kResolved)), "cannot have");
   EXPECT_LE(resolved, kLongestFrame);
+  const std::size_t located = kFrameHeaderBytes + 4 + Located::kMostRanges * 36;
+  const std::size_t check = kFrameHeaderBytes + 4 + Check::kMostHandles * 20;
+  EXPECT_TRUE(next_frame(header(located, type_of(MessageType::kLocated))).is_ok());
+  expect_malformed(header(located + 1, type_of(MessageType::kLocated)), "cannot have");
+  EXPECT_TRUE(next_frame(header(check, type_of(MessageType::kCheck))).is_ok());
+  expect_malformed(header(check + 1, type_of(MessageType::kCheck)), "cannot have");
+  EXPECT_LE(located, kLongestFrame);
 }
 
 }  // namespace

@@ -27,11 +27,22 @@ Code outcome(ByteView body) {
 }
 const std::vector<Decoder>& decoders() {
   static const std::vector<Decoder> kAll = {
-      {"welcome", outcome<decode_welcome>},   {"resolve", outcome<decode_resolve>},
-      {"resolved", outcome<decode_resolved>}, {"map_segment", outcome<decode_map_segment>},
-      {"segment", outcome<decode_segment>},   {"segment_retired", outcome<decode_segment_retired>},
-      {"read", outcome<decode_read>},         {"reading", outcome<decode_reading>},
-      {"read_end", outcome<decode_read_end>}, {"failure", outcome<decode_failure>},
+      {"welcome", outcome<decode_welcome>},
+      {"resolve", outcome<decode_resolve>},
+      {"resolved", outcome<decode_resolved>},
+      {"map_segment", outcome<decode_map_segment>},
+      {"segment", outcome<decode_segment>},
+      {"segment_retired", outcome<decode_segment_retired>},
+      {"read", outcome<decode_read>},
+      {"reading", outcome<decode_reading>},
+      {"read_end", outcome<decode_read_end>},
+      {"failure", outcome<decode_failure>},
+      {"locate", outcome<decode_locate>},
+      {"located", outcome<decode_located>},
+      {"describe_device", outcome<decode_describe_device>},
+      {"device_description", outcome<decode_device_description>},
+      {"check", outcome<decode_check>},
+      {"checked", outcome<decode_checked>},
   };
   return kAll;
 }
@@ -132,6 +143,41 @@ TEST(Messages, failure_has_the_documented_bytes) {
   EXPECT_EQ(read->status.message(), "no slot 7");
 }
 
+TEST(Messages, locate_messages_have_the_documented_bytes) {
+  EXPECT_EQ(encode(12, Locate{kHandle}), documented("locate"));
+  EXPECT_EQ(decode_locate(body_of(documented("locate")))->handle, kHandle);
+  EXPECT_EQ(encode(12, Located{{{0, 0x600000, 2, 4, 0x12c1c0000000}, {0x600010, 512, 3, 1, 0x12c1c0000200}}}), documented("located"));
+  const Result<Located> located = decode_located(body_of(documented("located")));
+  ASSERT_TRUE(located.is_ok());
+  ASSERT_EQ(located->ranges.size(), 2u);
+  const DeviceRange& range = located->ranges[1];
+  EXPECT_EQ(range.offset, 0x600010u);
+  EXPECT_EQ(range.length, 512u);
+  EXPECT_EQ(range.device, 3u);
+  EXPECT_EQ(range.epoch, 1u);
+  EXPECT_EQ(range.address, 0x12c1c0000200u);
+}
+
+TEST(Messages, device_messages_have_the_documented_bytes) {
+  EXPECT_EQ(encode(13, DescribeDevice{2}), documented("describe_device"));
+  EXPECT_EQ(decode_describe_device(body_of(documented("describe_device")))->device, 2u);
+  EXPECT_EQ(encode(13, DeviceDescription{"10.0.0.7:26000", 4, 6, "hixl 1; hccs"}), documented("device_description"));
+  const Result<DeviceDescription> description = decode_device_description(body_of(documented("device_description")));
+  ASSERT_TRUE(description.is_ok());
+  EXPECT_EQ(description->engine, "10.0.0.7:26000");
+  EXPECT_EQ(description->epoch, 4u);
+  EXPECT_EQ(description->physical_device, 6u);
+  EXPECT_EQ(description->fingerprint, "hixl 1; hccs");
+}
+
+TEST(Messages, check_messages_have_the_documented_bytes) {
+  const std::vector<Handle> handles = {kHandle, {.slot = 9, .generation = 5, .key = 0x99aabbccddeeff00}};
+  EXPECT_EQ(encode(14, Check{handles}), documented("check"));
+  EXPECT_EQ(decode_check(body_of(documented("check")))->handles, handles);
+  EXPECT_EQ(encode(14, Checked{}), documented("checked"));
+  EXPECT_TRUE(decode_checked(body_of(documented("checked"))).is_ok());
+}
+
 TEST(Messages, a_failure_that_is_no_failure_is_malformed) {
   EXPECT_EQ(decode_failure(body_of(documented("read_end"))).status().code(), Code::kInvalidArgument);
 }
@@ -147,6 +193,8 @@ TEST(Messages, empty_lists_are_allowed) {
   EXPECT_TRUE(decode_welcome(body_of(encode(0, Welcome{})))->transports.empty());
   EXPECT_TRUE(decode_resolved(body_of(encode(1, Resolved{})))->ranges.empty());
   EXPECT_TRUE(decode_read(body_of(encode(1, Read{})))->spans.empty());
+  EXPECT_TRUE(decode_located(body_of(encode(1, Located{})))->ranges.empty());
+  EXPECT_TRUE(decode_check(body_of(encode(1, Check{})))->handles.empty());
 }
 
 // That no memory is reserved for such a count is watched by the fuzz driver.
@@ -166,6 +214,14 @@ TEST(Messages, a_huge_count_in_a_short_body_is_malformed) {
     segments.u32(count);
     segments.bytes(Bytes(20));
     EXPECT_EQ(decode_resolved(segments.view()).status().code(), Code::kInvalidArgument) << count;
+    ByteWriter located;
+    located.u32(count);
+    located.bytes(Bytes(36, std::byte{1}));
+    EXPECT_EQ(decode_located(located.view()).status().code(), Code::kInvalidArgument) << count;
+    ByteWriter check;
+    check.u32(count);
+    check.bytes(Bytes(20));
+    EXPECT_EQ(decode_check(check.view()).status().code(), Code::kInvalidArgument) << count;
   }
 }
 
@@ -179,6 +235,13 @@ TEST(Messages, lists_longer_than_allowed_are_malformed_even_when_all_bytes_are_t
   resolved.u32(Resolved::kMostSegments + 1);
   resolved.bytes(Bytes((Resolved::kMostSegments + 1) * 20));
   EXPECT_EQ(decode_resolved(resolved.view()).status().code(), Code::kInvalidArgument);
+  Located located;
+  for (std::uint64_t i = 0; i < Located::kMostRanges; ++i) located.ranges.push_back({i, 1, 0, 0, 1});
+  EXPECT_EQ(decode_located(body_of(encode(1, located)))->ranges.size(), Located::kMostRanges);
+  located.ranges.push_back({Located::kMostRanges, 1, 0, 0, 1});
+  EXPECT_EQ(decode_located(body_of(encode(1, located))).status().code(), Code::kInvalidArgument);
+  EXPECT_TRUE(decode_check(body_of(encode(1, Check{std::vector<Handle>(Check::kMostHandles)}))).is_ok());
+  EXPECT_FALSE(decode_check(body_of(encode(1, Check{std::vector<Handle>(Check::kMostHandles + 1)}))).is_ok());
   Welcome welcome;
   welcome.transports.resize(Welcome::kMostTransports + 1);
   EXPECT_EQ(decode_welcome(body_of(encode(0, welcome))).status().code(), Code::kInvalidArgument);
@@ -218,6 +281,63 @@ TEST(Messages, a_flag_that_is_neither_zero_nor_one_is_malformed) {
   Bytes body = body_of(documented("welcome"));
   body[8] = std::byte{2};
   EXPECT_FALSE(decode_welcome(body).is_ok());
+}
+
+bool is_good(const std::vector<DeviceRange>& ranges) { return decode_located(body_of(encode(1, Located{ranges}))).is_ok(); }
+
+TEST(Messages, device_ranges_are_by_offset_and_do_not_overlap) {
+  const DeviceRange first{100, 50, 0, 0, 1};
+  EXPECT_TRUE(is_good({first, {150, 1, 1, 0, 1}})) << "side by side";
+  EXPECT_TRUE(is_good({first, {1000, 1, 0, 0, 1}})) << "with host memory between them";
+  EXPECT_FALSE(is_good({first, {149, 1, 0, 0, 1}}));
+  EXPECT_FALSE(is_good({first, {100, 50, 0, 0, 1}}));
+  EXPECT_FALSE(is_good({first, {0, 50, 0, 0, 1}}));
+  EXPECT_TRUE(is_good({first, {150, 50, 0, 0, 1}, {200, 50, 0, 0, 1}})) << "one address twice";
+}
+
+TEST(Messages, device_ranges_have_bytes_and_an_address) {
+  EXPECT_TRUE(is_good({{0, 1, 0, 0, 1}}));
+  EXPECT_FALSE(is_good({{0, 0, 0, 0, 1}}));
+  EXPECT_FALSE(is_good({{0, 1, 0, 0, 0}}));
+}
+
+TEST(Messages, device_ranges_that_overflow_are_malformed) {
+  EXPECT_TRUE(is_good({{kHuge - 10, 10, 0, kHuge, kHuge - 10}}));
+  EXPECT_FALSE(is_good({{kHuge - 10, 11, 0, 0, 1}}));
+  EXPECT_FALSE(is_good({{0, 11, 0, 0, kHuge - 10}}));
+  EXPECT_FALSE(is_good({{1, kHuge, 0, 0, 1}}));
+  EXPECT_FALSE(is_good({{kHuge - 10, 11, 0, 0, 1}, {1, 1, 0, 0, 1}})) << "an end that wrapped around is no end";
+}
+
+TEST(Messages, a_device_that_no_machine_has_is_malformed) {
+  EXPECT_TRUE(is_good({{0, 1, 0xffff, 0, 1}}));
+  EXPECT_FALSE(is_good({{0, 1, 0x10000, 0, 1}}));
+  EXPECT_TRUE(decode_describe_device(body_of(encode(1, DescribeDevice{0xffff}))).is_ok());
+  EXPECT_FALSE(decode_describe_device(body_of(encode(1, DescribeDevice{0x10000}))).is_ok());
+  EXPECT_FALSE(decode_describe_device(body_of(encode(1, DescribeDevice{0xffffffff}))).is_ok());
+}
+
+bool is_good(const std::string& engine, const std::string& fingerprint) {
+  return decode_device_description(body_of(encode(1, DeviceDescription{engine, 0, 0, fingerprint}))).is_ok();
+}
+
+TEST(Messages, texts_of_a_device_description_are_short) {
+  EXPECT_TRUE(is_good(std::string(128, 'x'), std::string(1024, 'x')));
+  EXPECT_FALSE(is_good(std::string(129, 'x'), ""));
+  EXPECT_FALSE(is_good("x", std::string(1025, 'x')));
+  EXPECT_FALSE(is_good("", "x")) << "a device without an engine is described by a failure";
+  EXPECT_TRUE(is_good("x", "")) << "no options";
+}
+
+TEST(Messages, texts_of_a_device_description_are_printable) {
+  EXPECT_TRUE(is_good("[fe80::1%eth0]:26000", "a=1; b=~"));
+  EXPECT_FALSE(is_good("10.0.0.7 :1", ""));
+  for (const std::string bad : {"a\nb", "a\tb", "a\x1b[2Jb", "a\x7f", "\xc3\xa4", "\xff"}) {
+    EXPECT_FALSE(is_good(bad, "")) << bad;
+    EXPECT_FALSE(is_good("x", bad)) << bad;
+  }
+  EXPECT_FALSE(is_good(std::string(1, '\0'), ""));
+  EXPECT_FALSE(is_good("x", std::string(1, '\0')));
 }
 
 }  // namespace

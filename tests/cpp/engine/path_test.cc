@@ -16,7 +16,7 @@ TEST(Path, depends_on_the_memory_of_the_peer) {
   EXPECT_EQ(peer.path(MemoryKind::kHost, MemoryKind::kHost)->transport, "cma");
   const RemoteRegion ordinary = peer.region(process.add_region(100, 1)).value();
   EXPECT_EQ(peer.path(MemoryKind::kHost, ordinary)->transport, "cma");
-  const RemoteRegion arena = peer.region(process.allocate_region(100, 1)).value();
+  const RemoteRegion arena = peer.region(process.add_region(100, 1, SourceMemory::kArena)).value();
   EXPECT_EQ(peer.path(MemoryKind::kHost, arena)->transport, "shm");
 }
 

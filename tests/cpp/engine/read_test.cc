@@ -140,7 +140,7 @@ TEST(Read, by_many_threads_over_one_link) {
   std::vector<Bytes> shown;
   for (int i = 0; i < kThreads; ++i) {
     shown.push_back(i % 2 == 0 ? process.add_region(100000, static_cast<std::uint64_t>(i))
-                               : process.allocate_region(100000, static_cast<std::uint64_t>(i)));
+                               : process.add_region(100000, static_cast<std::uint64_t>(i), SourceMemory::kArena));
   }
   std::barrier start(kThreads);
   std::vector<std::thread> threads;

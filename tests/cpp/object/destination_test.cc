@@ -26,11 +26,15 @@ Metadata metadata_of(const std::vector<std::uint64_t>& sizes) {
   return Metadata::decode(encode_metadata(object)).value();
 }
 
+Result<Landing> no_devices(std::int32_t) { return Status(Code::kNotAvailable, "no devices here"); }
+
 class DestinationTest : public testing::Test {
  protected:
   const std::shared_ptr<memory::Arena> arena = memory::Arena::create(memory::ArenaKind::kLanding, std::uint64_t{64} << 20);
 
-  Destinations allocate(const std::vector<std::uint64_t>& sizes) { return allocate_destinations(metadata_of(sizes), *arena).value(); }
+  Destinations allocate(const std::vector<std::uint64_t>& sizes) {
+    return allocate_destinations(metadata_of(sizes), *arena, no_devices).value();
+  }
   static std::size_t blocks(const Destinations& destinations) {
     std::set<const void*> distinct;
     for (const FetchedTensor& tensor : destinations.tensors) {
@@ -78,7 +82,7 @@ TEST_F(DestinationTest, tensors_without_elements_have_no_memory) {
 
 TEST_F(DestinationTest, a_plan_holds_all_blocks_and_reads_the_tensors_one_after_the_other) {
   const Metadata metadata = metadata_of({10, 0, 20, 2 * kMiB});
-  Destinations destinations = allocate_destinations(metadata, *arena).value();
+  Destinations destinations = allocate_destinations(metadata, *arena, no_devices).value();
   auto plan = make_plan(metadata, destinations);
   ASSERT_EQ(plan->pieces.size(), 3u);
   EXPECT_EQ(plan->pieces[1].offset, 10u);
@@ -92,7 +96,8 @@ TEST_F(DestinationTest, a_plan_holds_all_blocks_and_reads_the_tensors_one_after_
 }
 
 TEST_F(DestinationTest, more_than_there_is_gives_an_error_and_keeps_nothing) {
-  EXPECT_THAT(allocate_destinations(metadata_of({kMiB, std::uint64_t{1} << 60}), *arena).status(), FailsWith(Code::kOutOfMemory));
+  EXPECT_THAT(allocate_destinations(metadata_of({kMiB, std::uint64_t{1} << 60}), *arena, no_devices).status(),
+              FailsWith(Code::kOutOfMemory));
   EXPECT_EQ(arena->stats().live_blocks, 0u);
 }
 

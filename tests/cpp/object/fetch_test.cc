@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "object/fixtures.h"
+#include "support/device_memory.h"
 #include "support/eventually.h"
 
 namespace ray_hixl::test {
@@ -17,12 +18,22 @@ constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 struct Way {
   std::string name;
   std::vector<std::string> transports;
-  bool source_arena = false;
+  SourceMemory memory = SourceMemory::kOrdinary;
+  [[nodiscard]] bool on_device() const { return memory == SourceMemory::kSlab || memory == SourceMemory::kDevice; }
 };
 
 class FetchBetweenProcesses : public testing::TestWithParam<Way> {
  protected:
-  Bytes show(const std::vector<std::uint64_t>& sizes, std::uint64_t seed) { return process.publish(sizes, seed, GetParam().source_arena); }
+  FetchBetweenProcesses() {
+    if (GetParam().on_device()) use_test_cann();
+  }
+  Bytes show(const std::vector<std::uint64_t>& sizes, std::uint64_t seed) { return process.publish(sizes, seed, GetParam().memory); }
+  // Of the memory that fetched tensors lie in.
+  [[nodiscard]] ArenaStats landing() const {
+    if (!GetParam().on_device()) return consumer->stats().landing;
+    const auto devices = consumer->stats().devices;
+    return devices.empty() ? ArenaStats{} : devices.front().slabs;
+  }
   PeerProcess process;
   const OwnObjects consumer{GetParam().transports};
 };
@@ -31,7 +42,7 @@ TEST_P(FetchBetweenProcesses, brings_every_tensor) {
   const std::vector<std::uint64_t> sizes = {1, 5 * kMiB + 3, 0, 4096, 700000, 2 * kMiB, 17};
   const Fetch fetch = consumer.objects().fetch(show(sizes, 3), {}, nullptr, kRead);
   ASSERT_TRUE(fetch.transfer().wait());
-  EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), ElementsAre(GetParam().name));
+  EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), ElementsAre(GetParam().transports.front()));
   expect_patterns(fetch.take().value(), sizes, 3);
   EXPECT_EQ(fetch.metadata().size(), sizes.size());
 }
@@ -43,13 +54,21 @@ TEST_P(FetchBetweenProcesses, brings_ten_thousand_tensors) {
 
 TEST_P(FetchBetweenProcesses, fills_target_buffers) {
   const std::vector<std::uint64_t> sizes = {1000, 0, 2 * kMiB};
-  Bytes memory(1000 + 2 * kMiB);
-  const std::vector<MemoryRange> targets = {{memory.data(), 1000}, {}, {memory.data() + 1000, 2 * kMiB}};
+  const SourceMemory kind = GetParam().on_device() ? SourceMemory::kDevice : SourceMemory::kOrdinary;
+  const Region memory = make_region(*consumer, 1000 + 2 * kMiB, 99, kind, 0);
+  const auto part = [&](std::uint64_t offset, std::uint64_t length) {
+    MemoryRange range = memory.range();
+    range.address += offset;
+    range.length = length;
+    return range;
+  };
+  const std::vector<MemoryRange> targets = {part(0, 1000), part(0, 0), part(1000, 2 * kMiB)};
+  const std::uint64_t before = landing().allocations;
   const Fetch fetch = consumer.objects().fetch(show(sizes, 8), targets, nullptr, kRead);
   ASSERT_TRUE(fetch.transfer().wait());
   expect_patterns(fetch.take().value(), sizes, 8);
-  EXPECT_TRUE(is_pattern(std::span(memory).subspan(1000), 10));
-  EXPECT_EQ(consumer->stats().landing.allocations, 0u);
+  EXPECT_TRUE(holds_pattern(memory, 1000, 2 * kMiB, 10));
+  EXPECT_EQ(landing().allocations, before);
 }
 
 TEST_P(FetchBetweenProcesses, says_freed_once_the_object_was_released) {
@@ -96,9 +115,9 @@ TEST_P(FetchBetweenProcesses, leaves_nothing_behind) {
   for (std::uint64_t i = 0; i < 100; ++i) round(i);
   EXPECT_EQ(count("/proc/self/fd"), fds);
   EXPECT_EQ(count("/proc/self/task"), threads);
-  EXPECT_TRUE(eventually([&] { return consumer->stats().landing.live_blocks == 0; }));
+  EXPECT_TRUE(eventually([&] { return landing().live_blocks == 0; }));
   const Stats stats = consumer->stats();
-  EXPECT_EQ(stats.landing.used_bytes, 0u);
+  EXPECT_EQ(landing().used_bytes, 0u);
   EXPECT_EQ(stats.quarantined_bytes, 0u);
   EXPECT_EQ(stats.links, 1u);
   EXPECT_EQ(process.stat("objects"), 0u);
@@ -114,11 +133,12 @@ TEST_P(FetchBetweenProcesses, ends_soon_when_the_owner_dies) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, FetchBetweenProcesses,
-                         testing::Values(Way{"shm", {"shm"}, true}, Way{"cma", {"cma"}, false}, Way{"stream", {"stream"}, false},
-                                         Way{"stream", {"stream"}, true}),
-                         [](const auto& way) {
-                           return way.param.name + (way.param.source_arena ? "_from_a_source_arena" : "_from_ordinary_memory");
-                         });
+                         testing::Values(Way{"shm_from_a_source_arena", {"shm"}, SourceMemory::kArena},
+                                         Way{"cma_from_ordinary_memory", {"cma"}}, Way{"stream_from_ordinary_memory", {"stream"}},
+                                         Way{"stream_from_a_source_arena", {"stream"}, SourceMemory::kArena},
+                                         Way{"hixl_from_a_slab", {"hixl"}, SourceMemory::kSlab},
+                                         Way{"hixl_packed", {"hixl"}, SourceMemory::kDevice}),
+                         [](const auto& way) { return way.param.name; });
 
 TEST(Fetch, within_one_engine_copies) {
   const OwnObjects both;
@@ -316,7 +336,8 @@ TEST(Fetch, by_many_threads_of_many_objects) {
   const OwnObjects consumer;
   const std::vector<std::uint64_t> sizes = {100, 200000, 0, 1 * kMiB};
   std::vector<Bytes> objects;
-  for (std::uint64_t i = 0; i < kThreads; ++i) objects.push_back(process.publish(sizes, i, i % 2 == 0));
+  for (std::uint64_t i = 0; i < kThreads; ++i)
+    objects.push_back(process.publish(sizes, i, i % 2 == 0 ? SourceMemory::kArena : SourceMemory::kOrdinary));
   std::barrier start(kThreads);
   std::vector<std::thread> threads;
   for (std::uint64_t i = 0; i < kThreads; ++i) {

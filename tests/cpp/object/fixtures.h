@@ -10,6 +10,7 @@ class OwnObjects : public OwnEngine {
  public:
   explicit OwnObjects(const std::vector<std::string>& transports = Options{}.transports)
       : OwnEngine(transports), objects_(Objects::create(**this).value()) {}
+  explicit OwnObjects(const Options& options) : OwnEngine(options), objects_(Objects::create(**this).value()) {}
   [[nodiscard]] const Objects& objects() const { return objects_; }
 
  private:
@@ -46,11 +47,13 @@ inline Result<std::vector<FetchedTensor>> fetch(const Objects& objects, const By
   return fetch.take();
 }
 
+inline MemoryRange range_of(const FetchedTensor& tensor) { return {tensor.address, tensor.length, tensor.kind, tensor.device}; }
+
 inline void expect_patterns(const std::vector<FetchedTensor>& tensors, const std::vector<std::uint64_t>& sizes, std::uint64_t seed) {
   ASSERT_EQ(tensors.size(), sizes.size());
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     EXPECT_EQ(tensors[i].length, sizes[i]);
-    EXPECT_TRUE(is_pattern({tensors[i].address, tensors[i].length}, seed + i)) << "tensor " << i;
+    EXPECT_TRUE(holds_pattern(range_of(tensors[i]), seed + i)) << "tensor " << i;
   }
 }
 

@@ -12,6 +12,8 @@ using testing::HasSubstr;
 
 const std::vector<Layout> kLayouts = {{"float32", 4, {512, 3}}, {"bool", 1, {}}, {"float32", 4, {0}}};
 
+const std::vector<Metadata::Placement> kPlacements = {{10, 100, 2, 4, 0x12c1c0000000, 512}, {300, 2, 3, 1, 0x12c1c0000200, 1}};
+
 ObjectDescription describe(const std::vector<Layout>& layouts, const std::vector<Metadata::Run>& runs) {
   static const Bytes engine = {std::byte{0xee}, std::byte{0xdd}};
   ObjectDescription object;
@@ -22,7 +24,12 @@ ObjectDescription describe(const std::vector<Layout>& layouts, const std::vector
   return object;
 }
 
-Bytes example() { return encode_metadata(describe(kLayouts, {{0, 0, 300}, {1, 300, 1}, {2, 301, 2}})); }
+Bytes example() {
+  const std::vector<Metadata::Run> runs = {{0, 0, 300}, {1, 300, 1}, {2, 301, 2}};
+  ObjectDescription object = describe(kLayouts, runs);
+  object.placements = kPlacements;
+  return encode_metadata(object);
+}
 
 Status decode_error(const Bytes& bytes) { return Metadata::decode(bytes).status(); }
 
@@ -40,6 +47,7 @@ TEST(Metadata, decodes_what_was_encoded) {
   EXPECT_EQ(metadata.layout_of(299), 0u);
   EXPECT_EQ(metadata.layout_of(300), 1u);
   EXPECT_EQ(metadata.layout_of(302), 2u);
+  EXPECT_EQ(metadata.placements(), kPlacements);
 }
 
 TEST(Metadata, carries_an_error_beside_the_tensors) {
@@ -108,6 +116,7 @@ TEST(Metadata, names_another_version) {
 
 // Where things stand in the documented example.
 constexpr std::size_t kTypes = 35, kFirstItem = 45, kLayoutCount = 53, kDimensions = 55, kRunCount = 64, kRunLayout = 65, kRunLength = 66;
+constexpr std::size_t kPlacementCount = 72, kPlaceFirst = 73, kPlaceCount = 74, kPlaceAlignment = 84, kSecondFirst = 86, kSecondCount = 88;
 
 TEST(Metadata, refuses_numbers_out_of_bounds) {
   struct Change {
@@ -118,7 +127,10 @@ TEST(Metadata, refuses_numbers_out_of_bounds) {
   for (const Change& change :
        {Change{"magic", 0, 0}, Change{"engine length", 26, 0xff}, Change{"engine length", 28, 0xff}, Change{"type count", kTypes, 0x7f},
         Change{"item bytes", kFirstItem, 0}, Change{"layout count", kLayoutCount, 0x7f}, Change{"type of a layout", kLayoutCount + 1, 2},
-        Change{"dimensions", kDimensions, 0x41}, Change{"run count", kRunCount, 0x7f}, Change{"layout of a run", kRunLayout, 3}}) {
+        Change{"dimensions", kDimensions, 0x41}, Change{"run count", kRunCount, 0x7f}, Change{"layout of a run", kRunLayout, 3},
+        Change{"placement count", kPlacementCount, 0x7f}, Change{"tensors of a placement", kPlaceCount, 0},
+        Change{"alignment", kPlaceAlignment, 0x81}, Change{"tensors of the last placement", kSecondCount, 4},
+        Change{"first tensor of the last placement", kSecondFirst, 0xff}}) {
     Bytes bytes = example();
     bytes[change.at] = static_cast<std::byte>(change.value);
     EXPECT_THAT(decode_error(bytes), FailsWith(Code::kInvalidArgument)) << change.what;
@@ -151,6 +163,67 @@ TEST(Metadata, refuses_too_many_tensors) {
               FailsWith(Code::kInvalidArgument));
 }
 
+// The outcome for tensors of 6144 bytes (0 to 299), one of 1 byte (300) and two without any.
+Status decode_error(const std::vector<Metadata::Placement>& placements, Status error = Status::ok()) {
+  const std::vector<Metadata::Run> runs = {{0, 0, 300}, {1, 300, 1}, {2, 301, 2}};
+  ObjectDescription object = describe(kLayouts, runs);
+  object.placements = placements;
+  object.error = std::move(error);
+  return decode_error(encode_metadata(object));
+}
+
+TEST(Metadata, accepts_placements_at_their_limits) {
+  EXPECT_THAT(decode_error({{0, 303, 0xffff, ~std::uint64_t{0}, 1, 4096}}), IsOk());
+  EXPECT_THAT(decode_error({{302, 1, 0, 0, ~std::uint64_t{0}, 1}}), IsOk());
+  EXPECT_THAT(decode_error({{0, 1, 0, 0, 1, 1}, {1, 1, 1, 0, 1, 2}, {302, 1, 0, 0, 1, 1}}), IsOk());
+}
+
+TEST(Metadata, refuses_placements_beyond_their_limits) {
+  const Metadata::Placement good{10, 20, 1, 1, 0x1000, 512};
+  ASSERT_THAT(decode_error({good}), IsOk());
+  const auto expect_refused = [&](const char* what, auto change, std::string_view why) {
+    Metadata::Placement bad = good;
+    change(bad);
+    const Status status = decode_error({bad});
+    EXPECT_THAT(status, FailsWith(Code::kInvalidArgument)) << what;
+    EXPECT_THAT(status.message(), HasSubstr("placement 0: " + std::string(why))) << what;
+  };
+  expect_refused("empty", [](auto& bad) { bad.count = 0; }, "it is empty");
+  expect_refused("first behind all", [](auto& bad) { bad.first = 303; }, "it is empty, names a tensor that there is not");
+  expect_refused("one too many", [](auto& bad) { bad.count = 294; }, "it is empty, names");
+  expect_refused("far too many", [](auto& bad) { bad.count = ~std::uint64_t{0}; }, "it is empty, names");
+  expect_refused("device", [](auto& bad) { bad.device = 1 << 16; }, "a device index is below 65536");
+  expect_refused("negative device", [](auto& bad) { bad.device = -1; }, "a device index");
+  expect_refused("address", [](auto& bad) { bad.address = 0; }, "it has no address");
+  for (const std::uint64_t alignment : {std::uint64_t{0}, std::uint64_t{3}, std::uint64_t{8192}, ~std::uint64_t{0}}) {
+    expect_refused("alignment", [&](auto& bad) { bad.alignment = alignment; }, "an alignment is a power of two of at most 4096");
+  }
+}
+
+TEST(Metadata, refuses_two_places_of_one_tensor) {
+  EXPECT_THAT(decode_error({{10, 20, 1, 1, 0x1000, 1}, {30, 1, 1, 1, 0x1000, 1}}), IsOk());
+  const Status overlap = decode_error({{10, 20, 1, 1, 0x1000, 1}, {29, 1, 1, 1, 0x1000, 1}});
+  EXPECT_THAT(overlap, FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(overlap.message(), HasSubstr("placement 1"));
+  EXPECT_THAT(decode_error({{10, 20, 1, 1, 0x1000, 1}, {0, 1, 1, 1, 0x1000, 1}}), FailsWith(Code::kInvalidArgument));
+}
+
+TEST(Metadata, refuses_addresses_that_overflow) {
+  constexpr std::uint64_t kTop = ~std::uint64_t{0};
+  EXPECT_THAT(decode_error({{0, 1, 0, 0, kTop - 6144, 1}}), IsOk());
+  EXPECT_THAT(decode_error({{0, 1, 0, 0, kTop - 6143, 1}}), FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(decode_error({{0, 2, 0, 0, kTop - 6144, 1}}), FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(decode_error({{0, 300, 0, 0, kTop - 300 * 6144, 1}}), IsOk());
+  EXPECT_THAT(decode_error({{0, 301, 0, 0, kTop - 300 * 6144, 1}}), FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(decode_error({{0, 300, 0, 0, kTop - 299 * 8192 - 6143, 4096}}), FailsWith(Code::kInvalidArgument)) << "with alignment only";
+}
+
+TEST(Metadata, of_a_failed_publish_has_no_placements) {
+  const Status status = decode_error({{0, 1, 0, 0, 1, 1}}, Status(Code::kUnsupportedTensor, "tensor 0 is sparse"));
+  EXPECT_THAT(status, FailsWith(Code::kInvalidArgument));
+  EXPECT_THAT(status.message(), HasSubstr("no place"));
+}
+
 TEST(Metadata, survives_any_change_of_its_bytes) {
   std::mt19937 random(20240611);
   const Bytes good = example();
@@ -168,6 +241,12 @@ TEST(Metadata, survives_any_change_of_its_bytes) {
     for (const Metadata::Run& run : metadata->runs()) sum += run.count * metadata->layouts()[run.layout].bytes();
     ASSERT_EQ(sum, metadata->bytes());
     ASSERT_LE(metadata->size(), kMostTensors);
+    std::uint64_t end = 0;
+    for (const Metadata::Placement& placement : metadata->placements()) {
+      ASSERT_GE(placement.first, end);
+      end = placement.first + placement.count;
+      ASSERT_LE(end, metadata->size());
+    }
   }
   EXPECT_GT(accepted, 0);  // e.g. other keys
 }

@@ -1,4 +1,6 @@
-// engine_peer <transports>: an engine that obeys one command a line on stdin and answers one line each. See peer_process.h.
+// engine_peer <transports> [<option>=<value>]...: an engine that obeys one command a line on stdin and answers one line each. See
+// peer_process.h.
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <iostream>
@@ -7,13 +9,17 @@
 #include <string>
 #include <vector>
 
+#include "engine/engine_impl.h"
 #include "ray_hixl/ray_hixl.h"
+#include "support/device_memory.h"
 #include "support/pattern.h"
+#include "support/regions.h"
 
 namespace {
 
 using namespace ray_hixl;
 using Arguments = std::istringstream;
+constexpr std::int32_t kDevice = 1;
 
 std::string to_hex(const Bytes& bytes) {
   std::string text;
@@ -52,39 +58,61 @@ class EnginePeer {
  private:
   std::string add_region(Arguments& in) {
     const auto bytes = next<std::uint64_t>(in);
-    auto memory = std::make_shared<Bytes>(bytes);
-    test::fill_pattern(*memory, next<std::uint64_t>(in));
-    regions_.push_back(engine_.register_memory({memory->data(), bytes}, false, memory).value());
-    return to_hex(regions_.back().descriptor());
-  }
-
-  std::string allocate_region(Arguments& in) {
-    regions_.push_back(engine_.allocate(next<std::uint64_t>(in)).value());
-    const MemoryRange range = regions_.back().range();
-    test::fill_pattern({range.address, range.length}, next<std::uint64_t>(in));
+    const auto seed = next<std::uint64_t>(in);
+    regions_.push_back(test::make_region(engine_, bytes, seed, static_cast<test::SourceMemory>(next<int>(in)), kDevice));
     // What the pattern's writes come before is told by messages through another process. ThreadSanitizer sees them only where the table of
     // slots is used once more.
     [[maybe_unused]] const Result<Region> after = engine_.register_memory({}, false, nullptr);
     return to_hex(regions_.back().descriptor());
   }
 
-  std::string publish(Arguments& in, bool in_arena) {
-    auto seed = next<std::uint64_t>(in);
+  using Owners = std::vector<std::shared_ptr<const void>>;
+
+  // Memory for tensors of these sizes; `owners` keeps it.
+  std::vector<MemoryRange> tensor_memory(test::SourceMemory memory, const std::vector<std::uint64_t>& sizes, Owners& owners) {
+    std::vector<MemoryRange> ranges;
+    if (memory == test::SourceMemory::kDevice) {  // one allocation, as torch would have it
+      constexpr std::uint64_t kStep = 512;
+      std::uint64_t bytes = 1;
+      for (const std::uint64_t size : sizes) bytes += (size + kStep - 1) / kStep * kStep;
+      test::DeviceMemory own = test::device_memory(bytes, kDevice);
+      owners.push_back(std::move(own.owner));
+      for (const std::uint64_t size : sizes) {
+        ranges.push_back({own.range.address, size, MemoryKind::kDevice, kDevice});
+        own.range.address += (size + kStep - 1) / kStep * kStep;
+      }
+      return ranges;
+    }
+    for (const std::uint64_t size : sizes) {
+      if (memory == test::SourceMemory::kOrdinary) {
+        const auto bytes = std::make_shared<Bytes>(size);
+        owners.push_back(bytes);
+        ranges.push_back({bytes->data(), size});
+      } else {
+        const bool on_device = memory == test::SourceMemory::kSlab;
+        const Region region = engine_.allocate(size, on_device ? MemoryKind::kDevice : MemoryKind::kHost, on_device ? kDevice : 0).value();
+        owners.push_back(std::make_shared<const Region>(region));
+        ranges.push_back(region.range());
+      }
+    }
+    return ranges;
+  }
+
+  std::string publish(Arguments& in) {
+    const auto memory = static_cast<test::SourceMemory>(next<int>(in));
+    const auto seed = next<std::uint64_t>(in);
+    std::vector<std::uint64_t> sizes;
+    for (std::uint64_t size = 0; in >> size;) sizes.push_back(size);
+    auto owners = std::make_shared<Owners>();
+    const std::vector<MemoryRange> ranges = tensor_memory(memory, sizes, *owners);
     std::vector<Layout> layouts;
     std::vector<SourceTensor> tensors;
-    auto owner = std::make_shared<std::pair<std::vector<Bytes>, std::vector<Region>>>();
-    for (std::uint64_t size = 0; in >> size; ++seed) {
-      MemoryRange range;
-      if (in_arena && size != 0) {
-        range = owner->second.emplace_back(engine_.allocate(size).value()).range();
-      } else {
-        range = {owner->first.emplace_back(size).data(), size};
-      }
-      test::fill_pattern({range.address, range.length}, seed);
-      if (layouts.empty() || layouts.back().shape[0] != size) layouts.push_back({"uint8", 1, {size}});
-      tensors.push_back({range, static_cast<std::uint32_t>(layouts.size() - 1)});
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+      test::fill(ranges[i], seed + i);
+      if (layouts.empty() || layouts.back().shape[0] != sizes[i]) layouts.push_back({"uint8", 1, {sizes[i]}});
+      tensors.push_back({ranges[i], static_cast<std::uint32_t>(layouts.size() - 1)});
     }
-    return to_hex(objects_.publish(layouts, tensors, owner));
+    return to_hex(objects_.publish(layouts, tensors, owners));
   }
 
   std::string fetch(Arguments& in) {
@@ -94,19 +122,28 @@ class EnginePeer {
     const auto tensors = fetch.take();
     if (!tensors.is_ok()) return tensors.status().to_string();
     for (std::size_t i = 0; i < tensors->size(); ++i) {
-      if (!test::is_pattern({(*tensors)[i].address, (*tensors)[i].length}, seed + i)) return "wrong bytes";
+      const FetchedTensor& tensor = (*tensors)[i];
+      if (!test::holds_pattern(MemoryRange{tensor.address, tensor.length, tensor.kind, tensor.device}, seed + i)) return "wrong bytes";
     }
     return "ok";
   }
 
   std::string stat(Arguments& in) {
     const Stats stats = engine_.stats();
-    const std::map<std::string, std::uint64_t> fields = {{"regions", stats.regions},
-                                                         {"objects", stats.objects},
-                                                         {"resolved", stats.resolved},
-                                                         {"served_bytes", stats.served_bytes},
-                                                         {"sessions", stats.sessions}};
+    const auto used = std::ranges::find(stats.devices, kDevice, &DeviceStats::device);
+    const DeviceStats device = used == stats.devices.end() ? DeviceStats{} : *used;
+    const std::map<std::string, std::uint64_t> fields = {
+        {"regions", stats.regions},           {"objects", stats.objects},      {"resolved", stats.resolved},
+        {"served_bytes", stats.served_bytes}, {"sessions", stats.sessions},    {"links", stats.links},
+        {"connects", device.connects},        {"refreshes", device.refreshes}, {"retries", device.retries}};
     return std::to_string(fields.at(next<std::string>(in)));
+  }
+
+  std::string set_fake(Arguments& in) {
+    const auto name = next<std::string>(in);
+    const auto value = next<std::string>(in);
+    test::set_fake_hixl(name.c_str(), value.c_str());
+    return "ok";
   }
 
   std::string close_region(Arguments& in) {
@@ -125,12 +162,14 @@ class EnginePeer {
   const std::map<std::string, std::function<std::string(EnginePeer&, Arguments&)>> commands_ = {
       {"descriptor", [](EnginePeer& self, Arguments&) { return to_hex(self.engine_.descriptor()); }},
       {"add_region", [](EnginePeer& self, Arguments& in) { return self.add_region(in); }},
-      {"allocate_region", [](EnginePeer& self, Arguments& in) { return self.allocate_region(in); }},
       {"close_region", [](EnginePeer& self, Arguments& in) { return self.close_region(in); }},
-      {"publish", [](EnginePeer& self, Arguments& in) { return self.publish(in, false); }},
-      {"publish_arena", [](EnginePeer& self, Arguments& in) { return self.publish(in, true); }},
+      {"publish", [](EnginePeer& self, Arguments& in) { return self.publish(in); }},
       {"release", [](EnginePeer& self, Arguments& in) { return self.objects_.release(from_hex(next<std::string>(in))) ? "1" : "0"; }},
       {"fetch", [](EnginePeer& self, Arguments& in) { return self.fetch(in); }},
+      {"reserve", [](EnginePeer& self, Arguments& in) { return self.engine_.reserve(kDevice, next<std::uint64_t>(in)).to_string(); }},
+      {"hixl_name", [](EnginePeer& self, Arguments&) { return self.engine_.impl()->devices().find(kDevice)->engine_name(); }},
+      {"set_fake", [](EnginePeer& self, Arguments& in) { return self.set_fake(in); }},
+      {"fake_count", [](EnginePeer&, Arguments& in) { return std::to_string(test::fake_count(next<std::string>(in))); }},
       {"stat", [](EnginePeer& self, Arguments& in) { return self.stat(in); }},
       {"close_engine", [](EnginePeer& self, Arguments&) { return self.close_engine(); }},
   };
@@ -138,9 +177,15 @@ class EnginePeer {
 
 }  // namespace
 
-int main(int, char** arguments) {
+int main(int count, char** arguments) {
+  test::use_test_cann();
   Options options;
   if (const Status status = set_option(options, "transports", arguments[1]); !status.is_ok()) return 1;
+  for (int i = 2; i < count; ++i) {
+    const std::string given = arguments[i];
+    const std::size_t equals = given.find('=');
+    if (const Status status = set_option(options, given.substr(0, equals), given.substr(equals + 1)); !status.is_ok()) return 1;
+  }
   Result<Engine> engine = Engine::create(options);
   if (!engine.is_ok()) {
     std::cerr << engine.status().to_string() << "\n";

@@ -12,6 +12,7 @@
 #include "ray_hixl/engine.h"
 #include "support/pattern.h"
 #include "support/peer_process.h"
+#include "support/regions.h"
 
 namespace ray_hixl::test {
 
@@ -45,6 +46,7 @@ inline Region add_region(const Engine& engine, std::uint64_t bytes, std::uint64_
   return engine.register_memory({memory->data(), bytes}, false, memory).value();
 }
 
+// Host memory only.
 inline std::span<std::byte> bytes_of(const Region& region) { return {region.range().address, region.range().length}; }
 
 inline Result<Batch> prepare_one(const Peer& peer, const BatchOp& op) { return peer.prepare({&op, 1}); }

@@ -23,7 +23,7 @@ using testing::HasSubstr;
   const Result<Cann> cann = Cann::find(places, allow_fake);
   if (cann.is_ok()) {
     std::cerr << (cann->is_fake ? "FAKE " : "real ") << cann->devices << " x " << cann->soc << " by " << cann->acl.path << " and "
-              << cann->hixl.path();
+              << cann->api.path;
   } else {
     std::cerr << cann.status().to_string();
   }
@@ -41,7 +41,8 @@ class FindCann : public testing::Test {
   }
   const std::string runtime = FAKE_CANN_LIB;                        // the FAKE runtime, without HIXL
   const std::string with_empty_hixl = FAKE_CANN_LIB "/empty_hixl";  // with a libcann_hixl.so that is none
-  const std::string with_hixl = FAKE_CANN_LIB "/some_hixl";         // with one that has the class
+  const std::string with_old_hixl = FAKE_CANN_LIB "/some_hixl";     // with one that has the class and nothing else
+  const std::string with_hixl = FAKE_CANN_LIB "/hixl";              // with the FAKE one
 };
 
 TEST_F(FindCann, names_every_path_that_was_tried) {
@@ -65,6 +66,10 @@ TEST_F(FindCann, says_that_hixl_is_missing) {
 
 TEST_F(FindCann, says_that_a_library_is_not_hixl) {
   EXPECT_EXIT(report({runtime, with_empty_hixl}), ExitedWithCode(0), "libcann_hixl.so has no class hixl::Hixl");
+}
+
+TEST_F(FindCann, names_what_hixl_lacks) {
+  EXPECT_EXIT(report({runtime, with_old_hixl}), ExitedWithCode(0), "libcann_hixl.so lacks .*Initialize.*TransferAsync.*too old");
 }
 
 TEST_F(FindCann, says_why_a_library_that_is_there_cannot_be_loaded) {
@@ -102,18 +107,21 @@ TEST(Places, follow_the_environment) {
   ::setenv("ASCEND_TOOLKIT_HOME", "", 1);
   EXPECT_THAT(places_from_environment(),
               ElementsAre("", "/opt/cann/lib64", "/usr/local/Ascend/cann/lib64", "/usr/local/Ascend/ascend-toolkit/latest/lib64"));
-  ::setenv("RAY_HIXL_CANN_PATH", "/mine", 1);
-  EXPECT_THAT(places_from_environment(), ElementsAre("/mine"));
+  ::setenv("RAY_HIXL_CANN_PATH", "/mine:/yours", 1);
+  EXPECT_THAT(places_from_environment(), ElementsAre("/mine", "/yours"));
   ::unsetenv("RAY_HIXL_CANN_PATH");
   ::unsetenv("ASCEND_HOME_PATH");
   ::unsetenv("ASCEND_TOOLKIT_HOME");
 }
 
-TEST(Probe, says_why_npu_memory_is_not_moved) {
+TEST_F(FindCann, is_done_once_for_a_process) {
   ::setenv("RAY_HIXL_CANN_PATH", "/nowhere", 1);
-  EXPECT_EQ(probe().code(), Code::kNotAvailable);
-  EXPECT_THAT(probe().message(), HasSubstr("/nowhere/libascendcl.so"));
-  ::unsetenv("RAY_HIXL_CANN_PATH");
+  const auto report_probe = [] {
+    std::cerr << probe().to_string();
+    ::unsetenv("RAY_HIXL_CANN_PATH");
+    std::exit(probe().to_string().find("/nowhere/libascendcl.so") == std::string::npos ? 1 : 0);  // NOLINT(concurrency-mt-unsafe)
+  };
+  EXPECT_EXIT(report_probe(), ExitedWithCode(0), "not_available: .*/nowhere/libascendcl.so");
 }
 
 }  // namespace

@@ -1,0 +1,231 @@
+"""Every torch operation on npu tensors. Imported when the first one is handled: from then on, process exit takes the engines down first.
+
+Waiting goes through torch, never through CANN's runtime alone: torch_npu queues operations on the host before the runtime sees them.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ray_hixl import _core
+from ray_hixl.errors import NotAvailable, UnsupportedTensor
+
+try:
+    import torch_npu
+except Exception as error:  # not only ImportError: its own import fails in many ways where CANN is missing or another version
+    raise NotAvailable(
+        f"npu tensors need torch_npu, which cannot be imported here ({str(error).splitlines()[0]}); install the torch_npu that belongs to "
+        f"torch {torch.__version__}, with its CANN"
+    ) from error
+
+if TYPE_CHECKING:
+    from torch_npu.npu import Stream
+
+_npu: Any = torch.npu  # put there by torch_npu
+_PLAIN_FORMATS = {0, 1, 2, 16, 27, 30, 35, 47}  # NCHW, NHWC, ND, HWCN, NDHWC, NCDHW, NC, NCL: values in order, nothing between
+_HUGE_PAGE = 2 << 20
+_format_of: Callable[[torch.Tensor], int] = getattr(torch.ops.npu, "get_npu_format", torch_npu.get_npu_format)  # the former is faster
+
+# What the NPU's copy kernels take in any case; others are copied as integers of their size.
+_COPIED_AS_THEY_ARE = {
+    torch.bool,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+}
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+_streams: dict[int, Stream] = {}  # by device: what set_stream() chose
+_proven: Any = None  # the import of DLPack that was seen to make npu tensors
+
+
+def set_stream(stream: Stream | None) -> None:
+    """Fences only ``stream`` from now on, on its device; None: whole devices again. Any thread."""
+    if stream is None:
+        _streams.clear()
+    else:
+        _streams[stream.device_index] = stream
+
+
+def refuse_capture(what: str) -> None:
+    """:raises NotAvailable: this thread is capturing a graph, in which nothing may wait for the device."""
+    if _npu.is_current_stream_capturing():
+        raise NotAvailable(f"{what} while a graph is captured is not possible: do it before or after the capture (torch.npu.graph)")
+
+
+def fence(device: int) -> None:
+    """Returns when everything queued on the device, or on the stream chosen for it, has finished. Any thread.
+
+    :raises NotAvailable: a graph is being captured.
+    """
+    refuse_capture("publishing or fetching npu tensors")
+    stream = _streams.get(device)
+    if stream is None:
+        _npu.synchronize(device)
+    else:
+        stream.synchronize()
+
+
+def current_device() -> int:
+    """The device that new tensors are made on, in this thread."""
+    return int(_npu.current_device())
+
+
+def from_dlpack(capsule: Any) -> torch.Tensor:
+    """An npu tensor out of a DLPack capsule, by torch_npu's own import, looked up at every call.
+
+    :raises NotAvailable: this torch_npu has none. What torch itself would make has no NPU storage, and operators would fail on it.
+    """
+    global _proven
+    door: Callable[[Any], torch.Tensor] = torch.utils.dlpack.from_dlpack
+    if door is _proven:
+        return door(capsule)
+    try:
+        tensor = door(capsule)
+        torch_npu.get_npu_format(tensor)
+    except Exception as error:
+        raise NotAvailable(
+            f"torch_npu {torch_npu.__version__} does not make npu tensors out of DLPack, which received tensors need: use torch_npu "
+            "2.7.1.post2, 2.8.0.post2, 2.9.0 or newer"
+        ) from error
+    _proven = door
+    return tensor
+
+
+def check_format(tensor: torch.Tensor, index: int) -> tuple[int, int]:
+    """Address and bytes of a tensor's storage, which is in a plain format.
+
+    :raises UnsupportedTensor: tensor ``index`` is in a private format: its bytes are not its values in order.
+    """
+    try:
+        found = _format_of(tensor)
+    except RuntimeError:  # made by torch itself out of foreign memory: no NPU storage, hence no format
+        found = 2
+    if found not in _PLAIN_FORMATS:
+        name = getattr(torch_npu.get_npu_format(tensor), "name", "")
+        raise UnsupportedTensor(
+            f"tensor {index} is in the NPU's private format {found} ({name}): its bytes are not its values in order. Publish "
+            "torch_npu.npu_format_cast(tensor, 2)"
+        )
+    storage = tensor.untyped_storage()
+    return storage.data_ptr(), storage.nbytes()
+
+
+def segment_of(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """Address and bytes of the whole allocation of torch's allocator that holds a tensor; None if it is not torch's memory.
+
+    :raises NotAvailable: HIXL cannot register that allocation.
+    """
+    address = tensor.data_ptr()
+    for segment in _npu.memory_snapshot():
+        start, size = segment["address"], segment["total_size"]
+        if segment["device"] != tensor.device.index or not start <= address < start + size:
+            continue
+        if segment.get("is_expandable"):
+            raise NotAvailable(
+                "the tensor lies in an expandable segment of torch's allocator, which grows and shrinks, so that it cannot be registered: "
+                "start without expandable_segments in PYTORCH_NPU_ALLOC_CONF, or take the tensor from ray_hixl.empty(), whose memory "
+                "register_memory_pool() sizes"
+            )
+        if start % _HUGE_PAGE:
+            raise NotAvailable(
+                f"the tensor lies in an allocation of torch's allocator that begins at {start:#x}, but HIXL registers memory that begins "
+                "at a multiple of 2 MiB: take the tensor from ray_hixl.empty()"
+            )
+        return start, size
+    return None
+
+
+def pack(tensors: Sequence[torch.Tensor], indices: Sequence[int], addresses: Sequence[int], device: int) -> None:
+    """Queues copies of ``tensors[indices[i]]``, contiguous, to ``addresses[i]`` of the device. ``fence`` follows.
+
+    On the chosen stream, else on the current one, after everything that was queued on any.
+    """
+    if device not in _streams:
+        fence(device)
+    with torch.no_grad(), torch._C.DisableTorchFunctionSubclass(), _stream(device):
+        sources = [_bits_of(tensors[index]) for index in indices]
+        batches: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+        for target, source in zip(_wrap(sources, addresses, device), sources, strict=True):
+            if source.is_contiguous():
+                into, out_of = batches.setdefault(source.dtype, ([], []))
+                into.append(target)
+                out_of.append(source)
+            else:
+                target.copy_(source)
+        for into, out_of in batches.values():
+            torch._foreach_copy_(into, out_of)
+
+
+def copy_into(targets: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor]) -> None:
+    """Copies each tensor into its target, on whatever devices they are; done when it returns."""
+    with torch.no_grad():
+        for target, tensor in zip(targets, tensors, strict=True):
+            target.copy_(tensor)
+    for device in {tensor.device for tensor in (*targets, *tensors) if tensor.device.type == "npu"}:
+        _npu.current_stream(device).synchronize()
+
+
+def _stream(device: int) -> AbstractContextManager[Any]:
+    """The device's chosen stream as the current one, else the device's current one."""
+    stream = _streams.get(device)
+    if stream is not None:
+        context: AbstractContextManager[Any] = _npu.stream(stream)
+    elif device != _npu.current_device():
+        context = _npu.device(device)
+    else:
+        context = nullcontext()
+    return context
+
+
+def _bits_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The same bits, as elements that copy kernels take."""
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    if tensor.dtype in _COPIED_AS_THEY_ARE or tensor.itemsize not in _INTEGERS:
+        return tensor
+    return tensor.view(_INTEGERS[tensor.itemsize])
+
+
+def _wrap(sources: Sequence[torch.Tensor], addresses: Sequence[int], device: int) -> list[torch.Tensor]:
+    """Memory at the addresses as contiguous tensors like the sources: one import for each run of equal ones at equal distances."""
+    wrapped: list[torch.Tensor] = []
+    first = 0
+    while first < len(sources):
+        shape, dtype = sources[first].shape, sources[first].dtype
+        end = first + 1
+        step = addresses[end] - addresses[first] if end < len(addresses) else 0
+        while end < len(sources) and addresses[end] - addresses[end - 1] == step and _alike(sources[end], shape, dtype):
+            end += 1
+        name = str(dtype).removeprefix("torch.")
+        capsule = _core.npu_capsule(addresses[first], device, name, [end - first, *shape], step // dtype.itemsize)
+        wrapped += from_dlpack(capsule).unbind(0)
+        first = end
+    return wrapped
+
+
+def _alike(tensor: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> bool:
+    return tensor.dtype is dtype and tensor.shape == shape
+
+
+def _leave() -> None:
+    """Runs at exit before torch_npu takes the runtime down, since it was registered later."""
+    from ray_hixl import engine, process
+
+    process.shutdown()
+    engine.close_all()
+    _core.leave_memory()
+
+
+atexit.register(_leave)

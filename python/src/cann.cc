@@ -1,0 +1,62 @@
+// What of CANN is here, and how npu memory gets to torch.
+#include "transport/hixl/cann.h"
+
+#include <utility>
+
+#include "common.h"
+#include "dlpack_export.h"
+#include "gil.h"
+#include "torch_table.h"
+#include "transport/hixl/device.h"
+
+namespace ray_hixl::python {
+namespace {
+
+nb::dict cann_info() {
+  const Result<transport::hixl::Cann>* found = nullptr;
+  {
+    const GilRelease no_gil;  // loads libraries
+    found = &transport::hixl::Cann::get();
+  }
+  raise_if_failed(found->status());
+  const transport::hixl::Cann& cann = **found;
+  nb::dict made;
+  made["runtime"] = cann.acl.path;
+  made["hixl"] = cann.api.path;
+  made["hixl_version"] = cann.api.version;
+  made["soc"] = cann.soc;
+  made["devices"] = cann.devices;
+  nb::list physical;
+  for (std::uint32_t i = 0; i < cann.devices; ++i) physical.append(cann.physical_device(static_cast<std::int32_t>(i)));
+  made["physical"] = physical;  // as npu-smi and hccn_tool number them
+  made["client_server"] = cann.client_server;
+  made["is_fake"] = cann.is_fake;
+  return made;
+}
+
+// Owns nothing: for tensors that die before the memory does.
+nb::object npu_capsule(std::uintptr_t address, std::int32_t device, const std::string& dtype, const std::vector<std::uint64_t>& shape,
+                       std::int64_t step) {
+  const std::optional<dlpack::DataType> type = dlpack_from_name(dtype);
+  if (!type) throw StatusError{Status(Code::kUnsupportedTensor, "DLPack has no element type '" + dtype + "'")};
+  Dimensions dimensions(shape);
+  if (!shape.empty()) dimensions.strides[0] = step;
+  auto shared = std::make_shared<const Dimensions>(std::move(dimensions));
+  return export_capsule({reinterpret_cast<std::byte*>(address), *type, std::move(shared), nullptr, {dlpack::kExtension, device}}, false);
+}
+
+}  // namespace
+
+void bind_cann(nb::module_& module) {
+  module.def(
+      "cann_info", &cann_info,
+      "Paths, versions and devices of the CANN that this process uses, which is looked for at the first call. Raises NotAvailable with "
+      "what is missing.");
+  module.def("leave_memory", &transport::hixl::leave_memory,
+             "NPU memory is not given back any more from here on: for the end of a process, when CANN's runtime may be gone already.");
+  module.def("npu_capsule", &npu_capsule, nb::arg("address"), nb::arg("device"), nb::arg("dtype"), nb::arg("shape"), nb::arg("step"),
+             nb::sig("def npu_capsule(address: int, device: int, dtype: str, shape: Sequence[int], step: int) -> object"),
+             "Memory of an NPU as an old DLPack capsule that does not keep it. Rows are contiguous and `step` elements apart.");
+}
+
+}  // namespace ray_hixl::python

@@ -1,0 +1,142 @@
+#include "object/packing.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "object/placement.h"
+#include "object/runtime_ops.h"
+
+namespace ray_hixl {
+namespace {
+
+using transport::hixl::Device;
+using Blocks = std::vector<std::shared_ptr<const memory::Block>>;
+
+// What keeps the tensors of an object: the blocks of those that were packed; the owner of those that stayed, and their registrations, which
+// outlive the regions that made them.
+struct Kept {
+  std::shared_ptr<const void> owner;
+  Blocks blocks;
+  std::vector<std::shared_ptr<const void>> registrations;
+};
+
+std::uint64_t round_up(std::uint64_t bytes) { return (bytes + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment; }
+
+// The tensors of one device.
+class DevicePacker {
+ public:
+  DevicePacker(std::shared_ptr<Device> device, DeviceOps& ops, Kept& kept) : device_(std::move(device)), ops_(ops), kept_(kept) {}
+
+  // Stays where it is if peers can read it there.
+  void add(std::size_t index, const SourceTensor& tensor) {
+    const MemoryRange& range = tensor.range;
+    if (range.address != nullptr && hold(range)) return;
+    offsets_.push_back({index, bytes_});
+    bytes_ = round_up(bytes_ + range.length);
+  }
+
+  Status pack(std::vector<SourceTensor>& tensors) {
+    if (!offsets_.empty()) RAY_HIXL_RETURN_IF_ERROR(copy(tensors));
+    // Packed or not: what is still to be computed is not there yet. What was pending before is free afterwards.
+    const std::uint64_t ticket = device_->slabs().pending_ticket();
+    RAY_HIXL_RETURN_IF_ERROR(ops_.fence(device_->index()));
+    device_->slabs().fenced(ticket);
+    return Status::ok();
+  }
+
+ private:
+  // Is it registered, and will be until the object is gone?
+  bool hold(const MemoryRange& range) {
+    const auto holds = [&](const Device::Held& held) {
+      return range.address >= held.base && range.address + range.length <= held.base + held.length;
+    };
+    if (std::ranges::any_of(held_, holds)) return true;
+    const std::optional<Device::Held> held = device_->hold(range.address, range.length, kept_.owner);
+    if (!held) return false;
+    held_.push_back(*held);
+    kept_.registrations.push_back(held->registration);
+    return true;
+  }
+
+  Status copy(std::vector<SourceTensor>& tensors) {
+    const auto fence = [this] { return ops_.fence(device_->index()); };
+    Result<std::shared_ptr<const memory::Block>> block = device_->allocate(bytes_, fence);
+    if (!block.is_ok()) return block.status();
+    kept_.blocks.push_back(*block);
+    std::vector<DeviceOps::Copy> copies;
+    copies.reserve(offsets_.size());
+    for (const auto& [index, offset] : offsets_) copies.push_back({index, (*block)->address + offset});
+    RAY_HIXL_RETURN_IF_ERROR(ops_.pack(device_->index(), copies));
+    for (const DeviceOps::Copy& each : copies) tensors[each.tensor].range.address = each.to;
+    return Status::ok();
+  }
+
+  const std::shared_ptr<Device> device_;
+  DeviceOps& ops_;
+  Kept& kept_;
+  std::vector<Device::Held> held_;
+  std::vector<std::pair<std::size_t, std::uint64_t>> offsets_;  // of what is packed, by index
+  std::uint64_t bytes_ = 0;
+};
+
+Status pack_all(EngineImpl& engine, std::vector<SourceTensor>& tensors, DeviceOps& ops, Kept& kept) {
+  std::map<std::int32_t, DevicePacker> packers;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const MemoryRange& range = tensors[i].range;
+    if (range.kind != MemoryKind::kDevice || range.length == 0) continue;
+    auto packer = packers.find(range.device);
+    if (packer == packers.end()) {
+      Result<std::shared_ptr<Device>> device = engine.devices().get(range.device);
+      if (!device.is_ok()) return device.status();
+      packer = packers.try_emplace(range.device, *std::move(device), ops, kept).first;
+    }
+    packer->second.add(i, tensors[i]);
+  }
+  for (auto& [index, packer] : packers) RAY_HIXL_RETURN_IF_ERROR(packer.pack(tensors));
+  return Status::ok();
+}
+
+Result<std::vector<Metadata::Placement>> find_placements(EngineImpl& engine, std::span<const SourceTensor> tensors) {
+  PlacementBuilder builder;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const MemoryRange& range = tensors[i].range;
+    if (range.kind != MemoryKind::kDevice) continue;
+    std::uint64_t epoch = 0;
+    if (range.length != 0) {
+      const auto device = engine.devices().find(range.device);
+      const auto known = device ? device->registry().epoch_of(range.address, range.length) : std::nullopt;
+      if (!known) return Status(Code::kInvalidRegion, "tensor " + std::to_string(i) + " was deregistered while it was published");
+      epoch = *known;
+    }
+    builder.add(i, range.length, range.device, epoch, reinterpret_cast<std::uint64_t>(range.address));
+  }
+  return builder.take();
+}
+
+}  // namespace
+
+Result<PlacedTensors> place_tensors(EngineImpl& engine, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
+                                    DeviceOps* ops) {
+  RuntimeOps own_ops(engine.devices(), tensors);
+  PlacedTensors placed;
+  placed.tensors.assign(tensors.begin(), tensors.end());
+  auto kept = std::make_shared<Kept>();
+  kept->owner = std::move(owner);
+  Status status = pack_all(engine, placed.tensors, ops != nullptr ? *ops : own_ops, *kept);
+  if (status.is_ok()) {
+    Result<std::vector<Metadata::Placement>> placements = find_placements(engine, placed.tensors);
+    status = placements.status();
+    if (status.is_ok()) placed.placements = *std::move(placements);
+  }
+  if (!status.is_ok()) {
+    engine.reaper().drop(std::move(kept));
+    return status;
+  }
+  placed.owner = std::move(kept);
+  return placed;
+}
+
+}  // namespace ray_hixl

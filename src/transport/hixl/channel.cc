@@ -1,0 +1,107 @@
+#include "transport/hixl/channel.h"
+
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "transport/hixl/delivery.h"
+
+namespace ray_hixl::transport::hixl {
+
+class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
+ public:
+  Impl(const Context& context, std::shared_ptr<Devices> devices, const PeerView& peer, Port& port)
+      : devices_(std::move(devices)),
+        shared_(std::make_shared<DeliveryContext>(DeliveryContext{context, *devices_, peer, std::make_shared<Locator>(port),
+                                                                  peer.same_pid_namespace && peer.welcome.pid == context.process.pid,
+                                                                  [this] { return state(); }})) {}
+
+  [[nodiscard]] Status usable() const { return devices_->usable(); }
+  void submit(std::shared_ptr<Job> job);
+  void stop_stopping();
+  void close(const Status& why);
+
+ private:
+  using Deliveries = std::set<std::shared_ptr<Delivery>>;
+  [[nodiscard]] Deliveries deliveries();
+  [[nodiscard]] Status state();
+  void forget(const Delivery& ended);
+
+  const std::shared_ptr<Devices> devices_;
+  const std::shared_ptr<const DeliveryContext> shared_;
+  std::mutex mutex_;
+  Deliveries deliveries_;  // guarded by mutex_
+  Status closed_;          // guarded by mutex_
+};
+
+void HixlChannel::Impl::submit(std::shared_ptr<Job> job) {
+  Status closed;
+  std::shared_ptr<Delivery> delivery;
+  {
+    const std::lock_guard lock(mutex_);
+    closed = closed_;
+    if (closed.is_ok()) {
+      delivery =
+          std::make_shared<Delivery>(shared_, this, job, [self = shared_from_this()](const Delivery& ended) { self->forget(ended); });
+      deliveries_.insert(delivery);
+    }
+  }
+  if (!closed.is_ok()) return job->end(closed);
+  job.reset();
+  delivery->start();
+}
+
+void HixlChannel::Impl::forget(const Delivery& ended) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(deliveries_, [&](const auto& each) { return each.get() == &ended; });
+}
+
+Status HixlChannel::Impl::state() {
+  const std::lock_guard lock(mutex_);
+  return closed_;
+}
+
+HixlChannel::Impl::Deliveries HixlChannel::Impl::deliveries() {
+  const std::lock_guard lock(mutex_);
+  return deliveries_;
+}
+
+void HixlChannel::Impl::stop_stopping() {
+  bool moving = false;
+  for (const auto& delivery : deliveries()) {
+    if (!delivery->stopping()) continue;
+    delivery->end_if_still(delivery->transfer()->stop_reason());
+    moving = true;
+  }
+  if (moving) devices_->for_each([](Device& device) { device.driver().stop_stopping(); });
+}
+
+void HixlChannel::Impl::close(const Status& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!closed_.is_ok()) return;
+    closed_ = why;
+  }
+  for (const auto& delivery : deliveries()) {
+    delivery->end_if_still(why);
+    delivery->transfer()->request_stop(why);  // ends it in time, too, if HIXL does not let go of the rest
+  }
+  devices_->for_each([&](Device& device) { device.driver().abandon(this, why); });
+}
+
+HixlChannel::HixlChannel(const Context& context, const std::shared_ptr<Devices>& devices, const PeerView& peer, Port& port)
+    : impl_(std::make_shared<Impl>(context, devices, peer, port)) {}
+
+HixlChannel::~HixlChannel() = default;
+
+Status HixlChannel::can_read(RemoteMemory memory) const {
+  if (memory == RemoteMemory::kDevice) return impl_->usable();
+  return Status(Code::kNotAvailable, "it moves device memory; the others move host memory");
+}
+
+void HixlChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }
+void HixlChannel::stop_stopping() { impl_->stop_stopping(); }
+void HixlChannel::close(const Status& why) { impl_->close(why); }
+
+}  // namespace ray_hixl::transport::hixl

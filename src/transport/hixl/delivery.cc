@@ -1,0 +1,196 @@
+#include "transport/hixl/delivery.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "transport/hixl/start.h"
+
+namespace ray_hixl::transport::hixl {
+
+Delivery::Delivery(std::shared_ptr<const DeliveryContext> context, const void* channel, std::shared_ptr<Job> job, Ended ended)
+    : context_(std::move(context)), channel_(channel), transfer_(job->transfer), ended_(std::move(ended)), job_(std::move(job)) {}
+
+void Delivery::start() { locate(); }
+
+std::shared_ptr<Job> Delivery::take() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(job_, nullptr);
+}
+
+void Delivery::end(const Status& status) {
+  const std::shared_ptr<Job> job = take();
+  if (!job) return;
+  ended_(*this);
+  job->end(status);
+}
+
+void Delivery::end_if_still(const Status& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (moving_) return;
+  }
+  end(why);
+}
+
+void Delivery::locate() {
+  std::vector<std::size_t> unknown;
+  std::shared_ptr<const Plan> plan;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!job_) return;
+    plan = job_->plan;
+    std::vector<bool> needed(plan->sources.size());
+    for (const Piece& piece : job_->pieces) {
+      if (plan->places[static_cast<std::size_t>(piece.place)].remote < 0) needed[piece.source] = true;
+    }
+    for (std::size_t source = 0; source < needed.size(); ++source) {
+      if (needed[source]) unknown.push_back(source);
+    }
+    located_.resize(plan->sources.size());
+    missing_ = unknown.size();
+  }
+  if (unknown.empty()) return plan_routes();
+  for (const std::size_t source : unknown) {
+    context_->locator->locate(plan->sources[source], [self = shared_from_this(), source](Result<Locator::Ranges> ranges) {
+      self->located(source, std::move(ranges));
+    });
+  }
+}
+
+void Delivery::located(std::size_t source, Result<Locator::Ranges> ranges) {
+  if (!ranges.is_ok()) return end(ranges.status());
+  {
+    const std::lock_guard lock(mutex_);
+    located_[source] = *std::move(ranges);
+    if (--missing_ > 0) return;
+  }
+  plan_routes();
+}
+
+void Delivery::plan_routes() {
+  const FindLocal find_local = [this](std::int32_t device, const std::byte* address, std::uint64_t length) {
+    const auto found = context_->devices.find(device);
+    return found ? found->registry().find(address, length) : std::nullopt;
+  };
+  std::shared_ptr<Job> job;
+  {
+    const std::lock_guard lock(mutex_);
+    job = job_;
+  }
+  if (!job) return;
+  Result<std::vector<Route>> routes = make_routes(*job->plan, job->pieces, located_, find_local);
+  if (!routes.is_ok()) return end(routes.status());
+  routes_ = *std::move(routes);
+  describe();
+}
+
+void Delivery::describe() {
+  descriptions_.resize(routes_.size());
+  if (context_->same_process) return move();
+  {
+    const std::lock_guard lock(mutex_);
+    missing_ = routes_.size();
+  }
+  for (std::size_t route = 0; route < routes_.size(); ++route) {
+    context_->locator->describe(routes_[route].remote, [self = shared_from_this(), route](const Result<Locator::Description>& description) {
+      self->described(route, description);
+    });
+  }
+}
+
+void Delivery::described(std::size_t route, const Result<Locator::Description>& description) {
+  if (!description.is_ok()) return end(description.status());
+  if (const Status fits = check_peer_engine(**description, routes_[route].local); !fits.is_ok()) return end(fits);
+  {
+    const std::lock_guard lock(mutex_);
+    descriptions_[route] = *description;
+    if (--missing_ > 0) return;
+  }
+  move();
+}
+
+// HIXL itself would answer with a timeout.
+Status Delivery::check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const {
+  const Cann& cann = *Cann::get();
+  if (const std::string ours = fingerprint(cann); ours != description.fingerprint) {
+    return Status(Code::kNotAvailable, "HIXL is set up differently on the two sides: here '" + ours + "', there '" +
+                                           description.fingerprint + "'. Use the same CANN version and environment on both");
+  }
+  const bool same_npu = context_->peer.same_host && description.physical_device == static_cast<std::uint32_t>(cann.physical_device(local));
+  if (same_npu && !cann.client_server) {
+    return Status(Code::kNotAvailable, "both processes use NPU " + std::to_string(description.physical_device) +
+                                           ", and this version of HIXL (" + cann.api.version +
+                                           ") links only different ones. CANN 9.1 can; else give each process an NPU of its own");
+  }
+  return Status::ok();
+}
+
+void Delivery::move() {
+  std::shared_ptr<Job> job;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!job_ || moving_) return;
+    moving_ = true;
+    missing_ = routes_.size();
+    job = job_;
+  }
+  for (std::size_t i = 0; i < routes_.size(); ++i) {
+    Route& route = routes_[i];
+    const std::shared_ptr<Device> device = context_->devices.find(route.local);
+    if (!device) {
+      moved(route, Status(Code::kClosed, "the engine was closed"));
+      continue;
+    }
+    auto move = std::make_shared<Move>();
+    move->ops = std::move(route.ops);
+    move->remote_epoch = route.remote_epoch;
+    move->local_epoch = route.local_epoch;
+    move->transfer = transfer_;
+    move->channel = channel_;
+    move->owner = context_->peer.descriptor.incarnation;
+    move->done = [self = shared_from_this(), &route](const Status& status) { self->moved(route, status); };
+    if (context_->same_process) {
+      device->copy(std::move(move), route.remote);
+    } else {
+      move->described_epoch = descriptions_[i]->epoch;
+      device->driver().submit(descriptions_[i]->engine, std::move(move));
+      // A close that came before the submit has abandoned the channel too early for this move.
+      if (const Status open = context_->state(); !open.is_ok()) device->driver().abandon(channel_, open);
+    }
+  }
+}
+
+void Delivery::moved(const Route& route, const Status& status) {
+  bool ok = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (error_.is_ok() && !status.is_ok()) error_ = status;
+    if (status.is_ok()) {
+      transfer_->add_bytes(control::TransportKind::kHixl, route.bytes);
+      context_->engine.counters.fetched[static_cast<std::size_t>(control::TransportKind::kHixl)].fetch_add(route.bytes,
+                                                                                                           std::memory_order_relaxed);
+    }
+    if (--missing_ > 0) return;
+    ok = error_.is_ok();
+  }
+  if (ok && !context_->peer.shows_generations) return confirm();
+  end(error_);
+}
+
+// The last byte is in: was the source still what it was? It counts as moving until that was asked: the job's end may be the link's.
+void Delivery::confirm() {
+  std::vector<Handle> sources;
+  {
+    const std::lock_guard lock(mutex_);
+    sources = job_->plan->sources;
+  }
+  context_->locator->check(sources, [self = shared_from_this()](const Status& status) { self->end(status); });
+  {
+    const std::lock_guard lock(mutex_);
+    moving_ = false;
+  }
+  if (const Status open = context_->state(); !open.is_ok()) return end(open);
+  if (stopping()) end(transfer_->stop_reason());
+}
+
+}  // namespace ray_hixl::transport::hixl

@@ -1,0 +1,73 @@
+// Delivery: one job of the hixl channel, from its pieces to its end.
+//
+//   locate what has no address yet -> describe the peer's engines -> move -> (ask whether the source was still live)
+//
+// Kept alive by whatever it waits for. The job ends exactly once: while HIXL has none of it, as soon as somebody wants it to; otherwise
+// when the last move has ended. Any thread.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "transport/hixl/devices.h"
+#include "transport/hixl/locator.h"
+#include "transport/hixl/route.h"
+#include "transport/job.h"
+#include "transport/transport.h"
+
+namespace ray_hixl::transport::hixl {
+
+// What all deliveries of a channel share. Outlives the channel as long as there are any.
+struct DeliveryContext {
+  const Context& engine;
+  Devices& devices;
+  const PeerView& peer;
+  const std::shared_ptr<Locator> locator;
+  const bool same_process;
+  const std::function<Status()> state;  // of the channel: ok until it is closed
+};
+
+class Delivery : public std::enable_shared_from_this<Delivery> {
+ public:
+  using Ended = std::function<void(const Delivery&)>;
+
+  // `channel`: whose moves they are. `ended` runs just before the job ends.
+  Delivery(std::shared_ptr<const DeliveryContext> context, const void* channel, std::shared_ptr<Job> job, Ended ended);
+  void start();
+  // Ends the job now if nothing writes for it; otherwise its moves have to be stopped.
+  void end_if_still(const Status& why);
+  [[nodiscard]] bool stopping() const { return transfer_->stopping(); }
+  [[nodiscard]] const std::shared_ptr<TransferState>& transfer() const { return transfer_; }
+
+ private:
+  void locate();
+  void located(std::size_t source, Result<Locator::Ranges> ranges);
+  void plan_routes();
+  void describe();
+  void described(std::size_t route, const Result<Locator::Description>& description);
+  [[nodiscard]] Status check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const;
+  void move();
+  void moved(const Route& route, const Status& status);
+  void confirm();
+  void end(const Status& status);
+  [[nodiscard]] std::shared_ptr<Job> take();
+
+  const std::shared_ptr<const DeliveryContext> context_;
+  const void* const channel_;
+  const std::shared_ptr<TransferState> transfer_;
+  const Ended ended_;
+  std::vector<Locator::Ranges> located_;            // by source
+  std::vector<Route> routes_;                       // constant from describe() on
+  std::vector<Locator::Description> descriptions_;  // by route
+
+  std::mutex mutex_;
+  std::shared_ptr<Job> job_;  // guarded by mutex_, as all below; null once it ended
+  std::size_t missing_ = 0;   // answers or moves
+  bool moving_ = false;
+  Status error_;  // the first one
+};
+
+}  // namespace ray_hixl::transport::hixl

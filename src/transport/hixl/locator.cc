@@ -1,0 +1,81 @@
+#include "transport/hixl/locator.h"
+
+#include <utility>
+
+namespace ray_hixl::transport::hixl {
+namespace {
+
+constexpr std::size_t kMostLocated = 1024;
+
+// What a reply says, decoded; or why there is none.
+template <class T, class Decode>
+Result<std::shared_ptr<const T>> read_reply(const Result<Reply>& reply, control::MessageType type, Decode decode) {
+  if (!reply.is_ok()) return reply.status();
+  if (reply->type != type) return Status(Code::kInternal, "the peer gave another answer than asked for");
+  Result<T> decoded = decode(reply->body);
+  if (!decoded.is_ok()) return decoded.status();
+  return std::make_shared<const T>(*std::move(decoded));
+}
+
+}  // namespace
+
+void Locator::locate(const Handle& handle, Located answer) {
+  Ranges known;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = located_.find(handle); found != located_.end()) known = found->second;
+  }
+  if (known) return answer(std::move(known));
+  port_.request([handle](std::uint64_t id) { return control::encode(id, control::Locate{handle}); },
+                [self = shared_from_this(), handle, answer = std::move(answer)](const Result<Reply>& reply) {
+                  Result<Ranges> ranges = read_reply<control::Located>(reply, control::MessageType::kLocated, control::decode_located);
+                  if (ranges.is_ok()) {
+                    const std::lock_guard lock(self->mutex_);
+                    if (self->located_.size() >= kMostLocated) self->located_.clear();
+                    self->located_[handle] = *ranges;
+                  }
+                  answer(std::move(ranges));
+                });
+}
+
+void Locator::describe(std::int32_t device, Described answer) {
+  Description known;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = described_.find(device); found != described_.end()) {
+      known = found->second;
+    } else {
+      std::vector<Described>& waiting = asked_[device];
+      waiting.push_back(answer);
+      if (waiting.size() > 1) return;
+    }
+  }
+  if (known) return answer(std::move(known));
+  const auto number = static_cast<std::uint32_t>(device);
+  port_.request([number](std::uint64_t id) { return control::encode(id, control::DescribeDevice{number}); },
+                [self = shared_from_this(), device](Result<Reply> reply) { self->described(device, std::move(reply)); });
+}
+
+void Locator::described(std::int32_t device, Result<Reply> reply) {
+  const Result<Description> description =
+      read_reply<control::DeviceDescription>(reply, control::MessageType::kDeviceDescription, control::decode_device_description);
+  std::vector<Described> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    if (description.is_ok()) described_[device] = *description;
+    waiting = std::move(asked_[device]);
+    asked_.erase(device);
+  }
+  for (const Described& answer : waiting) answer(description);
+}
+
+void Locator::check(const std::vector<Handle>& handles, Checked answer) {
+  port_.request([handles](std::uint64_t id) { return control::encode(id, control::Check{handles}); },
+                [answer = std::move(answer)](const Result<Reply>& reply) {
+                  if (!reply.is_ok()) return answer(reply.status());
+                  const bool fits = reply->type == control::MessageType::kChecked;
+                  answer(fits ? Status::ok() : Status(Code::kInternal, "the peer gave another answer than asked for"));
+                });
+}
+
+}  // namespace ray_hixl::transport::hixl

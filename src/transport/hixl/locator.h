@@ -1,0 +1,51 @@
+// Locator: what this engine knows of where a peer keeps its device memory, and how HIXL reaches it. Asks once for each and remembers.
+//
+// Any thread; answers come in the caller's thread if they are known, else on the loop thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "control/messages.h"
+#include "ray_hixl/memory.h"
+#include "ray_hixl/status.h"
+#include "transport/transport.h"
+
+namespace ray_hixl::transport::hixl {
+
+class Locator : public std::enable_shared_from_this<Locator> {
+ public:
+  using Ranges = std::shared_ptr<const control::Located>;
+  using Located = std::function<void(Result<Ranges>)>;
+  using Description = std::shared_ptr<const control::DeviceDescription>;
+  using Described = std::function<void(Result<Description>)>;
+  using Checked = std::function<void(Status)>;
+
+  explicit Locator(Port& port) : port_(port) {}
+
+  // The parts of a slot that lie in device memory.
+  void locate(const Handle& handle, Located answer);
+  // The peer's engine on one of its devices.
+  void describe(std::int32_t device, Described answer);
+  // Are all of them still live? Never remembered.
+  void check(const std::vector<Handle>& handles, Checked answer);
+
+ private:
+  struct Hash {
+    std::size_t operator()(const Handle& handle) const { return static_cast<std::size_t>(handle.key); }
+  };
+  void described(std::int32_t device, Result<Reply> reply);
+
+  Port& port_;
+  std::mutex mutex_;
+  std::unordered_map<Handle, Ranges, Hash> located_;  // guarded by mutex_, as all below
+  std::map<std::int32_t, Description> described_;
+  std::map<std::int32_t, std::vector<Described>> asked_;
+};
+
+}  // namespace ray_hixl::transport::hixl

@@ -1,0 +1,122 @@
+#include "transport/hixl/connectors.h"
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+#include "support/engines.h"
+#include "support/event.h"
+#include "support/eventually.h"
+#include "support/tasks.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using testing::IsEmpty;
+using testing::SizeIs;
+using testing::UnorderedElementsAre;
+using transport::hixl::Connectors;
+
+class ConnectorsTest : public testing::Test {
+ protected:
+  // What errands use lives until they have ended.
+  ~ConnectorsTest() override { EXPECT_TRUE(connectors.stop(Deadline::in(10s))); }
+  void run_and_wait() {
+    const auto done = std::make_shared<Event>();
+    connectors.run([done] { done->set(); });
+    ASSERT_TRUE(done->wait());
+  }
+
+  std::atomic<int> prepared{0};
+  std::atomic<int> begun{0};
+  std::atomic<int> finished{0};
+  std::mutex mutex;
+  Event blocked;
+  Connectors connectors{"test-conn", [this] { ++prepared; }};
+};
+
+TEST_F(ConnectorsTest, start_no_thread_before_there_is_something_to_do) {
+  EXPECT_THAT(threads_named("test-conn"), IsEmpty());
+  run_and_wait();
+  EXPECT_THAT(threads_named("test-conn"), SizeIs(1));
+}
+
+TEST_F(ConnectorsTest, prepare_every_thread_first) {
+  for (int i = 0; i < 4; ++i) {
+    connectors.run([&] {
+      EXPECT_GT(prepared, 0);
+      if (++begun == 4) blocked.set();
+      EXPECT_TRUE(blocked.wait()) << "four errands run side by side";
+    });
+  }
+  EXPECT_TRUE(eventually([&] { return begun == 4; }));
+  EXPECT_EQ(prepared, 4);
+}
+
+TEST_F(ConnectorsTest, do_not_keep_an_errand_waiting_for_others_that_block) {
+  for (int i = 0; i < 3; ++i) connectors.run([&] { EXPECT_TRUE(blocked.wait()); });
+  for (int i = 0; i < 20; ++i) run_and_wait();
+  EXPECT_THAT(threads_named("test-conn"), SizeIs(4));
+  blocked.set();
+}
+
+TEST_F(ConnectorsTest, use_four_threads_at_most) {
+  std::vector<int> order;
+  for (int i = 0; i < 4; ++i) {
+    connectors.run([&] {
+      ++begun;
+      EXPECT_TRUE(blocked.wait());
+    });
+  }
+  for (int i = 0; i < 3; ++i) {
+    connectors.run([&, i] {
+      const std::lock_guard lock(mutex);
+      order.push_back(i);
+    });
+  }
+  const auto ordered = [&] {
+    const std::lock_guard lock(mutex);
+    return order;
+  };
+  EXPECT_TRUE(eventually([&] { return begun == 4; }));
+  EXPECT_THAT(threads_named("test-conn"), SizeIs(4));
+  EXPECT_THAT(ordered(), IsEmpty());
+  blocked.set();
+  EXPECT_TRUE(eventually([&] { return ordered().size() == 3; }));
+  EXPECT_THAT(ordered(), UnorderedElementsAre(0, 1, 2));
+  EXPECT_TRUE(connectors.stop(Deadline::in(10s)));
+}
+
+TEST_F(ConnectorsTest, reuse_their_threads) {
+  for (int i = 0; i < 50; ++i) {
+    const std::uint64_t before = sleeps_of("test-conn");
+    run_and_wait();
+    (void)eventually([&] { return sleeps_of("test-conn") > before; }, 50ms);  // it may have the next one before it ever sleeps
+  }
+  EXPECT_LT(prepared, 4);
+}
+
+TEST_F(ConnectorsTest, drop_what_has_not_begun_and_wait_for_the_rest) {
+  std::atomic<bool> dropped = false;
+  for (int i = 0; i < 4; ++i) {
+    connectors.run([&] {
+      ++begun;
+      EXPECT_TRUE(blocked.wait());
+      ++finished;
+    });
+  }
+  ASSERT_TRUE(eventually([&] { return begun == 4; }));
+  const std::shared_ptr<const void> watched(&dropped, [&](const void*) { dropped = true; });
+  connectors.run([kept = std::shared_ptr<const void>(watched)] { ADD_FAILURE() << "it had not begun"; });
+  EXPECT_FALSE(connectors.stop(Deadline::in(10ms))) << "four errands hang";
+  EXPECT_EQ(watched.use_count(), 1) << "what waited is dropped";
+  blocked.set();
+  EXPECT_TRUE(connectors.stop(Deadline::in(10s)));
+  EXPECT_EQ(finished, 4);
+  connectors.run([] { ADD_FAILURE() << "it is stopped"; });
+}
+
+TEST_F(ConnectorsTest, stop_without_ever_having_run) { EXPECT_TRUE(connectors.stop(Deadline::in(0s))); }
+
+}  // namespace
+}  // namespace ray_hixl::test

@@ -1,0 +1,367 @@
+// The thread that submits to HIXL and polls it. HIXL answers as the test says.
+#include "transport/hixl/driver.h"
+
+#include <atomic>
+#include <thread>
+
+#include "support/engines.h"
+#include "support/event.h"
+#include "support/eventually.h"
+#include "support/scripted_hixl.h"
+#include "support/tasks.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using namespace transport::hixl;
+using testing::ElementsAre;
+using testing::SizeIs;
+using transport::TransferState;
+
+constexpr std::int32_t kFailedStatus = 3;
+constexpr int kDevice = 7;
+constexpr const char* kThread = "hixl-npu-7";
+
+// A move, and whether it has ended.
+struct Watched {
+  std::shared_ptr<TransferState> transfer = std::make_shared<TransferState>(Deadline::never());
+  std::shared_ptr<std::atomic<int>> ends = std::make_shared<std::atomic<int>>(0);
+  std::shared_ptr<Status> result = std::make_shared<Status>(Code::kInternal, "it has not ended");
+
+  [[nodiscard]] bool ended() const { return ends->load() > 0; }
+  [[nodiscard]] Status wait() const {
+    EXPECT_TRUE(eventually([this] { return ended(); }));
+    EXPECT_EQ(ends->load(), 1);
+    return ended() ? *result : Status(Code::kInternal, "it has not ended");
+  }
+};
+
+class DriverTest : public testing::Test {
+ protected:
+  explicit DriverTest(bool batches = true) : script(batches) {
+    const Result<bool> ready = driver->call<bool>([this]() -> Result<bool> {
+      driver->use(script.make_hixl());
+      return true;
+    });
+    EXPECT_TRUE(ready.is_ok());
+  }
+  ~DriverTest() override {
+    if (stopped) return;
+    EXPECT_TRUE(stop());
+  }
+  bool stop(Deadline deadline = Deadline::in(10s)) {
+    stopped = true;
+    return driver->stop(deadline, [this] { driver->use(nullptr); });
+  }
+  Watched submit(const std::string& peer, const void* channel = nullptr, std::uint64_t remote_epoch = 1) {
+    Watched made;
+    auto move = std::make_shared<Move>();
+    move->ops = {{4096, 8192, 1}};
+    move->remote_epoch = remote_epoch;
+    move->transfer = made.transfer;
+    move->channel = channel;
+    move->done = [made](const Status& status) {
+      *made.result = status;
+      ++*made.ends;
+    };
+    driver->submit(peer, std::move(move));
+    return made;
+  }
+  // One that HIXL has, and the number of its request.
+  std::pair<Watched, std::uint64_t> submit_and_wait(const std::string& peer) {
+    const std::size_t before = script.requests().size();
+    const Watched made = submit(peer);
+    EXPECT_TRUE(eventually([&] { return script.requests().size() > before; }));
+    return {made, script.requests().back().id};
+  }
+  std::uint64_t polls() { return script.count("poll") + script.count("poll_all"); }
+
+  ScriptedHixl script;
+  std::atomic<std::uint64_t> epoch{1};
+  std::atomic<int> prepared{0};
+  std::unique_ptr<Driver> driver = std::make_unique<Driver>(kDevice, [this] { ++prepared; }, 1s, [this] { return epoch.load(); });
+  bool stopped = false;
+};
+
+class DriverWithoutBatches : public DriverTest {
+ protected:
+  DriverWithoutBatches() : DriverTest(false) {}
+};
+
+TEST_F(DriverTest, brings_a_move_to_its_end) {
+  const auto [move, request] = submit_and_wait("a:1");
+  script.end(request, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+  EXPECT_THAT(script.calls(), ElementsAre("connect a:1", "read a:1 1"));
+  EXPECT_EQ(prepared, 2) << "its own thread, and one that connects";
+}
+
+TEST_F(DriverTest, asks_for_all_requests_at_once) {
+  const auto [first, first_request] = submit_and_wait("a:1");
+  const auto [second, second_request] = submit_and_wait("b:1");
+  script.end(first_request, kCompleted);
+  script.end(second_request, kCompleted);
+  EXPECT_THAT(first.wait(), IsOk());
+  EXPECT_THAT(second.wait(), IsOk());
+  EXPECT_EQ(script.count("poll"), 0u);
+}
+
+TEST_F(DriverTest, asks_one_by_one_where_the_common_poll_fails) {
+  script.answer("poll_all", std::vector<HixlCode>(1000, kUnsupported));
+  const auto [move, request] = submit_and_wait("a:1");
+  script.end(request, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+  EXPECT_GT(script.count("poll"), 0u);
+}
+
+TEST_F(DriverWithoutBatches, asks_one_by_one) {
+  const auto [first, first_request] = submit_and_wait("a:1");
+  const auto [second, second_request] = submit_and_wait("b:1");
+  script.end(second_request, kCompleted);
+  EXPECT_THAT(second.wait(), IsOk());
+  EXPECT_FALSE(first.ended());
+  script.end(first_request, kCompleted);
+  EXPECT_THAT(first.wait(), IsOk());
+}
+
+// (0, FAILED) and (error, FAILED), told by either poll.
+TEST_F(DriverTest, tries_again_what_failed) {
+  const auto [move, request] = submit_and_wait("a:1");
+  script.end(request, kFailedStatus);
+  ASSERT_TRUE(eventually([&] { return script.count("read") == 2; }));
+  script.end(script.requests().back().id, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+  EXPECT_THAT(script.calls(), ElementsAre("connect a:1", "read a:1 1", "disconnect a:1", "connect a:1", "read a:1 1"));
+}
+
+TEST_F(DriverWithoutBatches, tries_again_what_failed) {
+  const auto [move, request] = submit_and_wait("a:1");
+  script.end(request, kFailedStatus);
+  ASSERT_TRUE(eventually([&] { return script.count("read") == 2; }));
+  script.end(script.requests().back().id, kFailedStatus, 507046);
+  ASSERT_TRUE(eventually([&] { return script.count("read") == 3; }));
+  script.end(script.requests().back().id, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+}
+
+TEST_F(DriverWithoutBatches, says_what_a_request_failed_with) {
+  const auto [move, first] = submit_and_wait("a:1");
+  for (std::uint64_t reads = 1; reads <= 3; ++reads) {
+    ASSERT_TRUE(eventually([&] { return script.count("read") == reads; }));
+    script.end(script.requests().back().id, kFailedStatus, 507046);
+  }
+  const Status result = move.wait();
+  EXPECT_THAT(result, FailsWith(Code::kPeerGone));
+  EXPECT_THAT(result.message(), testing::HasSubstr("error 507046: the script says so"));
+}
+
+TEST_F(DriverTest, is_not_delayed_by_a_connect_that_hangs) {
+  script.hold("connect dead:1");
+  const Watched dead = submit("dead:1");
+  const auto [live, request] = submit_and_wait("a:1");
+  script.end(request, kCompleted);
+  EXPECT_THAT(live.wait(), IsOk()) << "a new peer";
+  const Watched refreshed = submit("a:1", nullptr, 2);
+  ASSERT_TRUE(eventually([&] { return script.count("read") == 2; })) << "a link that is made anew";
+  script.end(script.requests().back().id, kCompleted);
+  EXPECT_THAT(refreshed.wait(), IsOk());
+  const Result<int> answer = driver->call<int>([]() -> Result<int> { return 5; });
+  EXPECT_TRUE(answer.is_ok()) << "what registers memory";
+  EXPECT_FALSE(dead.ended());
+  script.let_go("connect dead:1");
+}
+
+// The library may hold the lock of a link for as long as it takes it down, and a common poll takes the locks of all.
+TEST_F(DriverTest, polls_no_link_that_is_being_taken_down) {
+  script.hold("disconnect a:1");
+  const auto [broken, broken_request] = submit_and_wait("a:1");
+  const auto [also_broken, other_request] = submit_and_wait("a:1");
+  const auto [live, live_request] = submit_and_wait("b:1");
+  script.end(broken_request, kFailedStatus);
+  ASSERT_TRUE(eventually([&] { return script.count("disconnect") == 1; }));
+  const std::uint64_t before = script.count("poll_all");
+  const std::uint64_t single = script.count("poll");
+  ASSERT_TRUE(eventually([&] { return script.count("poll") > single + 3; }));
+  script.end(live_request, kCompleted);
+  EXPECT_THAT(live.wait(), IsOk());
+  EXPECT_EQ(script.count("poll_all"), before);
+  EXPECT_FALSE(broken.ended());
+  EXPECT_FALSE(also_broken.ended());
+  script.let_go("disconnect a:1");
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 2; })) << "both are tried again";
+  for (const auto& request : script.requests()) script.end(request.id, kCompleted);
+  EXPECT_THAT(broken.wait(), IsOk());
+  EXPECT_THAT(also_broken.wait(), IsOk());
+}
+
+// HIXL's handles are addresses, which it gives out again once it has forgotten a request.
+TEST_F(DriverTest, tells_requests_apart_by_numbers_of_its_own) {
+  script.hold("disconnected");
+  const auto [forgotten, old_request] = submit_and_wait("a:1");
+  const auto [failing, failing_request] = submit_and_wait("a:1");
+  const void* const handle = script.requests().front().handle;
+  script.end(failing_request, kFailedStatus);
+  ASSERT_TRUE(eventually([&] { return script.count("disconnected") == 1; }));
+  const auto [other, other_request] = submit_and_wait("b:1");
+  ASSERT_EQ(script.requests().back().handle, handle);
+  script.end(other_request, kCompleted);
+  EXPECT_THAT(other.wait(), IsOk());
+  EXPECT_FALSE(forgotten.ended()) << "without its bytes";
+  script.let_go("disconnected");
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 2; }));
+  for (const auto& each : script.requests()) script.end(each.id, kCompleted);
+  EXPECT_THAT(forgotten.wait(), IsOk());
+  EXPECT_THAT(failing.wait(), IsOk());
+}
+
+TEST_F(DriverTest, sleeps_while_nothing_is_in_flight) {
+  const auto [move, request] = submit_and_wait("a:1");
+  script.end(request, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+  std::uint64_t asleep = 0;
+  const auto stays_asleep = [&] {
+    const std::uint64_t before = sleeps_of(kThread);
+    std::this_thread::sleep_for(100ms);  // the time that is looked at
+    asleep = sleeps_of(kThread) - before;
+    return asleep == 0;
+  };
+  EXPECT_TRUE(eventually(stays_asleep)) << asleep << " times in 100 ms";
+  EXPECT_THAT(threads_named(kThread), SizeIs(1));
+}
+
+TEST_F(DriverTest, sleeps_while_a_link_is_taken_down) {
+  script.hold("disconnect a:1");
+  const auto [first, request] = submit_and_wait("a:1");
+  const auto [second, other] = submit_and_wait("a:1");
+  script.end(request, kFailedStatus);
+  ASSERT_TRUE(eventually([&] { return script.count("disconnect") == 1; }));
+  std::uint64_t awake = 0;
+  const auto stays_asleep = [&] {
+    const std::uint64_t before = sleeps_of(kThread);
+    std::this_thread::sleep_for(100ms);  // the time that is looked at
+    awake = sleeps_of(kThread) - before;
+    return awake == 0;
+  };
+  EXPECT_TRUE(eventually(stays_asleep)) << awake << " times in 100 ms";
+  script.let_go("disconnect a:1");
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 2; }));
+  for (const auto& each : script.requests()) script.end(each.id, kCompleted);
+}
+
+// Every 200 us, after a spin of 30 us.
+TEST_F(DriverTest, polls_often_while_something_is_in_flight_and_does_not_spin) {
+  const auto [move, request] = submit_and_wait("a:1");
+  std::uint64_t counted = 0;
+  const auto looks = [&] {
+    const std::uint64_t before = polls();
+    const auto start = std::chrono::steady_clock::now();
+    std::this_thread::sleep_for(100ms);  // the time that is looked at
+    const auto took = std::chrono::steady_clock::now() - start;
+    counted = (polls() - before) * 100 / static_cast<std::uint64_t>(took / 1ms);
+    return counted >= 200 && counted <= 600;
+  };
+  EXPECT_TRUE(eventually(looks)) << counted << " polls in 100 ms";
+  script.end(request, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+}
+
+TEST_F(DriverTest, forgets_a_link_that_went_down_and_says_so) {
+  std::atomic<int> down = 0;
+  ASSERT_TRUE(driver->post([&] { driver->set_link_down([&] { ++down; }); }));
+  const int channel = 0;
+  const Watched move = submit("a:1", &channel);
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 1; }));
+  script.end(script.requests().back().id, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+  const auto has_links = [&] { return *driver->call<bool>([&]() -> Result<bool> { return driver->has_links(); }); };
+  EXPECT_TRUE(has_links());
+  EXPECT_EQ(down, 0);
+  driver->abandon(&channel, Status(Code::kPeerGone, "gone"));
+  EXPECT_TRUE(eventually([&] { return down == 1; }));
+  EXPECT_FALSE(has_links());
+}
+
+TEST_F(DriverTest, ends_everything_at_its_stop_and_takes_nothing_afterwards) {
+  const auto [in_flight, request] = submit_and_wait("a:1");
+  const Watched waiting = submit("a:1", nullptr, 2);
+  const auto driver_thread = driver->call<bool>([this]() -> Result<bool> { return driver->on_thread(); });
+  EXPECT_TRUE(*driver_thread);
+  bool last_on_thread = false;
+  std::vector<std::string> calls;
+  stopped = true;
+  ASSERT_TRUE(driver->stop(Deadline::in(10s), [&] {
+    last_on_thread = driver->on_thread();
+    calls = script.calls();
+    driver->use(nullptr);
+  }));
+  EXPECT_TRUE(last_on_thread);
+  EXPECT_EQ(calls.back(), "disconnect a:1") << "the links are down before the last task";
+  EXPECT_THAT(in_flight.wait(), FailsWith(Code::kClosed));
+  EXPECT_THAT(waiting.wait(), FailsWith(Code::kClosed));
+  EXPECT_THAT(submit("a:1").wait(), FailsWith(Code::kClosed));
+  EXPECT_FALSE(driver->post([] {}));
+  EXPECT_THAT(driver->call<int>([]() -> Result<int> { return 1; }).status(), FailsWith(Code::kClosed));
+  EXPECT_TRUE(eventually([] { return threads_named("hixl-conn-7").empty(); }));
+}
+
+TEST_F(DriverTest, stops_once_a_connect_under_way_has_come_back) {
+  script.hold("connect");
+  const Watched move = submit("a:1");
+  ASSERT_TRUE(eventually([&] { return script.count("connect") == 1; }));
+  std::thread stopper([&] { EXPECT_TRUE(stop()); });
+  EXPECT_THAT(move.wait(), FailsWith(Code::kClosed)) << "HIXL has none of it";
+  script.let_go("connect");
+  stopper.join();
+  EXPECT_THAT(script.calls(), ElementsAre("connect a:1", "disconnect a:1"));
+}
+
+// Whatever comes while it stops is done or refused: nothing is taken and then left without an answer.
+TEST_F(DriverTest, answers_everybody_who_asks_while_it_stops) {
+  for (int round = 0; round < 20; ++round) {
+    Driver stopping(kDevice + 2, [] {}, 1s, [] { return std::uint64_t{1}; });
+    std::atomic<bool> refused = false;
+    std::thread caller([&] {
+      while (!refused) {
+        const Result<int> answer = stopping.call<int>([]() -> Result<int> { return 1; });
+        if (answer.is_ok()) continue;
+        EXPECT_THAT(answer.status(), FailsWith(Code::kClosed));
+        refused = true;
+      }
+    });
+    bool taken = false;
+    bool done = false;
+    EXPECT_TRUE(stopping.stop(Deadline::in(10s), [&] { taken = stopping.post([&] { done = true; }); }));
+    EXPECT_EQ(taken, done);
+    caller.join();
+  }
+}
+
+class DriverThatHangs : public testing::Test {};
+
+// Its threads, and what HIXL may write to, are left as they are.
+TEST_F(DriverThatHangs, gives_up_at_the_deadline) {
+  static ScriptedHixl& script = *new ScriptedHixl;
+  static auto* const driver = new Driver(kDevice + 1, [] {}, 1s, [] { return 1; });  // for ever, as the move
+  ASSERT_TRUE(driver
+                  ->call<bool>([]() -> Result<bool> {
+                    driver->use(script.make_hixl());
+                    return true;
+                  })
+                  .is_ok());
+  static auto* const move = new std::shared_ptr<Move>(std::make_shared<Move>());
+  (*move)->ops = {{4096, 8192, 1}};
+  (*move)->transfer = std::make_shared<TransferState>(Deadline::never());
+  (*move)->done = [](const Status&) { ADD_FAILURE() << "HIXL may still write for it"; };
+  driver->submit("a:1", *move);
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 1; }));
+  script.hold("disconnect");
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_FALSE(driver->stop(Deadline::in(50ms), [] { ADD_FAILURE() << "HIXL has not let go"; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+  script.let_go("disconnect");
+  EXPECT_TRUE(eventually([] { return threads_named("hixl-conn-8").empty(); })) << "an errand that comes back late finds nobody";
+  delete &script;
+}
+
+}  // namespace
+}  // namespace ray_hixl::test

@@ -1,0 +1,521 @@
+// What may go wrong between processes that read each other's device memory, by the FAKE HIXL's faults and by killing.
+//
+// HIXL has no checksum: bytes that arrive wrong are delivered wrong (see the FAKE's GARBLE_AT, which nothing here could notice).
+#include <csignal>
+#include <thread>
+
+#include "support/event.h"
+#include "transport/hixl/processes.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using testing::AllOf;
+using testing::AnyOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr const char* kNever = "30000000";  // us
+
+class HixlFaults : public HixlProcesses {
+ protected:
+  using HixlProcesses::HixlProcesses;
+  // A fetch that HIXL has and that does not come to an end by itself.
+  Fetch start_stuck(const Bytes& metadata, std::chrono::nanoseconds timeout = kRead) {
+    const std::uint64_t before = fake_count("TransferAsync");
+    Fetch fetch = start(metadata, timeout);
+    EXPECT_TRUE(transfers_reach(before + 1));
+    return fetch;
+  }
+  PeerProcess owner;
+};
+
+// ---- Connecting.
+
+Options with_connect_timeout(double seconds) {
+  Options options;
+  options.connect_timeout_s = seconds;
+  return options;
+}
+
+class HixlDeadConnect : public HixlProcesses {
+ protected:
+  HixlDeadConnect() : HixlProcesses(with_connect_timeout(2.5)) {}
+};
+
+TEST_F(HixlDeadConnect, delays_nobody_else) {
+  PeerProcess linked, fresh, dead;
+  PeerProcess grows(PeerSetup{.options = {"slab_bytes=2097152"}});
+  expect_served(linked);
+  expect_served(grows);
+  const Bytes of_dead = dead.publish({4096}, 1, SourceMemory::kSlab);
+  const FakeSwitch hangs("FAKE_HIXL_CONNECT_DELAY_MS", dead.hixl_name() + "=10000");
+  const Bytes of_fresh = fresh.publish({4096}, 2, SourceMemory::kSlab);
+  const Bytes newer = grows.publish({3 * kMiB}, 3, SourceMemory::kSlab);
+  const Region late = make_region(**consumer, 4096, 99, SourceMemory::kDevice, kPeerDevice);
+  const Peer linked_peer = (*consumer)->connect(linked.descriptor(), kConnect).value();
+  const RemoteRegion region = linked_peer.region(linked.add_region(4096, 4, SourceMemory::kSlab)).value();
+
+  const std::uint64_t before = device().connects;
+  const Fetch hanging = start(of_dead);
+  ASSERT_TRUE(eventually([&] { return device().connects == before + 1; }));
+  const auto begin = std::chrono::steady_clock::now();
+  expect_served(linked);
+  expect_fetched(of_fresh, {4096}, 2);
+  expect_fetched(newer, {3 * kMiB}, 3);
+  EXPECT_EQ(device().refreshes, 1u) << "for the owner's new slab";
+  EXPECT_THAT(linked_peer.read(whole(linked_peer, late, region), kRead), IsOk());
+  EXPECT_EQ(device().refreshes, 2u) << "for memory that was registered here";
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2s);
+  EXPECT_FALSE(hanging.transfer().done());
+  EXPECT_TRUE(holds_pattern(late, 4));
+  dead.kill();
+  EXPECT_THAT(hanging, EndsWithin(2s));
+  EXPECT_THAT(hanging.transfer().result(), FailsWith(Code::kPeerGone));
+}
+
+class HixlShortConnect : public HixlProcesses {
+ protected:
+  HixlShortConnect() : HixlProcesses(with_connect_timeout(0.7)) {}
+};
+
+TEST_F(HixlShortConnect, a_connect_that_times_out_says_so) {
+  PeerProcess dead;
+  const Bytes object = dead.publish({4096}, 1, SourceMemory::kSlab);
+  const FakeSwitch hangs("FAKE_HIXL_CONNECT_DELAY_MS", "10000");
+  const Fetch fetch = start(object);
+  EXPECT_THAT(fetch, EndsWithin(2s));
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(fetch.transfer().result().message(), AllOf(HasSubstr("TIMEOUT (103901)"), HasSubstr(dead.hixl_name()), HasSubstr("FAKE")));
+}
+
+TEST_F(HixlShortConnect, closing_waits_no_longer_than_a_connect_takes) {
+  PeerProcess dead;
+  const Bytes object = dead.publish({4096}, 1, SourceMemory::kSlab);
+  const FakeSwitch hangs("FAKE_HIXL_CONNECT_DELAY_MS", "10000");
+  const Fetch fetch = start(object);
+  ASSERT_TRUE(eventually([&] { return device().connects == 1; }));
+  const auto begin = std::chrono::steady_clock::now();
+  std::thread closer([&] { (*consumer)->close(); });
+  EXPECT_THAT(fetch, EndsWithin(500ms));
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kClosed));
+  closer.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2s);
+  EXPECT_EQ(fake_count("live_engines"), 0u);
+}
+
+// ---- The owner's end.
+
+TEST_F(HixlFaults, a_killed_owner_is_noticed_at_once_and_others_are_not_touched) {
+  PeerProcess other;
+  expect_served(other);
+  expect_served(owner);
+  const std::uint64_t connects = device().connects;
+  const Bytes object = owner.publish({4 * kMiB}, 1, SourceMemory::kSlab);
+  {
+    const FakeSwitch slow("FAKE_HIXL_TRANSFER_DELAY_US", kNever);
+    const Fetch fetch = start_stuck(object);
+    owner.kill();
+    EXPECT_THAT(fetch, EndsWithin(2s));
+    EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kPeerGone));
+  }
+  EXPECT_THAT(fetch(consumer->objects(), object).status(), FailsWith(Code::kConnectError));
+  expect_served(other);
+  EXPECT_EQ(device().connects, connects) << "the link to the other owner is the same";
+  EXPECT_TRUE(eventually([] { return fake_count("links") == 1; }));
+}
+
+TEST_F(HixlFaults, an_owner_that_dies_while_it_is_connected_to_is_noticed) {
+  const Bytes object = owner.publish({4096}, 1, SourceMemory::kSlab);
+  const FakeSwitch slow("FAKE_HIXL_CONNECT_DELAY_MS", "1000");
+  const Fetch fetch = start(object);
+  ASSERT_TRUE(eventually([&] { return device().connects == 1; }));
+  owner.kill();
+  EXPECT_THAT(fetch, EndsWithin(900ms));
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kPeerGone));
+}
+
+TEST_F(HixlFaults, an_owner_restarted_on_the_same_address_is_another_one) {
+  const PortRange ports = two_free_ports();
+  const PeerSetup setup{.options = {"hixl_ports=" + std::to_string(ports.first) + "-" + std::to_string(ports.last)}};
+  auto first = std::make_unique<PeerProcess>(setup);
+  expect_served(*first);
+  const Bytes old_object = first->publish({4096, 100}, 1, SourceMemory::kSlab);
+  expect_fetched(old_object, {4096, 100}, 1);
+  const std::string name = first->hixl_name();
+  std::unique_ptr<PeerProcess> second;
+  Bytes new_object;
+  first->kill();
+  do {  // it takes either of the two
+    second = std::make_unique<PeerProcess>(setup);
+    new_object = second->publish({4096, 100}, 2, SourceMemory::kSlab);
+  } while (second->hixl_name() != name);
+  expect_fetched(new_object, {4096, 100}, 2);
+  EXPECT_THAT(fetch(consumer->objects(), old_object).status(), FailsWith(Code::kConnectError));
+  expect_fetched(new_object, {4096, 100}, 2);
+  EXPECT_EQ(device().connects, 2u);
+}
+
+TEST_F(HixlFaults, an_owner_may_close_its_engine_under_a_reader) {
+  expect_served(owner);
+  const Bytes object = owner.publish({4 * kMiB}, 1, SourceMemory::kSlab);
+  const FakeSwitch slow("FAKE_HIXL_TRANSFER_DELAY_US", kNever);
+  const Fetch fetch = start_stuck(object);
+  owner.close_engine();
+  EXPECT_THAT(fetch, EndsWithin(2s));
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kPeerGone));
+}
+
+// ---- Deadlines and cancelling.
+
+class HixlLateBytes : public HixlFaults {
+ protected:
+  // Nobody writes to the region for so long.
+  static void expect_untouched(const Region& region, std::chrono::milliseconds time) {
+    const Bytes canary(region.range().length, std::byte{0xee});
+    store(region.range(), canary);
+    std::this_thread::sleep_for(time);
+    EXPECT_EQ(load(region.range()), canary);
+  }
+  const Peer peer = (*consumer)->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(owner.add_region(kMiB, 1, SourceMemory::kSlab)).value();
+  const Region local = make_region(**consumer, kMiB, 99, SourceMemory::kSlab, kPeerDevice);
+  const Batch batch = whole(peer, local, remote);
+};
+
+TEST_F(HixlLateBytes, come_before_the_transfer_ends) {
+  for (const char* late : {"50", "1000"}) {  // in the moment it is given, or when the link goes down
+    {
+      const FakeSwitch waits("FAKE_HIXL_NEVER_AT", "1");
+      const FakeSwitch comes_late("FAKE_HIXL_LATE_MS", late);
+      EXPECT_THAT(peer.read(batch, 100ms), FailsWith(Code::kTransferTimeout));
+    }
+    expect_untouched(local, 200ms);
+    EXPECT_THAT(peer.read(batch, kRead), IsOk());
+    EXPECT_TRUE(holds_pattern(local, 1));
+  }
+  EXPECT_EQ((*consumer)->stats().quarantined_bytes, 0u);
+}
+
+TEST_F(HixlLateBytes, of_a_cancelled_transfer_come_before_its_end) {
+  const FakeSwitch waits("FAKE_HIXL_NEVER_AT", "1");
+  const FakeSwitch comes_late("FAKE_HIXL_LATE_MS", "500");
+  const Transfer transfer = peer.read_async(batch, kRead);
+  ASSERT_TRUE(transfers_reach(1));
+  transfer.cancel();
+  ASSERT_TRUE(transfer.wait(2s));
+  EXPECT_THAT(transfer.result(), FailsWith(Code::kCancelled));
+  expect_untouched(local, 300ms);
+}
+
+TEST_F(HixlLateBytes, of_a_transfer_that_failed_for_good_come_before_its_end) {
+  const FakeSwitch fails("FAKE_HIXL_FAIL_AT", "*:poll");
+  const FakeSwitch comes_late("FAKE_HIXL_LATE_MS", "300");
+  EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kPeerGone));
+  expect_untouched(local, 400ms);
+}
+
+TEST_F(HixlLateBytes, do_not_reach_memory_that_was_given_out_again) {
+  const Bytes first = owner.publish({2 * kMiB}, 10, SourceMemory::kSlab);
+  const Bytes second = owner.publish({2 * kMiB}, 11, SourceMemory::kSlab);
+  expect_fetched(second, {2 * kMiB}, 11);  // and is given back: the next ones get its block
+  for (int round = 0; round < 3; ++round) {
+    {
+      const FakeSwitch waits("FAKE_HIXL_NEVER_AT", "1");
+      const FakeSwitch comes_late("FAKE_HIXL_LATE_MS", "250");
+      EXPECT_THAT(start(first, 50ms), EndsWithin(2s));
+    }
+    const auto tensors = fetch(consumer->objects(), second);
+    ASSERT_THAT(tensors.status(), IsOk());
+    std::this_thread::sleep_for(300ms);  // the time that is looked at
+    expect_patterns(*tensors, {2 * kMiB}, 11);
+  }
+  EXPECT_EQ(device().slabs.segments, 1u) << "the same memory served all of them";
+}
+
+// HIXL does not say for a while whether it still writes.
+TEST_F(HixlLateBytes, keep_their_memory_in_quarantine_until_the_link_is_down) {
+  const Bytes object = owner.publish({2 * kMiB}, 10, SourceMemory::kSlab);
+  PeerProcess other;
+  expect_served(other);
+  expect_fetched(object, {2 * kMiB}, 10);
+  const std::uint64_t used = kMiB;  // by the region
+  ASSERT_TRUE(eventually([&] { return device().slabs.used_bytes == used; }));
+  {
+    const FakeSwitch waits("FAKE_HIXL_NEVER_AT", "1");
+    const FakeSwitch hangs("FAKE_HIXL_DISCONNECT_DELAY_MS", owner.hixl_name() + "=3500");
+    const Fetch fetch = start(object, 100ms);
+    EXPECT_THAT(fetch, EndsWithin(3s));
+    EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kTransferTimeout));
+    EXPECT_THAT(fetch.transfer().result().message(), HasSubstr("may still be written"));
+  }
+  EXPECT_EQ((*consumer)->stats().quarantined_bytes, 2 * kMiB);
+  EXPECT_EQ(device().slabs.used_bytes, used + 2 * kMiB) << "nobody else gets the memory";
+  expect_served(other);
+  EXPECT_TRUE(eventually([&] { return (*consumer)->stats().quarantined_bytes == 0; }));
+  EXPECT_TRUE(eventually([&] { return device().slabs.used_bytes == used; }));
+  expect_fetched(object, {2 * kMiB}, 10);
+}
+
+TEST_F(HixlLateBytes, do_not_keep_a_transfer_of_a_dead_owner_waiting_for_its_deadline) {
+  const FakeSwitch waits("FAKE_HIXL_NEVER_AT", "1");
+  const FakeSwitch hangs("FAKE_HIXL_DISCONNECT_DELAY_MS", "3500");
+  const Fetch fetch = start_stuck(owner.publish({4096}, 1, SourceMemory::kSlab));
+  owner.kill();
+  EXPECT_THAT(fetch, EndsWithin(3s));
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kPeerGone));
+}
+
+// ---- Faults that are tried again.
+
+struct Fault {
+  std::string name;
+  std::string fake;
+  std::string value;
+};
+void PrintTo(const Fault& fault, std::ostream* out) { *out << fault.name; }
+
+class HixlRetries : public HixlFaults, public testing::WithParamInterface<Fault> {};
+
+TEST_P(HixlRetries, bring_every_byte) {
+  const std::vector<std::uint64_t> sizes = {3 * kMiB, 1, 70000};
+  expect_served(owner);
+  std::vector<Bytes> objects;
+  for (std::uint64_t seed = 0; seed < 3; ++seed) objects.push_back(owner.publish(sizes, 10 * seed, SourceMemory::kSlab));
+  const FakeSwitch fault(GetParam().fake, GetParam().value);
+  std::vector<Fetch> fetches;
+  for (const Bytes& object : objects) fetches.push_back(start(object));
+  for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    ASSERT_TRUE(fetches[seed].transfer().wait());
+    const auto tensors = fetches[seed].take();
+    ASSERT_THAT(tensors.status(), IsOk());
+    expect_patterns(*tensors, sizes, 10 * seed);
+  }
+  expect_served(owner);
+}
+
+INSTANTIATE_TEST_SUITE_P(After, HixlRetries,
+                         testing::ValuesIn(std::vector<Fault>{{"a_dropped_link", "FAKE_HIXL_DROP_LINK_AT", "1"},
+                                                              {"two_dropped_links", "FAKE_HIXL_DROP_LINK_AT", "1,4"},
+                                                              {"a_call_that_failed", "FAKE_HIXL_FAIL_AT", "2:call:503900"},
+                                                              {"a_call_that_timed_out", "FAKE_HIXL_FAIL_AT", "1:call:103901"},
+                                                              {"a_call_without_link", "FAKE_HIXL_FAIL_AT", "1:call:103902"},
+                                                              {"a_call_with_an_unknown_status", "FAKE_HIXL_FAIL_AT", "1:call:507046"},
+                                                              {"a_call_with_unknown_memory", "FAKE_HIXL_FAIL_AT", "1:call:103900"},
+                                                              {"a_poll_that_failed", "FAKE_HIXL_FAIL_AT", "2:poll"},
+                                                              {"a_poll_with_an_error", "FAKE_HIXL_FAIL_AT", "1:error:503900"},
+                                                              {"a_poll_with_an_unknown_status", "FAKE_HIXL_FAIL_AT", "1:error:507046"},
+                                                              {"a_transfer_cut_short", "FAKE_HIXL_SHORT_AT", "1,2"},
+                                                              {"slots_ran_out", "FAKE_HIXL_EXHAUST", "40"}}),
+                         [](const auto& fault) { return fault.param.name; });
+
+TEST_F(HixlFaults, a_link_that_fails_again_and_again_is_an_error) {
+  expect_served(owner);
+  const Bytes object = owner.publish({4096}, 1, SourceMemory::kSlab);
+  for (const char* fault : {"*:poll", "*:call:507046", "*:error:507046"}) {
+    const FakeSwitch fails("FAKE_HIXL_FAIL_AT", fault);
+    const Fetch fetch = start(object);
+    EXPECT_THAT(fetch, EndsWithin(3s));
+    EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kPeerGone)) << fault;
+    EXPECT_THAT(fetch.transfer().result().message(), AllOf(HasSubstr("again and again"), HasSubstr(owner.hixl_name())));
+  }
+  expect_fetched(object, {4096}, 1);
+}
+
+TEST_F(HixlFaults, memory_that_hixl_does_not_know_after_a_new_connect_is_an_error) {
+  const Peer peer = (*consumer)->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(owner.add_region(4096, 1, SourceMemory::kSlab)).value();
+  const Region local = make_region(**consumer, 4096, 99, SourceMemory::kSlab, kPeerDevice);
+  const FakeSwitch fails("FAKE_HIXL_FAIL_AT", "*:call:103900");
+  const Status status = peer.read(whole(peer, local, remote), kRead);
+  EXPECT_THAT(status, FailsWith(Code::kInvalidRegion));
+  EXPECT_THAT(status.message(), HasSubstr("PARAM_INVALID (103900)"));
+  EXPECT_EQ(device().connects, 2u);
+  EXPECT_TRUE(holds_pattern(local, 99));
+}
+
+TEST_F(HixlFaults, a_transfer_without_room_ends_at_its_deadline) {
+  expect_served(owner);
+  const FakeSwitch full("FAKE_HIXL_EXHAUST", "1000000");
+  const Fetch fetch = start(owner.publish({4096}, 1, SourceMemory::kSlab), 200ms);
+  EXPECT_THAT(fetch, EndsWithin(1s));
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kTransferTimeout));
+  EXPECT_EQ(device().links_broken, 0u) << "the link is good";
+}
+
+// ---- Memory that comes late and goes early.
+
+TEST_F(HixlFaults, memory_that_was_registered_after_the_connect_is_read) {
+  const Peer peer = (*consumer)->connect(owner.descriptor(), kConnect).value();
+  std::vector<Region> locals = {make_region(**consumer, 4096, 99, SourceMemory::kDevice, kPeerDevice)};
+  std::vector<RemoteRegion> remotes = {peer.region(owner.add_region(4096, 0, SourceMemory::kDevice)).value()};
+  ASSERT_THAT(peer.read(whole(peer, locals[0], remotes[0]), kRead), IsOk());
+  for (std::uint64_t i = 1; i < 4; ++i) {
+    locals.push_back(make_region(**consumer, 4096, 99, SourceMemory::kDevice, kPeerDevice));
+    remotes.push_back(peer.region(owner.add_region(4096, i, SourceMemory::kDevice)).value());
+    ASSERT_THAT(peer.read(whole(peer, locals[i], remotes[i]), kRead), IsOk());
+    EXPECT_TRUE(holds_pattern(locals[i], i));
+    EXPECT_EQ(device().connects, 1 + i) << "one new link for both";
+    ASSERT_THAT(peer.read(whole(peer, locals[0], remotes[0]), kRead), IsOk());
+    EXPECT_TRUE(holds_pattern(locals[0], 0));
+  }
+  EXPECT_EQ(device().connects, 4u) << "older memory needs none";
+  EXPECT_EQ(device().retries, 0u);
+}
+
+TEST_F(HixlFaults, transfers_in_flight_end_before_a_link_is_made_anew) {
+  expect_served(owner);
+  const Bytes old = owner.publish({4096}, 1, SourceMemory::kSlab);
+  ASSERT_EQ(owner.reserve(128 * kMiB), "ok");
+  const Bytes newer = owner.publish({100 * kMiB}, 2, SourceMemory::kSlab);
+  std::optional<Fetch> first;
+  {
+    const FakeSwitch slow("FAKE_HIXL_TRANSFER_DELAY_US", "300000");
+    first = start_stuck(old);
+  }
+  const Fetch second = start(newer);
+  ASSERT_TRUE(second.transfer().wait());
+  EXPECT_TRUE(first->transfer().done());
+  EXPECT_THAT(first->transfer().result(), IsOk());
+  EXPECT_THAT(second.transfer().result(), IsOk());
+  EXPECT_EQ(device().retries, 0u) << "nothing was torn from under anybody";
+  EXPECT_EQ(device().refreshes, 1u);
+}
+
+TEST_F(HixlFaults, memory_stays_registered_for_as_long_as_a_reader_may_be_linked) {
+  const Peer peer = (*consumer)->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(owner.add_region(4096, 1, SourceMemory::kDevice)).value();
+  const Region local = make_region(**consumer, 4096, 99, SourceMemory::kSlab, kPeerDevice);
+  ASSERT_THAT(peer.read(whole(peer, local, remote), kRead), IsOk());
+  const std::uint64_t regions = owner.fake_count("regions");
+  const std::uint64_t blocks = owner.fake_count("live_blocks");
+  owner.close_region(0);
+  ASSERT_EQ(owner.reserve(kMiB), "ok") << "what the close left to the device's thread is done behind this";
+  EXPECT_EQ(owner.fake_count("regions"), regions);
+  EXPECT_EQ(owner.fake_count("live_blocks"), blocks);
+  EXPECT_THAT(peer.read(whole(peer, local, remote), kRead), FailsWith(Code::kInvalidRegion)) << "but nobody is told of it";
+  (*consumer)->close();
+  EXPECT_TRUE(eventually([&] { return owner.fake_count("regions") == regions - 1; }));
+  EXPECT_TRUE(eventually([&] { return owner.fake_count("live_blocks") == blocks - 1; }));
+}
+
+TEST_F(HixlFaults, memory_stays_registered_for_as_long_as_this_process_is_linked) {
+  PeerProcess other;
+  expect_served(other);
+  const Peer peer = (*consumer)->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(owner.add_region(4096, 1, SourceMemory::kSlab)).value();
+  const std::uint64_t regions = fake_count("regions");
+  const std::uint64_t blocks = fake_count("live_blocks");
+  {
+    const Region local = make_region(**consumer, 4096, 99, SourceMemory::kDevice, kPeerDevice);
+    ASSERT_THAT(peer.read(whole(peer, local, remote), kRead), IsOk());
+  }
+  ASSERT_THAT((*consumer)->reserve(kPeerDevice, kMiB), IsOk());  // behind what the close left to the device's thread
+  EXPECT_EQ(fake_count("regions"), regions + 1);
+  owner.kill();
+  EXPECT_TRUE(eventually([] { return fake_count("links") == 1; }));
+  ASSERT_THAT((*consumer)->reserve(kPeerDevice, kMiB), IsOk());
+  EXPECT_EQ(fake_count("regions"), regions + 1) << "there is a link to another one";
+  EXPECT_EQ(fake_count("live_blocks"), blocks + 1);
+  other.kill();
+  EXPECT_TRUE(eventually([&] { return fake_count("regions") == regions; }));
+  EXPECT_TRUE(eventually([&] { return fake_count("live_blocks") == blocks; }));
+}
+
+TEST_F(HixlFaults, a_reader_that_is_killed_sets_the_owners_memory_free) {
+  (void)owner.add_region(4096, 1, SourceMemory::kDevice);
+  const std::uint64_t regions = owner.fake_count("regions");
+  const Bytes object = owner.publish({4096}, 2, SourceMemory::kSlab);
+  auto reader = std::make_unique<PeerProcess>();
+  ASSERT_EQ(reader->fetch(object, 2), "ok");
+  expect_fetched(object, {4096}, 2);
+  reader->kill();
+  EXPECT_TRUE(eventually([&] { return owner.fake_count("inbound_links") == 1; }));
+  owner.close_region(0);
+  ASSERT_EQ(owner.reserve(kMiB), "ok");
+  EXPECT_EQ(owner.fake_count("regions"), regions) << "the other reader is there";
+  (*consumer)->close();
+  EXPECT_TRUE(eventually([&] { return owner.fake_count("regions") == regions - 1; }));
+}
+
+// ---- Objects that are freed.
+
+class HixlFreed : public HixlFaults, public testing::WithParamInterface<bool> {
+ protected:
+  Bytes show(const std::vector<std::uint64_t>& sizes, std::uint64_t seed) {
+    shown = owner.publish(sizes, seed, SourceMemory::kSlab);
+    return GetParam() ? over_tcp(shown) : shown;
+  }
+  Bytes shown;  // as the owner made it
+};
+
+TEST_P(HixlFreed, objects_are_not_read) {
+  const Bytes object = show({4096, 100}, 1);
+  expect_fetched(object, {4096, 100}, 1);
+  ASSERT_TRUE(owner.release(shown));
+  EXPECT_THAT(fetch(consumer->objects(), object).status(), FailsWith(Code::kObjectFreed));
+}
+
+TEST_P(HixlFreed, objects_are_not_delivered_if_they_went_meanwhile) {
+  expect_fetched(show({100}, 1), {100}, 1);
+  const Bytes object = show({kMiB}, 1);
+  const FakeSwitch slow("FAKE_HIXL_TRANSFER_DELAY_US", "200000");
+  const Fetch fetch = start_stuck(object);
+  ASSERT_TRUE(owner.release(shown));
+  ASSERT_FALSE(fetch.transfer().done());
+  ASSERT_TRUE(fetch.transfer().wait());
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kObjectFreed));
+}
+
+INSTANTIATE_TEST_SUITE_P(Checked, HixlFreed, testing::Values(false, true),
+                         [](const auto& way) { return way.param ? "by_asking" : "by_mapped_generations"; });
+
+// ---- Closing.
+
+TEST_F(HixlFaults, closing_ends_transfers_in_flight) {
+  expect_served(owner);
+  const FakeSwitch slow("FAKE_HIXL_TRANSFER_DELAY_US", kNever);
+  const Fetch fetch = start_stuck(owner.publish({kMiB}, 1, SourceMemory::kSlab));
+  const auto begin = std::chrono::steady_clock::now();
+  (*consumer)->close();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2s);
+  EXPECT_TRUE(fetch.transfer().done());
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kClosed));
+  EXPECT_EQ(fake_count("live_engines"), 0u);
+  EXPECT_EQ(fake_count("live_blocks"), 1u) << "the block of the fetch, until its handle goes";
+}
+
+TEST_F(HixlFaults, closing_ends_transfers_that_hixl_does_not_let_go_of) {
+  expect_served(owner);
+  const FakeSwitch slow("FAKE_HIXL_TRANSFER_DELAY_US", kNever);
+  const FakeSwitch hangs("FAKE_HIXL_DISCONNECT_DELAY_MS", "3000");
+  const Fetch fetch = start_stuck(owner.publish({kMiB}, 1, SourceMemory::kSlab));
+  std::thread closer([&] { (*consumer)->close(); });
+  EXPECT_THAT(fetch, EndsWithin(2900ms));
+  EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kClosed));
+  EXPECT_THAT(fetch.transfer().result().message(), HasSubstr("may still be written"));
+  closer.join();
+}
+
+TEST_F(HixlFaults, closing_gives_everything_back) {
+  expect_served(owner);
+  expect_served(owner, {20 * kMiB, 5});
+  (*consumer)->close();
+  EXPECT_EQ(fake_count("live_engines"), 0u);
+  EXPECT_EQ(fake_count("links"), 0u);
+  EXPECT_EQ(fake_count("regions"), 0u);
+  EXPECT_EQ(fake_count("live_blocks"), 0u);
+  EXPECT_TRUE(eventually([&] { return owner.fake_count("inbound_links") == 0; }));
+}
+
+TEST_F(HixlFaults, fetched_tensors_outlive_the_engine) {
+  const auto tensors = fetch(consumer->objects(), owner.publish({4096, kMiB}, 1, SourceMemory::kSlab));
+  ASSERT_THAT(tensors.status(), IsOk());
+  (*consumer)->close();
+  owner.kill();
+  expect_patterns(*tensors, {4096, kMiB}, 1);
+  EXPECT_GT(fake_count("live_blocks"), 0u);
+}
+
+}  // namespace
+}  // namespace ray_hixl::test

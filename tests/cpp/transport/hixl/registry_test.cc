@@ -1,0 +1,160 @@
+// What HIXL knows of a device's memory. HIXL answers as the test says.
+#include "transport/hixl/registry.h"
+
+#include <thread>
+
+#include "support/engines.h"
+#include "support/event.h"
+#include "support/eventually.h"
+#include "support/scripted_hixl.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using namespace transport::hixl;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Optional;
+
+constexpr std::uint64_t kPage = std::uint64_t{2} << 20;
+std::byte* const kMemory = reinterpret_cast<std::byte*>(64 * kPage);
+
+class RegistryTest : public testing::Test {
+ protected:
+  const std::byte* add(std::byte* address, std::uint64_t length) { return registry.add(*hixl, address, length).value(); }
+  // An owner that tells when it goes.
+  std::shared_ptr<const void> owner(std::atomic<bool>& gone) {
+    return {&gone, [&gone](const void*) { gone = true; }};
+  }
+
+  ScriptedHixl script;
+  const std::unique_ptr<Hixl> hixl = script.make_hixl();
+  memory::Reaper reaper;
+  Registry registry{reaper};
+};
+
+TEST_F(RegistryTest, raises_the_epoch_with_every_registration) {
+  EXPECT_EQ(registry.epoch(), 0u);
+  EXPECT_EQ(add(kMemory, kPage), kMemory);
+  EXPECT_EQ(registry.epoch(), 1u);
+  add(kMemory + 8 * kPage, kPage);
+  EXPECT_EQ(registry.epoch(), 2u);
+  EXPECT_THAT(registry.epoch_of(kMemory, kPage), Optional(1u));
+  EXPECT_THAT(registry.epoch_of(kMemory + 8 * kPage + 5, 1), Optional(2u));
+  EXPECT_THAT(script.calls(), ElementsAre("register", "register"));
+}
+
+TEST_F(RegistryTest, does_not_raise_the_epoch_for_what_hixl_refuses) {
+  script.answer("register", {kParamInvalid, kResourceExhausted});
+  const Status refused = registry.add(*hixl, kMemory, kPage).status();
+  EXPECT_THAT(refused, FailsWith(Code::kNotAvailable));
+  EXPECT_THAT(refused.message(), AllOf(HasSubstr("PARAM_INVALID (103900): the script says so"), HasSubstr("2 MiB")));
+  EXPECT_THAT(registry.add(*hixl, kMemory, kPage).status(), FailsWith(Code::kOutOfMemory));
+  EXPECT_EQ(registry.epoch(), 0u);
+  EXPECT_EQ(registry.epoch_of(kMemory, 1), std::nullopt);
+  add(kMemory, kPage);
+  EXPECT_EQ(registry.epoch(), 1u);
+}
+
+TEST_F(RegistryTest, knows_only_what_one_registration_holds) {
+  add(kMemory, kPage);
+  add(kMemory + kPage, kPage);
+  EXPECT_THAT(registry.epoch_of(kMemory + kPage - 1, 1), Optional(1u));
+  EXPECT_THAT(registry.epoch_of(kMemory + kPage, kPage), Optional(2u));
+  EXPECT_EQ(registry.epoch_of(kMemory + kPage - 1, 2), std::nullopt) << "it spans two";
+  EXPECT_EQ(registry.epoch_of(kMemory - 1, 1), std::nullopt);
+  EXPECT_EQ(registry.epoch_of(kMemory + 2 * kPage, 1), std::nullopt);
+  EXPECT_EQ(registry.epoch_of(kMemory + 1, ~std::uint64_t{0}), std::nullopt);
+}
+
+TEST_F(RegistryTest, counts_users_of_one_registration) {
+  std::atomic<bool> first_gone = false;
+  std::atomic<bool> second_gone = false;
+  add(kMemory, 4 * kPage);
+  EXPECT_EQ(add(kMemory + kPage, kPage), kMemory) << "it is registered already";
+  EXPECT_EQ(registry.epoch(), 1u);
+  EXPECT_THAT(script.calls(), ElementsAre("register"));
+  registry.remove(kMemory, owner(first_gone));
+  registry.collect(*hixl);
+  EXPECT_TRUE(eventually([&] { return first_gone.load(); })) << "it is not needed";
+  EXPECT_THAT(registry.epoch_of(kMemory, kPage), Optional(1u));
+  registry.remove(kMemory, owner(second_gone));
+  registry.collect(*hixl);
+  EXPECT_TRUE(eventually([&] { return second_gone.load(); }));
+  EXPECT_THAT(script.calls(), ElementsAre("register", "deregister"));
+  EXPECT_EQ(registry.size(), 0u);
+  EXPECT_EQ(registry.epoch(), 1u) << "no link has to be made anew for memory that went";
+}
+
+TEST_F(RegistryTest, keeps_the_owner_until_hixl_has_let_go) {
+  std::atomic<bool> gone = false;
+  add(kMemory, kPage);
+  registry.remove(kMemory, owner(gone));
+  EXPECT_EQ(registry.epoch_of(kMemory, 1), std::nullopt) << "nobody publishes it any more";
+  EXPECT_EQ(registry.size(), 1u);
+  script.answer("deregister", {kFailed});  // a link is up
+  registry.collect(*hixl);
+  EXPECT_EQ(registry.size(), 1u);
+  EXPECT_FALSE(gone);
+  registry.collect(*hixl);
+  EXPECT_EQ(registry.size(), 0u);
+  EXPECT_TRUE(eventually([&] { return gone.load(); }));
+}
+
+TEST_F(RegistryTest, takes_up_again_what_waits_for_its_end) {
+  std::atomic<bool> gone = false;
+  std::atomic<bool> gone_again = false;
+  add(kMemory, kPage);
+  registry.remove(kMemory, owner(gone));
+  add(kMemory, kPage);
+  EXPECT_TRUE(eventually([&] { return gone.load(); })) << "the new user has an owner of its own";
+  EXPECT_THAT(registry.epoch_of(kMemory, kPage), Optional(1u)) << "links show it already";
+  registry.collect(*hixl);
+  EXPECT_THAT(script.calls(), ElementsAre("register"));
+  registry.remove(kMemory, owner(gone_again));
+  registry.collect(*hixl);
+  EXPECT_TRUE(eventually([&] { return gone_again.load(); }));
+}
+
+TEST_F(RegistryTest, refuses_what_overlaps_in_part) {
+  add(kMemory, 2 * kPage);
+  for (const auto& [address, length] : std::vector<std::pair<std::byte*, std::uint64_t>>{
+           {kMemory - kPage, 2 * kPage}, {kMemory + kPage, 2 * kPage}, {kMemory - kPage, 4 * kPage}, {kMemory, 3 * kPage}}) {
+    EXPECT_THAT(registry.add(*hixl, address, length).status(), FailsWith(Code::kInvalidArgument));
+  }
+  add(kMemory - kPage, kPage);
+  add(kMemory + 2 * kPage, kPage);
+  EXPECT_EQ(registry.size(), 3u);
+}
+
+TEST_F(RegistryTest, takes_everything_out_at_the_end) {
+  std::atomic<bool> waiting_gone = false;
+  std::atomic<bool> used_gone = false;
+  add(kMemory, kPage);
+  add(kMemory + 8 * kPage, kPage);
+  registry.remove(kMemory, owner(waiting_gone));
+  script.answer("deregister", {kFailed, kFailed});  // it is about to be finalized
+  registry.clear(*hixl);
+  EXPECT_EQ(registry.size(), 0u);
+  EXPECT_TRUE(eventually([&] { return waiting_gone.load(); }));
+  registry.remove(kMemory + 8 * kPage, owner(used_gone));
+  EXPECT_TRUE(eventually([&] { return used_gone.load(); }));
+}
+
+// An owner may want the GIL.
+TEST_F(RegistryTest, drops_owners_on_the_reaper) {
+  std::atomic<std::thread::id> dropped_on{};
+  const auto make_owner = [&] {
+    return std::shared_ptr<const void>(&dropped_on, [&](const void*) { dropped_on = std::this_thread::get_id(); });
+  };
+  add(kMemory, kPage);
+  registry.remove(kMemory, make_owner());
+  registry.collect(*hixl);
+  EXPECT_TRUE(eventually([&] { return dropped_on.load() != std::thread::id(); }));
+  EXPECT_NE(dropped_on.load(), std::this_thread::get_id());
+}
+
+}  // namespace
+}  // namespace ray_hixl::test

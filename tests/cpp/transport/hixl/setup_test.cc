@@ -1,0 +1,224 @@
+// Versions, settings and shortages: what works between which, and what is said where it does not. Readers and owners are processes with an
+// environment of their own.
+#include <filesystem>
+#include <fstream>
+
+#include "transport/hixl/processes.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+// A file with the addresses of the devices' network cards; another one in each process of tests that run side by side.
+class HccnConf {
+ public:
+  explicit HccnConf(const std::string& name) : path_(testing::TempDir() + "hccn_" + std::to_string(::getpid()) + "_" + name + ".conf") {
+    static int last = 0;
+    const std::string net = "127.77." + std::to_string(::getpid() % 250) + ".";
+    std::ofstream file(path_);
+    for (int device = 0; device < 2; ++device) file << "address_" << device << "=" << net << ++last << "\n";
+  }
+  ~HccnConf() { std::filesystem::remove(path_); }
+  HccnConf(const HccnConf&) = delete;
+  HccnConf& operator=(const HccnConf&) = delete;
+  [[nodiscard]] std::string setting() const { return "FAKE_HIXL_HCCN_CONF=" + path_; }
+
+ private:
+  const std::string path_;
+};
+
+const std::string k85 = "RAY_HIXL_CANN_PATH=" FAKE_CANN_LIB ":" FAKE_CANN_LIB "/hixl85";
+
+PeerSetup with(std::vector<std::string> environment, std::vector<std::string> options = {}) {
+  PeerSetup setup;
+  setup.environment = std::move(environment);
+  setup.options = std::move(options);
+  return setup;
+}
+
+class HixlSetup : public testing::Test {
+ protected:
+  HixlSetup() { use_test_cann(); }
+  // What a reader says that fetches an object of the owner's.
+  static std::string fetch(PeerProcess& reader, PeerProcess& owner) {
+    return reader.fetch(owner.publish({4096, 100, 3 * kMiB}, 1, SourceMemory::kDevice), 1);
+  }
+  const HccnConf conf{"one"};
+  const HccnConf other_conf{"two"};
+};
+
+// ---- Versions.
+
+class HixlFlavours : public HixlSetup, public testing::WithParamInterface<std::string> {};
+
+TEST_P(HixlFlavours, work_and_recover) {
+  PeerProcess owner(with({"FAKE_HIXL_FLAVOUR=" + GetParam()}));
+  PeerProcess reader(with({"FAKE_HIXL_FLAVOUR=" + GetParam()}));
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  reader.set_fake("FAKE_HIXL_FAIL_AT", "1:poll");
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  EXPECT_EQ(reader.stat("retries"), 1u);
+  EXPECT_EQ(reader.stat("connects"), 2u);
+  EXPECT_EQ(reader.fake_count("GetTransferStatus"), 0u) << "polls for all at once";
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, HixlFlavours, testing::Values("9.1", "9.2-beta.1", "9.2"), [](const auto& flavour) {
+  std::string name = "v" + flavour.param;
+  std::ranges::replace_if(name, [](char c) { return c == '.' || c == '-'; }, '_');
+  return name;
+});
+
+// Its engine links two devices only, polls requests one by one, and takes memory it does not know for a broken link.
+TEST_F(HixlSetup, cann_85_works_between_two_npus) {
+  PeerProcess owner(with({k85, conf.setting()}));
+  PeerProcess reader(with({k85, conf.setting(), "ASCEND_RT_VISIBLE_DEVICES=0"}));
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  EXPECT_GT(reader.fake_count("GetTransferStatus"), 0u);
+  reader.set_fake("FAKE_HIXL_FAIL_AT", "1:poll");
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  reader.set_fake("FAKE_HIXL_FAIL_AT", "1:call:103900");
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  reader.set_fake("FAKE_HIXL_DROP_LINK_AT", "1");
+  EXPECT_EQ(fetch(reader, owner), "ok");
+}
+
+TEST_F(HixlSetup, cann_85_has_its_link_made_anew_for_new_memory) {
+  PeerProcess owner(with({k85, conf.setting()}, {"slab_bytes=2097152"}));
+  PeerProcess reader(with({k85, conf.setting(), "ASCEND_RT_VISIBLE_DEVICES=0"}, {"slab_bytes=2097152"}));
+  for (const std::uint64_t size : {1, 3, 7, 15}) {
+    EXPECT_EQ(reader.fetch(owner.publish({size * kMiB}, size, SourceMemory::kDevice), size), "ok");
+  }
+}
+
+TEST_F(HixlSetup, cann_85_is_refused_between_processes_of_one_npu) {
+  PeerProcess owner(with({k85, conf.setting()}));
+  PeerProcess reader(with({k85, other_conf.setting()}));
+  const std::string said = fetch(reader, owner);
+  EXPECT_THAT(said, AllOf(StartsWith("not_available"), HasSubstr("both processes use NPU 1"), HasSubstr("CANN 9.1 can")));
+}
+
+TEST_F(HixlSetup, different_versions_are_refused) {
+  PeerProcess owner(with({k85, conf.setting()}));
+  PeerProcess reader(with({conf.setting()}));
+  EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("not_available"), HasSubstr("'hixl_cs"), HasSubstr("'comm")));
+}
+
+TEST_F(HixlSetup, different_settings_are_refused) {
+  PeerProcess owner(with({"HCCL_INTRA_ROCE_ENABLE=1"}));
+  PeerProcess reader;
+  const std::string said = fetch(reader, owner);
+  EXPECT_THAT(said, AllOf(StartsWith("not_available"), HasSubstr("here 'hixl_cs HCCL_INTRA_ROCE_ENABLE= "),
+                          HasSubstr("there 'hixl_cs HCCL_INTRA_ROCE_ENABLE=1 ")));
+  EXPECT_EQ(reader.fake_count("Connect"), 0u) << "HIXL would have answered with a timeout";
+}
+
+TEST_F(HixlSetup, processes_of_one_npu_reach_each_other_on_a2) {
+  PeerProcess owner(with({"FAKE_CANN_SOC=Ascend910B3", "HCCL_INTRA_ROCE_ENABLE=1", conf.setting()}));
+  PeerProcess reader(with({"FAKE_CANN_SOC=Ascend910B3", "HCCL_INTRA_ROCE_ENABLE=1", conf.setting()}));
+  EXPECT_EQ(fetch(reader, owner), "ok");
+}
+
+// ---- Starting.
+
+TEST_F(HixlSetup, a_missing_hccn_conf_is_named) {
+  PeerProcess owner(with({"FAKE_CANN_SOC=Ascend910B3", "FAKE_HIXL_HCCN_CONF=/nowhere/hccn.conf"}));
+  PeerProcess reader;
+  const std::string said = fetch(reader, owner);
+  EXPECT_THAT(said, AllOf(StartsWith("not_available"), HasSubstr("its source could not publish it"), HasSubstr("cannot use npu:1"),
+                          HasSubstr("FAILED (503900)"), HasSubstr("/nowhere/hccn.conf"), HasSubstr("/etc/hccn.conf")));
+}
+
+TEST_F(HixlSetup, busy_ports_are_tried_sixteen_times) {
+  const auto [first, second] = take_two_ports();
+  const std::string range = std::to_string(first.port()) + "-" + std::to_string(second.port());
+  PeerProcess owner(with({}, {"hixl_ports=" + range}));
+  PeerProcess reader;
+  const std::string said = fetch(reader, owner);
+  EXPECT_THAT(said, AllOf(StartsWith("not_available"), HasSubstr("HIXL does not start"), HasSubstr("cannot listen at 127.0.0.1:"),
+                          HasSubstr("hixl_ports")));
+  std::size_t codes = 0;
+  for (std::size_t at = said.find("FAILED (503900)"); at != std::string::npos; at = said.find("FAILED (503900)", at + 1)) ++codes;
+  EXPECT_EQ(codes, 16u);
+  EXPECT_EQ(owner.fake_count("Initialize"), 16u);
+  EXPECT_EQ(owner.fake_count("live_engines"), 0u);
+}
+
+TEST_F(HixlSetup, one_free_port_among_busy_ones_is_found) {
+  auto [first, second] = take_two_ports();
+  const std::string range = std::to_string(first.port()) + "-" + std::to_string(second.port());
+  { const TakenPort freed = std::move(second); }
+  PeerProcess owner(with({}, {"hixl_ports=" + range}));
+  PeerProcess reader;
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  EXPECT_EQ(owner.hixl_name(), "127.0.0.1:" + std::to_string(first.port() + 1));
+}
+
+TEST_F(HixlSetup, a_start_that_failed_is_tried_again_at_the_next_use) {
+  auto [first, second] = take_two_ports();
+  const std::string range = std::to_string(first.port()) + "-" + std::to_string(second.port());
+  PeerProcess owner(with({}, {"hixl_ports=" + range}));
+  PeerProcess reader;
+  EXPECT_THAT(fetch(reader, owner), StartsWith("not_available"));
+  { const TakenPort freed = std::move(first); }
+  EXPECT_EQ(fetch(reader, owner), "ok");
+}
+
+// ---- Memory.
+
+TEST_F(HixlSetup, too_little_device_memory_for_the_first_slab_is_named) {
+  PeerProcess owner;
+  PeerProcess reader(with({"FAKE_CANN_HBM_MB=32"}));
+  EXPECT_THAT(fetch(reader, owner),
+              AllOf(StartsWith("out_of_memory"), HasSubstr("64 MiB of npu:1"), HasSubstr("aclrtMalloc"), HasSubstr("slab_bytes")));
+  EXPECT_EQ(reader.fake_count("live_engines"), 0u) << "half a start is taken back";
+  EXPECT_EQ(reader.fake_count("live_blocks"), 0u);
+}
+
+TEST_F(HixlSetup, slabs_end_at_their_cap) {
+  PeerProcess owner;
+  PeerProcess reader(with({}, {"slab_bytes=2097152", "slab_cap_bytes=4194304"}));
+  const Bytes small = owner.publish({kMiB}, 1, SourceMemory::kDevice);
+  EXPECT_EQ(reader.fetch(small, 1), "ok");
+  EXPECT_THAT(reader.fetch(owner.publish({8 * kMiB}, 2, SourceMemory::kDevice), 2),
+              AllOf(StartsWith("out_of_memory"), HasSubstr("slab_cap_bytes")));
+  EXPECT_EQ(reader.fetch(small, 1), "ok");
+}
+
+TEST_F(HixlSetup, an_object_without_room_at_its_owner_says_so_where_it_is_fetched) {
+  PeerProcess owner(with({}, {"slab_bytes=2097152", "slab_cap_bytes=2097152"}));
+  PeerProcess reader;
+  EXPECT_THAT(reader.fetch(owner.publish({8 * kMiB}, 2, SourceMemory::kDevice), 2),
+              AllOf(StartsWith("out_of_memory"), HasSubstr("its source could not publish it"), HasSubstr("slab_cap_bytes")));
+  EXPECT_EQ(reader.fetch(owner.publish({kMiB}, 3, SourceMemory::kDevice), 3), "ok");
+}
+
+TEST_F(HixlSetup, slabs_are_laid_out_as_hccs_wants_it) {
+  PeerProcess owner(with({"FAKE_HIXL_REQUIRE_ALIGNED=1"}));
+  PeerProcess reader(with({"FAKE_HIXL_REQUIRE_ALIGNED=1"}));
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  EXPECT_EQ(reader.fetch(owner.publish({80 * kMiB}, 3, SourceMemory::kDevice), 3), "ok") << "also those that came later";
+}
+
+class HixlAlignment : public HixlProcesses {};
+
+TEST_F(HixlAlignment, of_registered_memory_is_asked_for_by_name) {
+  const FakeSwitch strict("FAKE_HIXL_REQUIRE_ALIGNED", "1");
+  const DeviceMemory memory = device_memory(4 * kMiB, kPeerDevice);
+  MemoryRange part = memory.range;
+  part.address += 4096;
+  part.length = kMiB;
+  const Status refused = (*consumer)->register_memory(part, false, memory.owner, part).status();
+  EXPECT_THAT(refused, FailsWith(Code::kNotAvailable));
+  EXPECT_THAT(refused.message(), AllOf(HasSubstr("PARAM_INVALID (103900)"), HasSubstr("multiple of 2 MiB")));
+  EXPECT_FALSE((*consumer)->is_registered(part));
+  const Result<Region> region = (*consumer)->register_memory(part, false, memory.owner);
+  EXPECT_THAT(region.status(), IsOk()) << "as part of the whole allocation, which the runtime knows";
+}
+
+}  // namespace
+}  // namespace ray_hixl::test
