@@ -24,10 +24,11 @@ class FloorTransport(HiXLTensorTransport):
 
     def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> HixlTransportMetadata:
         packed = process.engine().publish_error(rdt_object, NotAvailable("the floor moves no bytes"))
-        return HixlTransportMetadata(TensorMetaSequence(packed), compat.tensor_device("cpu"))
+        device = rdt_object[0].device.type if rdt_object else "cpu"
+        return HixlTransportMetadata(TensorMetaSequence(packed), compat.tensor_device(device))
 
     def recv_multiple_tensors(self, obj_id: str, metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
-        return [torch.empty(shape, dtype=dtype) for shape, dtype in metadata.tensor_meta]
+        return [torch.empty(shape, dtype=dtype, device=metadata.tensor_device) for shape, dtype in metadata.tensor_meta]
 
     def fetch_multiple_tensors(self, obj_id: str, metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
         tensors = self.recv_multiple_tensors(obj_id, metadata, communicator_metadata)
@@ -46,4 +47,4 @@ class FloorTransport(HiXLTensorTransport):
 def register() -> None:
     """In this process; the bench's actors do it when they import their module."""
     if compat.registered_class(NAME) is None:
-        compat.register_transport(NAME, ["cpu"], FloorTransport)
+        compat.register_transport(NAME, ["cpu", "npu"], FloorTransport)

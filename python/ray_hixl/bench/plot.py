@@ -7,13 +7,16 @@ from typing import Any
 
 
 def draw(results: dict[str, Any], out: Path) -> None:
-    """Writes engine.png and ray.png into ``out``, for the levels that were measured."""
+    """Writes engine.png, ray.png, npu.png and npu_ray.png into ``out``, for the levels that were measured."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     titles = {"engine": "READ between two processes", "ray": "Handoff from Ray actor to Ray actor"}
+    fake = " over the FAKE CANN" if results.get("npu_extra", {}).get("fake") else ""
+    titles["npu_ray"] = f"Handoff of npu tensors from Ray actor to Ray actor{fake}"
+    titles["npu"] = f"Fetch of npu tensors between two processes{fake}"
     for level, title in titles.items():
         rows = results.get(level)
         if not rows:

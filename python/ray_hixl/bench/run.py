@@ -33,6 +33,10 @@ _RAY_GOALS = [
 ]
 _FLOOR_FACTOR, _FLOOR_SLACK_S = 1.5, 1e-3
 _SHARE_LIMIT_S = 0.4e-3
+# Of npu tensors over the FAKE HIXL: what a fetch may add to HIXL's own time.
+_NPU_FACTOR, _NPU_SLACK_S, _NPU_LARGE_SHARE = 1.5, 30e-6, 1.05
+_IDLE_CPU_S = 1e-3
+_NPU_SHAPES = ("4 KiB", "1 MiB", "64 MiB", "9216 x 32 KiB", "8 MiB", "256 x 32 KiB")
 _ENGINE_ONLY = ("512 MiB", "3500 x 384 KiB")  # five pairs of actors that hold it would not fit into 24 GiB
 _PAPER_WIDTH = 150  # columns, where nobody's terminal limits them
 
@@ -60,6 +64,19 @@ def run(level: str, rounds: int, quick: bool, out: Path | None) -> int:
         results["ray"], results["ray_extra"] = [row.as_json() for row in rows], extra
         goals += ray_goals(rows, extra)
         console.print(_table("Ray level: actor to actor", rows))
+    if level == "npu":
+        from ray_hixl.bench import npu_level
+
+        rows, extra = npu_level.run([shape for shape in chosen if shape.name in _NPU_SHAPES], rounds, say)
+        results["npu"], results["npu_extra"] = [row.as_json() for row in rows], extra
+        goals += npu_goals(rows, extra)
+        fake = ", over the FAKE CANN" if extra["fake"] else ""
+        console.print(_table(f"npu level{fake}: fetch between two processes", rows))
+        from ray_hixl.bench import npu_ray_level
+
+        rows, extra = npu_ray_level.run([shape for shape in chosen if shape.name in _NPU_SHAPES], rounds, say)
+        results["npu_ray"], results["npu_ray_extra"] = [row.as_json() for row in rows], extra
+        console.print(_table(f"npu level{fake}: actor to actor", rows))
     results["goals"] = [{"goal": goal, "seen": seen, "met": met} for goal, seen, met in goals]
     console.print(f"cores busy with other work before the run: {before:.2f}")
     if not quick:
@@ -109,6 +126,24 @@ def ray_goals(rows: list[Row], extra: dict[str, Any]) -> list[Goal]:
     return goals
 
 
+def npu_goals(rows: list[Row], extra: dict[str, Any]) -> list[Goal]:
+    """The same for npu tensors; on hardware, where nothing tells HIXL's own time, only what idling costs."""
+    from ray_hixl.bench.npu_level import CONTROL, HANDOFF, RAW
+
+    seconds, goals = _medians(rows), []
+    if ("4 KiB", RAW) in seconds:
+        added = seconds["4 KiB", "hixl"] - seconds["4 KiB", RAW]
+        limit = _NPU_FACTOR * (seconds["-", HANDOFF] + seconds["-", CONTROL]) + _NPU_SLACK_S
+        goal = "4 KiB: adds at most 1.5 x (a thread handoff + a control round trip) + 30 us"
+        goals.append((goal, f"{added * 1e6:.0f} of {limit * 1e6:.0f} us", added <= limit))
+    if ("64 MiB", RAW) in seconds:
+        ratio = seconds["64 MiB", "hixl"] / seconds["64 MiB", RAW]
+        goals.append(("64 MiB: at most 1.05 of HIXL's own time", f"{ratio:.3f}", ratio <= _NPU_LARGE_SHARE))
+    idle = extra["idle_cpu_s_per_s"]
+    goals.append(("idle: no CPU time", f"{idle * 1e3:.2f} ms a second", idle <= _IDLE_CPU_S))
+    return goals
+
+
 def _table(title: str, rows: list[Row]) -> Table:
     contestants = list(dict.fromkeys(row.contestant for row in rows))
     table = Table("shape", *contestants, title=f"{title}: median ms (GB/s)")
@@ -119,7 +154,8 @@ def _table(title: str, rows: list[Row]) -> Table:
 
 
 def _cell(row: Row) -> str:
-    return f"{row.median * 1e3:.3g} ({row.bytes / row.median / 1e9:.3g})"
+    rate = f" ({row.bytes / row.median / 1e9:.3g})" if row.bytes else ""
+    return f"{row.median * 1e3:.3g}{rate}"
 
 
 def _goal_table(goals: list[Goal]) -> Table:
