@@ -1,5 +1,5 @@
 # Thin on purpose: tools/setup.sh prepares the machine, tools/run_stages.py runs the tests stage by stage.
-.PHONY: help setup demo test test-full bench format stubs clean
+.PHONY: help setup demo demo-npu test test-full bench format stubs clean
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -8,6 +8,10 @@ setup:  ## install what is missing and build the package into .venv
 
 demo: setup  ## real Ray actors hand tensors to each other
 	.venv/bin/ray-hixl demo
+
+demo-npu:  ## npu tensors between Ray actors, over the FAKE CANN of the tests: needs no NPU, and proves none
+	@tools/setup.sh npu
+	@tools/fake_cann.sh .venv-npu/bin/python examples/two_actors_npu.py
 
 test:  ## everything that CI runs
 	@tools/setup.sh tests

@@ -22,11 +22,51 @@ def version() -> None:
 
 
 @main.command()
-def doctor() -> None:
+@click.option("--npu", is_flag=True, help="Also look at everything that NPU memory needs, without a transfer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(npu: bool, as_json: bool) -> None:
     """Say which transports work on this machine, and for each that does not, why and what to do."""
     from ray_hixl.cli import doctor as command
 
-    raise SystemExit(command.run())
+    raise SystemExit(command.run(npu, as_json))
+
+
+@main.command()
+@click.option("--json", "report", type=click.Path(path_type=Path), default=None, help="Write a report here, to attach to an issue.")
+@click.option("--only", default="", help="Only these steps and what they need, e.g. 4,8.2")
+@click.option("--soak", default=1000, show_default=True, help="Objects of the last step.")
+@click.option("--quick", is_flag=True, help="Smaller amounts: shows that it runs, measures nothing.")
+@click.option("--contract", type=click.Path(path_type=Path, exists=True), default=None, help="The C++ contract suite, for step 7.")
+@click.option("--serve", default=None, metavar="ADDRESS", help="Serve step 5 to another host, on this address of this host.")
+@click.option("--descriptor", type=click.Path(path_type=Path), default=Path("peer.hixl"), show_default=True, help="What --serve writes.")
+@click.option("--device", default=0, show_default=True, help="NPU that --serve uses.")
+@click.option("--connect", type=click.Path(path_type=Path, exists=True), default=None, help="Run step 5 with that file of the other host.")
+def bringup(
+    report: Path | None,
+    only: str,
+    soak: int,
+    quick: bool,
+    contract: Path | None,
+    serve: str | None,
+    descriptor: Path,
+    device: int,
+    connect: Path | None,
+) -> None:
+    """Try NPU memory on new hardware, step by step, with every byte compared. See docs/npu.md."""
+    from rich.console import Console
+
+    from ray_hixl.cli.doctor import versions
+    from ray_hixl.cli.npu import bringup as command
+    from ray_hixl.cli.npu import two_hosts
+    from ray_hixl.cli.npu.context import Amounts, Context
+
+    console = Console()
+    amounts = Amounts.quick(soak) if quick else Amounts(soak)
+    if serve is not None:
+        raise SystemExit(two_hosts.serve(console, serve, descriptor, device, amounts))
+    wanted = {number.strip() for number in only.split(",") if number.strip()} or ({"1", "5"} if connect is not None else set())
+    context = Context(console, amounts, contract, connect, versions())
+    raise SystemExit(command.run(context, wanted, report))
 
 
 @main.command()
@@ -40,7 +80,13 @@ def demo(mebibytes: int, seed: int) -> None:
 
 
 @main.command()
-@click.option("--level", type=click.Choice(["engine", "ray", "all"]), default="all", show_default=True)
+@click.option(
+    "--level",
+    type=click.Choice(["engine", "ray", "all", "npu"]),
+    default="all",
+    show_default=True,
+    help="npu: needs NPUs, or the FAKE CANN.",
+)
 @click.option("--rounds", default=7, show_default=True, help="Measured rounds; the table shows medians.")
 @click.option("--quick", is_flag=True, help="Smaller shapes and fewer rounds: shows that it runs, measures nothing.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for results.json and plots.")

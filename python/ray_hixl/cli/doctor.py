@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import resource
+from typing import Any
 
 from rich.console import Console
-from rich.table import Column, Table
 
-from ray_hixl import _core
+from ray_hixl.cli.findings import MISSING, REFUSED, WORKS, Finding, count, is_ready, show
+from ray_hixl.cli.npu import doctor as npu_doctor
+from ray_hixl.cli.npu.doctor import Questions
+
+FAKE_HEADING = "FAKE CANN, NO NPU: "
 
 
 def versions() -> dict[str, str]:
@@ -29,21 +34,60 @@ def _limits() -> dict[str, str]:
     return {"cores": str(os.cpu_count()), "open files (soft limit)": str(soft), "uid": str(os.geteuid())}
 
 
-def run() -> int:
-    """Prints the findings; 0 if at least one transport between processes works."""
+def _transports() -> list[Finding]:
+    """Asked in a process of its own: CANN's libraries are loaded for it."""
+    topic = "transports (hixl: npu memory; the others: host memory)"
+    with Questions() as questions:
+        probes, error = questions.ask("probe")
+    if probes is None:
+        return [Finding(topic, "all", MISSING, error)]
+    return [Finding(topic, name, WORKS if usable else REFUSED, said) for name, usable, said in probes]
+
+
+def run(npu: bool, as_json: bool) -> int:
+    """Prints the findings; 0 if at least one transport between processes works, with ``npu`` if nothing is missing for NPU memory."""
     console = Console()
-    for name, text in (versions() | _limits()).items():
-        console.print(f"{name:<24}{text}", highlight=False)
-    why = Column("why, and what to do", overflow="fold")
-    table = Table("transport", "here", why, title="transports (hixl: npu memory; the others: host memory)")
-    usable = []
-    for probe in _core.probe_transports():
-        table.add_row(probe.transport, "works" if probe.usable else "refused", probe.reason or "")
-        usable += [probe.transport] * probe.usable
-    console.print(table)
-    between = [kind for kind in usable if kind != "local"]
-    if not between:
-        console.print("No transport works between processes on this machine.")
-        return 1
-    console.print(f"Between processes of one host: {', '.join(between)}. Between hosts: stream (TCP, authenticated, not encrypted).")
-    return 0
+    facts, transports = versions() | _limits(), _transports()
+    between = [finding.name for finding in transports if finding.verdict == WORKS and finding.name != "local"]
+    report: dict[str, Any] = {"versions": facts, "transports": [finding.to_json() for finding in transports]}
+    code = 0 if between else 1
+    if not as_json:
+        for name, text in facts.items():
+            console.print(f"{name:<24}{text}", highlight=False)
+        show(console, transports, "")
+        console.print(
+            f"Between processes of one host: {', '.join(between)}. Between hosts: stream (TCP, authenticated, not encrypted)"
+            + (", and hixl for npu memory (not authenticated)." if "hixl" in between else ".")
+            if between
+            else "No transport works between processes on this machine."
+        )
+    if npu:
+        npu_report, code = _examine_npu(console, facts, as_json)
+        report |= npu_report
+    if as_json:
+        print(json.dumps(report, indent=1))
+    return code
+
+
+def _examine_npu(console: Console, facts: dict[str, str], as_json: bool) -> tuple[dict[str, Any], int]:
+    with console.status("") as status:  # nothing is shown where the output is no terminal
+        if as_json:
+            status.stop()
+        cann, findings = npu_doctor.examine(facts, lambda what: status.update(what))
+    findings.append(npu_doctor.trust_warning())
+    ready = is_ready(findings)
+    if not as_json:
+        show(console, findings, FAKE_HEADING if cann.fake else "NPU: ")
+        if cann.fake:
+            console.print("[bold red]All of this is FAKE: ray-hixl's tests' stand-in for CANN. It says nothing about any NPU.[/bold red]")
+        verdict = (
+            "NPU memory can be tried: ray-hixl bringup." if ready else "NPU memory cannot be moved here until what is missing is there."
+        )
+        console.print(f"{count(findings)}. {verdict}")
+    report = {
+        "fake": cann.fake,
+        "ready": ready,
+        "environment": npu_doctor.environment(),
+        "findings": [finding.to_json() for finding in findings],
+    }
+    return report, 0 if ready else 1

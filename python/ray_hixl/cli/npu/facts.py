@@ -1,0 +1,91 @@
+"""Facts about Ascend machines: names, paths, variables and versions that the checks compare with. Pure functions."""
+
+from __future__ import annotations
+
+import re
+
+# Ports that CANN's own HCCL listens on, on the host and on the device's NIC.
+HCCL_PORTS = range(60000, 60032)
+HCCL_NIC_PORT = 16666
+
+# torch_npu -> the CANN that it is released for. From the compatibility table of torch_npu (its COMPATIBILITY document).
+CANN_OF_TORCH_NPU = {
+    "2.12.0": "9.1.0",
+    "2.11.0": "9.1.0",
+    "2.10.0.post4": "9.1.0",
+    "2.9.0.post6": "9.1.0",
+    "2.7.1.post8": "9.1.0",
+    "2.9.0.post2": "9.0.0",
+    "2.8.0.post4": "9.0.0",
+    "2.7.1.post4": "9.0.0",
+    "2.9.0": "8.5.0",
+    "2.8.0.post2": "8.5.0",
+    "2.7.1.post2": "8.5.0",
+    "2.6.0.post5": "8.5.0",
+    "2.8.0": "8.3.RC1",
+    "2.7.1": "8.3.RC1",
+}
+OLDEST_TORCH = (2, 7)  # before, torch_npu has no DLPack door for device memory
+
+# Variables that change how HIXL reaches a peer. Both sides of a link need the same values.
+SHARED_VARIABLES = ("HCCL_INTRA_ROCE_ENABLE", "HCCL_INTRA_PCIE_ENABLE", "HCCL_RDMA_TC", "HCCL_RDMA_SL")
+# What a report about NPUs shows of the environment; none of it is secret.
+REPORTED_VARIABLES = re.compile(
+    r"ASCEND_|HCCL_|RAY_HIXL_|FAKE_CANN_|FAKE_HIXL_|TASK_QUEUE_ENABLE$|ACL_OP_INIT_MODE$|LD_LIBRARY_PATH$|LD_PRELOAD$"
+    r"|PYTORCH_NPU_ALLOC_CONF$|PYTORCH_ALLOC_CONF$|TORCH_DEVICE_BACKEND_AUTOLOAD$|RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES$"
+)
+
+
+def family(soc: str) -> str:
+    """ "A2", "A3" or "950" by what the runtime calls the chip; empty for one that HIXL is not documented for."""
+    if soc.startswith("Ascend910_93"):
+        return "A3"
+    if soc.startswith("Ascend910B"):
+        return "A2"
+    return "950" if soc.startswith("Ascend950") else ""
+
+
+def visible_devices(text: str) -> tuple[list[int], str]:
+    """The devices that CANN takes out of ASCEND_RT_VISIBLE_DEVICES, and what is wrong with the text (empty if nothing)."""
+    devices: list[int] = []
+    for entry in text.split(","):
+        if not entry.isascii() or not entry.isdigit():
+            what = "has a blank in it" if entry.strip() != entry else "is no number"
+            return devices, f"entry {entry!r} {what}; CANN stops reading there"
+        if devices and int(entry) <= devices[-1]:
+            return devices, f"entry {entry!r} is not larger than the one before; CANN wants them ascending"
+        devices.append(int(entry))
+    return devices, ""
+
+
+def hccn_addresses(text: str) -> dict[int, str]:
+    """Addresses of the devices' NICs by physical device, out of /etc/hccn.conf."""
+    return {int(number): address for number, address in re.findall(r"^address_(\d+)=\s*(\S+)", text, re.MULTILINE)}
+
+
+def version_of(text: str) -> str:
+    """What a version.info file says: the value of its ``Version=`` line, else its first line."""
+    found = re.search(r"^version\s*=\s*(.+)$", text, re.MULTILINE | re.IGNORECASE)
+    return found.group(1).strip() if found else (text.strip().splitlines() or [""])[0].strip()
+
+
+def nic_patience(timeout: str, retries: str) -> float | None:
+    """Seconds until a NIC gives a silent peer up, by HCCL_RDMA_TIMEOUT and HCCL_RDMA_RETRY_CNT; None where HIXL refuses the values."""
+    exponent, count = timeout or "20", retries or "7"
+    if not (exponent.isdigit() and count.isdigit() and 5 <= int(exponent) <= 20 and 1 <= int(count) <= 7):
+        return None
+    return 4.096e-6 * float(2 ** int(exponent)) * int(count)
+
+
+def base_version(version: str) -> tuple[int, ...]:
+    """(2, 9, 0) of "2.9.0.post6" and of "2.9.0+cpu"."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return tuple(int(part or 0) for part in found.groups()) if found else ()
+
+
+def judge_torch_npu(version: str) -> tuple[bool, str]:
+    """Is this torch_npu one of the table's? And what the table says."""
+    cann = CANN_OF_TORCH_NPU.get(version)
+    if cann is not None:
+        return True, f"released for CANN {cann}"
+    return False, "not in our table of torch_npu and CANN; see torch_npu's own compatibility table"
