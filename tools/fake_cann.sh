@@ -7,7 +7,7 @@ fake="$root/build/dev/fake_cann"
 
 export PATH="$root/.venv/bin:$PATH"
 cmake --preset dev -S "$root" >/dev/null
-libraries=(ascendcl acl_rt acl_op_compiler acl_tdt_channel ge_runner graph hccl opapi hixl hixl85)
+libraries=(ascendcl acl_rt acl_op_compiler acl_tdt_channel ge_runner graph hccl opapi hixl hixl85 hixl_clock)
 cmake --build "$root/build/dev" --target "${libraries[@]/#/fake_}" >/dev/null
 
 export LD_LIBRARY_PATH="$fake/lib:$fake/lib/hixl" ASCEND_HOME_PATH="$fake/home" ASCEND_OPP_PATH="$fake/home/opp"

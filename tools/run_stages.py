@@ -71,8 +71,22 @@ QUICK = [
     Stage("pip install", [["python", "tools/check_install.py"]]),
 ]
 
+def fakes(preset: str) -> Stage:
+    """The tests of the FAKE CANN libraries, which `make test` runs without sanitizers only."""
+    configure = ["cmake", "--preset", preset, "-D", "RAY_HIXL_TEST_FAKES=ON"]
+    test = ["ctest", "--preset", preset, "-L", "fake_cann"]
+    return Stage(f"FAKE CANN's own tests ({preset})", [configure, ["cmake", "--build", "--preset", preset], test])
+
+
 LONG = [
+    fakes("asan"),
+    fakes("tsan"),
     Stage("fuzz, long", [["ctest", "--preset", "asan", "-R", "fuzz"]], {"RAY_HIXL_FUZZ_ROUNDS": "2000000"}),
+    Stage(
+        "HIXL faults, long",
+        [["build/asan/tests/cpp/test_transport", "--gtest_filter=HixlRounds.*"]],
+        {"RAY_HIXL_FAULT_ROUNDS": "10000", "RAY_HIXL_FAULT_SEED": "2"},
+    ),
     pytest("Python tests, long", BIN, "tests/python", "-m", "long"),
     Stage("mutants", [["python", "tools/run_mutants.py"]]),
 ]

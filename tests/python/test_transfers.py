@@ -203,6 +203,7 @@ def test_ctrl_c_ends_the_wait(owner: Owner, new_owner: Callable[..., Owner], wai
     descriptor, region, metadata = owner.get("(engine.descriptor, region.descriptor, metadata)")
     reader.run(
         "import os, signal, threading, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells ignore it in what they start in the background
         "def interrupt_soon():\n    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
         "peer = engine.connect(descriptor); local = engine.register(bytearray(4))\n"
         "batch = peer.prepare([(local, 0, peer.region(region), 0, 4)])",

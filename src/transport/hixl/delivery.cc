@@ -162,6 +162,7 @@ void Delivery::move() {
 
 void Delivery::moved(const Route& route, const Status& status) {
   bool ok = false;
+  bool is_unexplained = false;  // HIXL does not know the memory: its owner may have freed it meanwhile
   {
     const std::lock_guard lock(mutex_);
     if (error_.is_ok() && !status.is_ok()) error_ = status;
@@ -172,19 +173,22 @@ void Delivery::moved(const Route& route, const Status& status) {
     }
     if (--missing_ > 0) return;
     ok = error_.is_ok();
+    is_unexplained = error_.code() == Code::kInternal;
   }
-  if (ok && !context_->peer.shows_generations) return confirm();
+  if ((ok || is_unexplained) && !context_->peer.shows_generations) return confirm();
   end(error_);
 }
 
-// The last byte is in: was the source still what it was? It counts as moving until that was asked: the job's end may be the link's.
+// The last byte is in, or never will be: was the source still what it was? It counts as moving until that was asked: the job's end may be the link's.
 void Delivery::confirm() {
   std::vector<Handle> sources;
   {
     const std::lock_guard lock(mutex_);
     sources = job_->plan->sources;
   }
-  context_->locator->check(sources, [self = shared_from_this()](const Status& status) { self->end(status); });
+  context_->locator->check(sources, [self = shared_from_this(), moved = error_](const Status& status) {
+    self->end(status.is_ok() ? moved : status);
+  });
   {
     const std::lock_guard lock(mutex_);
     moving_ = false;

@@ -12,22 +12,10 @@ inline std::byte pattern_byte(std::uint64_t seed, std::uint64_t index) {
   return static_cast<std::byte>((index * 31) ^ ((index >> 8) * 17) ^ ((index >> 16) * 5) ^ (seed * 101 + 7));
 }
 
-inline void fill_pattern(std::span<std::byte> bytes, std::uint64_t seed) {
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = pattern_byte(seed, i);
-}
-
-inline std::vector<std::byte> make_pattern(std::size_t size, std::uint64_t seed) {
-  std::vector<std::byte> bytes(size);
-  fill_pattern(bytes, seed);
-  return bytes;
-}
+void fill_pattern(std::span<std::byte> bytes, std::uint64_t seed);
+std::vector<std::byte> make_pattern(std::size_t size, std::uint64_t seed);
 
 // Are these the pattern's bytes from `first` on?
-inline bool is_pattern(std::span<const std::byte> bytes, std::uint64_t seed, std::uint64_t first = 0) {
-  for (std::size_t i = 0; i < bytes.size(); ++i) {
-    if (bytes[i] != pattern_byte(seed, first + i)) return false;
-  }
-  return true;
-}
+bool is_pattern(std::span<const std::byte> bytes, std::uint64_t seed, std::uint64_t first = 0);
 
 }  // namespace ray_hixl::test

@@ -18,7 +18,7 @@
 namespace fake_cann {
 namespace {
 
-constexpr std::size_t kMostPoisoned = std::size_t{64} << 20;
+constexpr std::size_t kMostPoisoned = std::size_t{4} << 20;
 constexpr std::size_t kPage = 4096;
 
 struct Heap {

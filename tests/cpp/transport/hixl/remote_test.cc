@@ -292,7 +292,7 @@ TEST_F(RemoteTest, makes_the_link_anew_once_where_hixl_does_not_know_the_memory)
   host.run_errand();
   script.answer("read", {kParamInvalid});
   host.run_errand();
-  EXPECT_THAT(move.result(), FailsWith(Code::kInvalidRegion));
+  EXPECT_THAT(move.result(), FailsWith(Code::kInternal));
   EXPECT_THAT(move.result().message(), HasSubstr("PARAM_INVALID (103900)"));
   EXPECT_THAT(host.errands, IsEmpty()) << "the link is as good as before";
   const Watched after = add();
@@ -310,7 +310,7 @@ TEST_F(RemoteTest, ends_a_move_of_unknown_memory_only_when_its_other_requests_ha
   host.run_errand();
   script.answer("read", {kParamInvalid});
   host.run_errand();
-  EXPECT_THAT(*cut.ends, ElementsAre(FailsWith(Code::kInvalidRegion)));
+  EXPECT_THAT(*cut.ends, ElementsAre(FailsWith(Code::kInternal)));
 }
 
 TEST_F(RemoteTest, tries_again_where_hixl_is_short_of_something) {
