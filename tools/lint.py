@@ -35,8 +35,8 @@ def tidy(source: Path, build: Path) -> bool:
 
 
 def tidy_all() -> bool:
-    build = ROOT / "build" / "dev"
-    subprocess.run(["cmake", "--preset", "dev"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    build = ROOT / "build" / "release"
+    subprocess.run(["cmake", "--preset", "release"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     headers = hashlib.sha256()
     for path in [ROOT / ".clang-tidy", *tracked("src/*.h", "include/*.h")]:
         headers.update(path.read_bytes())

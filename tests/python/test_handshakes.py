@@ -64,8 +64,10 @@ def fetch_works(owner: Owner) -> bool:
 
 
 def test_the_port_is_the_one_in_errors(owner: Owner) -> None:
+    before = refused(owner)
     with ray_hixl.Engine() as engine, pytest.raises(ray_hixl.ConnectError, match=rf"127\.0\.0\.1:{port_of(owner.pid)}"):
         engine.connect(owner.descriptor[:22] + bytes(32) + owner.descriptor[54:])
+    eventually(lambda: refused(owner) == before + 1)
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
