@@ -71,6 +71,7 @@ QUICK = [
     Stage("pip install", [["python", "tools/check_install.py"]]),
 ]
 
+
 def fakes(preset: str) -> Stage:
     """The tests of the FAKE CANN libraries, which `make test` runs without sanitizers only."""
     configure = ["cmake", "--preset", preset, "-D", "RAY_HIXL_TEST_FAKES=ON"]

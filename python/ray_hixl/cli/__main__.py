@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import click
@@ -92,6 +93,8 @@ def demo(mebibytes: int, seed: int) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for results.json and plots.")
 def bench(level: str, rounds: int, quick: bool, out: Path | None) -> None:
     """Measure against memcpy, process_vm_readv, sockets, the object store, GLOO and Ray's own floor, side by side."""
+    if out is not None and importlib.util.find_spec("matplotlib") is None:
+        raise click.UsageError("--out draws plots, which needs matplotlib: pip install 'ray-hixl[bench]'")
     from ray_hixl.bench import run
 
     raise SystemExit(run.run(level, rounds, quick, out))

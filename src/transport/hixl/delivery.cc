@@ -179,16 +179,16 @@ void Delivery::moved(const Route& route, const Status& status) {
   end(error_);
 }
 
-// The last byte is in, or never will be: was the source still what it was? It counts as moving until that was asked: the job's end may be the link's.
+// The last byte is in, or never will be: was the source still what it was? It counts as moving until that was asked: the job's end may be
+// the link's.
 void Delivery::confirm() {
   std::vector<Handle> sources;
   {
     const std::lock_guard lock(mutex_);
     sources = job_->plan->sources;
   }
-  context_->locator->check(sources, [self = shared_from_this(), moved = error_](const Status& status) {
-    self->end(status.is_ok() ? moved : status);
-  });
+  context_->locator->check(
+      sources, [self = shared_from_this(), moved = error_](const Status& status) { self->end(status.is_ok() ? moved : status); });
   {
     const std::lock_guard lock(mutex_);
     moving_ = false;

@@ -221,9 +221,9 @@ bool Remote::submit_chunk(const std::shared_ptr<Move>& move) {
         state_ = State::kDraining;
         return false;
       }
-      move->failure = Status(Code::kInternal, "HIXL does not know the memory of this transfer with " + name_ +
-                                                  ", although both sides registered it and connected anew; please report it: " +
-                                                  outcome.text());
+      move->failure =
+          Status(Code::kInternal, "HIXL does not know the memory of this transfer with " + name_ +
+                                      ", although both sides registered it and connected anew; please report it: " + outcome.text());
       waiting_.pop_front();
       settle(move);
       return false;
