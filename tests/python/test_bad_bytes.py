@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +49,27 @@ def test_region_descriptor_cut_and_lengthened(peer: ray_hixl.Peer, blobs: tuple[
     for tail in (b"\0", descriptor, bytes(1 << 20)):
         with pytest.raises(InvalidRegion, match="trailing bytes"):
             peer.region(descriptor + tail)
+
+
+class Trap:
+    """What it is pickled as makes a file where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.file.touch, ()
+
+
+def test_nothing_of_a_peer_is_unpickled(engine: ray_hixl.Engine, peer: ray_hixl.Peer, tmp_path: Path) -> None:
+    file = tmp_path / "it was unpickled"
+    trap = pickle.dumps(Trap(file))
+    for call in (engine.connect, peer.region, lambda data: engine.fetch(data).result()):
+        with pytest.raises((InvalidArgument, InvalidRegion)):
+            call(trap)
+    assert not file.exists()
+    pickle.loads(trap)
+    assert file.exists(), "the trap works"
 
 
 def test_one_for_the_other(engine: ray_hixl.Engine, peer: ray_hixl.Peer, blobs: tuple[bytes, bytes, bytes]) -> None:

@@ -36,8 +36,8 @@ Status bind_text(const Library& library) {
     from = *metadef;
   }
   std::vector<std::string> missing;
-  bind(from, kConstructor, text_functions.construct, missing);
-  bind(from, "_ZNK2ge12AscendString9GetStringEv", text_functions.get, missing);
+  bind_required(from, kConstructor, text_functions.construct, missing);
+  bind_required(from, "_ZNK2ge12AscendString9GetStringEv", text_functions.get, missing);
   return check_complete(from, missing);
 }
 
@@ -58,21 +58,23 @@ Result<Api> Api::load(const Places& places) {
   Api api;
   api.path = library->path();
   std::vector<std::string> missing;
-  bind(*library, "_ZN4hixl4HixlC1Ev", api.construct, missing);
+  bind_required(*library, "_ZN4hixl4HixlC1Ev", api.construct, missing);
   if (api.construct == nullptr) {
     return Status(Code::kNotAvailable, api.path + " has no class hixl::Hixl: it is not the HIXL of CANN 8.5 or later");
   }
-  bind(*library, "_ZN4hixl4HixlD1Ev", api.destroy, missing);
-  bind(*library, "_ZN4hixl4Hixl10InitializeERKN2ge12AscendStringERKSt3mapIS2_S2_St4lessIS2_ESaISt4pairIS3_S2_EEE", api.initialize, missing);
-  bind(*library, "_ZN4hixl4Hixl8FinalizeEv", api.finalize, missing);
-  bind(*library, "_ZN4hixl4Hixl11RegisterMemERKNS_7MemDescENS_7MemTypeERPv", api.register_memory, missing);
-  bind(*library, "_ZN4hixl4Hixl13DeregisterMemEPv", api.deregister_memory, missing);
-  bind(*library, "_ZN4hixl4Hixl7ConnectERKN2ge12AscendStringEi", api.connect, missing);
-  bind(*library, "_ZN4hixl4Hixl10DisconnectERKN2ge12AscendStringEi", api.disconnect, missing);
-  bind(*library,
-       "_ZN4hixl4Hixl13TransferAsyncERKN2ge12AscendStringENS_10TransferOpERKSt6vectorINS_14TransferOpDescESaIS7_EERKNS_12TransferArgsERPv",
-       api.transfer_async, missing);
-  bind(*library, "_ZN4hixl4Hixl17GetTransferStatusERKPvRNS_14TransferStatusE", api.poll, missing);
+  bind_required(*library, "_ZN4hixl4HixlD1Ev", api.destroy, missing);
+  bind_required(*library, "_ZN4hixl4Hixl10InitializeERKN2ge12AscendStringERKSt3mapIS2_S2_St4lessIS2_ESaISt4pairIS3_S2_EEE", api.initialize,
+                missing);
+  bind_required(*library, "_ZN4hixl4Hixl8FinalizeEv", api.finalize, missing);
+  bind_required(*library, "_ZN4hixl4Hixl11RegisterMemERKNS_7MemDescENS_7MemTypeERPv", api.register_memory, missing);
+  bind_required(*library, "_ZN4hixl4Hixl13DeregisterMemEPv", api.deregister_memory, missing);
+  bind_required(*library, "_ZN4hixl4Hixl7ConnectERKN2ge12AscendStringEi", api.connect, missing);
+  bind_required(*library, "_ZN4hixl4Hixl10DisconnectERKN2ge12AscendStringEi", api.disconnect, missing);
+  bind_required(
+      *library,
+      "_ZN4hixl4Hixl13TransferAsyncERKN2ge12AscendStringENS_10TransferOpERKSt6vectorINS_14TransferOpDescESaIS7_EERKNS_12TransferArgsERPv",
+      api.transfer_async, missing);
+  bind_required(*library, "_ZN4hixl4Hixl17GetTransferStatusERKPvRNS_14TransferStatusE", api.poll, missing);
   bind_optional(*library, "_ZN4hixl4Hixl17GetTransferStatusERKNS_21GetTransferStatusArgsERSt6vectorINS_14TransferResultESaIS5_EE",
                 api.poll_all);
   bind_optional(*library, "_ZN4hixl4Hixl13GetCapabilityENS_11FeatureTypeERi", api.get_capability);

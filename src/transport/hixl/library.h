@@ -33,9 +33,10 @@ class Library {
   std::string path_;
 };
 
-// Sets `function` to the symbol, and notes the name in `missing` if there is none.
+// Sets `function` to the symbol, and notes the name in `missing` if there is none. (Not called bind: arguments of std would find
+// std::bind.)
 template <class Function>
-void bind(const Library& library, const char* name, Function*& function, std::vector<std::string>& missing) {
+void bind_required(const Library& library, const char* name, Function*& function, std::vector<std::string>& missing) {
   function = reinterpret_cast<Function*>(library.symbol(name));
   if (function == nullptr) missing.emplace_back(name);
 }

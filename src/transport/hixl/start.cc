@@ -68,18 +68,20 @@ std::string fingerprint(const Cann& cann) {
 }
 
 Result<Started> start(const Cann& cann, const Options& options) {
-  std::string failures;
+  std::string tried;
+  std::string why;  // of the last one: all of them say much the same
   bool may_be_ports = true;
   for (int attempt = 0; attempt < kTries && may_be_ports; ++attempt) {
     const Ports ports = draw_ports(options.hixl_ports);
     Started started{std::make_unique<Hixl>(cann.api, cann.acl), engine_name(options.host, ports.host)};
     const Outcome outcome = started.hixl->initialize(started.name, make_options(cann.client_server, ports));
     if (outcome.is_ok()) return started;
-    failures += (failures.empty() ? "" : "; ") + started.name + " (NIC port " + std::to_string(ports.device) + "): " + outcome.text();
+    tried += (tried.empty() ? "" : ", ") + started.name + " (NIC port " + std::to_string(ports.device) + ")";
+    why = outcome.text();
     may_be_ports = outcome.code == kFailed;
   }
   const std::string ports = may_be_ports ? "; if ports are taken, widen or move hixl_ports" : "";
-  return Status(Code::kNotAvailable, "HIXL does not start: " + failures + ports + advice(cann));
+  return Status(Code::kNotAvailable, "HIXL does not start: " + why + "; tried at " + tried + ports + advice(cann));
 }
 
 }  // namespace ray_hixl::transport::hixl

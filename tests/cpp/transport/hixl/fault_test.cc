@@ -74,6 +74,15 @@ TEST_F(HixlDeadConnect, delays_nobody_else) {
   EXPECT_THAT(hanging.transfer().result(), FailsWith(Code::kPeerGone));
 }
 
+// HIXL itself would give up after a second.
+TEST_F(HixlProcesses, a_connect_may_take_as_long_as_the_option_says) {
+  PeerProcess owner;
+  const Bytes object = owner.publish({4096}, 1, SourceMemory::kSlab);
+  const FakeSwitch slow("FAKE_HIXL_CONNECT_DELAY_MS", "1200");
+  expect_fetched(object, {4096}, 1);
+  EXPECT_EQ(device().connects, 1u);
+}
+
 class HixlShortConnect : public HixlProcesses {
  protected:
   HixlShortConnect() : HixlProcesses(with_connect_timeout(0.7)) {}

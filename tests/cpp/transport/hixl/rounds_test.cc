@@ -170,7 +170,7 @@ class HixlRounds : public testing::Test {
 };
 
 TEST_F(HixlRounds, bring_the_right_bytes_or_one_clear_error_and_leave_nothing) {
-  const std::uint64_t rounds = from_environment("RAY_HIXL_FAULT_ROUNDS", 300);
+  const std::uint64_t rounds = from_environment("RAY_HIXL_FAULT_ROUNDS", 1000);
   for (std::uint64_t round = 0; round < rounds && !HasFailure(); ++round) play_round(round);
   std::cout << rounds << " rounds: " << delivered << " fetches delivered, " << failed << " failed, " << killed << " owners killed\n";
   EXPECT_GT(delivered, failed);

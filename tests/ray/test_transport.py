@@ -1,0 +1,114 @@
+"""The class that Ray calls, called as Ray calls it: aborts, and what must not cost a round trip."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
+
+import ray_hixl
+from ray_hixl.ray.metadata import HixlCommunicatorMetadata, HixlTransportMetadata
+from ray_hixl.ray.transport import HiXLTensorTransport
+from ray_hixl.tensors import TensorMetaSequence
+from support import Owner, eventually
+
+
+@pytest.fixture(scope="module")
+def owner() -> Iterator[Owner]:
+    made = Owner(prepare="import torch")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def transport() -> HiXLTensorTransport:
+    return HiXLTensorTransport()
+
+
+def publish(owner: Owner) -> HixlTransportMetadata:
+    """A new object of the other process: the numbers from 0 to 9. Nobody knows where its memory is before its owner was asked."""
+    packed = owner.get("engine.publish([torch.arange(10)])")
+    return HixlTransportMetadata(TensorMetaSequence(packed), torch.device("cpu"), packed=packed)
+
+
+def receive(
+    transport: HiXLTensorTransport, metadata: HixlTransportMetadata, transfer: HixlCommunicatorMetadata
+) -> Future[list[torch.Tensor]]:
+    """``recv_multiple_tensors`` on a thread of its own, as in an actor."""
+    future: Future[list[torch.Tensor]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(transport.recv_multiple_tensors("object", metadata, transfer))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run).start()
+    return future
+
+
+def in_flight() -> int:
+    """Transfers of this process."""
+    count: int = ray_hixl.stats().get("transfers_in_flight", 0)
+    return count
+
+
+def arrives(transport: HiXLTensorTransport, metadata: HixlTransportMetadata, transfer: HixlCommunicatorMetadata) -> bool:
+    (tensor,) = receive(transport, metadata, transfer).result(timeout=10)
+    return torch.equal(tensor, torch.arange(10))
+
+
+def test_an_abort_ends_the_transfer_that_it_names(owner: Owner, transport: HiXLTensorTransport) -> None:
+    assert arrives(transport, publish(owner), HixlCommunicatorMetadata())
+    metadata = publish(owner)
+    aborted, other = HixlCommunicatorMetadata(), HixlCommunicatorMetadata()
+    with owner.stopped():
+        ends, goes_on = receive(transport, metadata, aborted), receive(transport, metadata, other)
+        eventually(lambda: in_flight() == 2)
+        begin = time.monotonic()
+        transport.abort_transport("object", aborted)
+        with pytest.raises(ray_hixl.Cancelled):
+            ends.result(timeout=5)
+        assert time.monotonic() - begin < 1
+        assert not goes_on.done()
+    assert torch.equal(goes_on.result(timeout=10)[0], torch.arange(10))
+    eventually(lambda: in_flight() == 0)
+
+
+def test_an_abort_does_not_touch_later_transfers_of_the_object(owner: Owner, transport: HiXLTensorTransport) -> None:
+    """It may come after the transfer that it names, which has ended by itself."""
+    metadata, ended = publish(owner), HixlCommunicatorMetadata()
+    assert arrives(transport, metadata, ended)
+    transport.abort_transport("object", ended)
+    assert arrives(transport, metadata, HixlCommunicatorMetadata())
+
+
+def test_an_abort_may_come_before_its_transfer(owner: Owner, transport: HiXLTensorTransport) -> None:
+    """Ray would hand the error to the next fetch of the object: the transfer gets its bytes if they come soon, and else ends soon."""
+    early, late = HixlCommunicatorMetadata(), HixlCommunicatorMetadata()
+    for transfer in (early, late):
+        transport.abort_transport("object", transfer)
+    assert arrives(transport, publish(owner), early)
+    metadata = publish(owner)
+    with owner.stopped(), pytest.raises(ray_hixl.TransferTimeout):
+        receive(transport, metadata, late).result(timeout=5)
+    assert arrives(transport, metadata, HixlCommunicatorMetadata())
+
+
+class Untouchable:
+    """An actor handle that nobody may ask for anything."""
+
+    def __getattribute__(self, name: str) -> object:
+        raise AssertionError(f"the actor was asked for {name}")
+
+
+def test_whether_an_actor_has_the_transport_costs_no_call(transport: HiXLTensorTransport) -> None:
+    assert transport.actor_has_tensor_transport(Untouchable())
