@@ -24,7 +24,8 @@ struct Connectors::State {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<Errand> errands;  // guarded by mutex, as all below
-  std::size_t threads = 0;
+  std::vector<std::thread> threads;
+  std::size_t working = 0;  // of the threads: not at their end
   std::size_t idle = 0;
   bool stopped = false;
 
@@ -44,7 +45,7 @@ struct Connectors::State {
       errand();
       lock.lock();
     }
-    --threads;
+    --working;
     changed.notify_all();
   }
 };
@@ -55,15 +56,15 @@ Connectors::Connectors(std::string thread_name, std::function<void()> prepare)
 Connectors::~Connectors() = default;
 
 void Connectors::run(Errand errand) {
-  bool start = false;
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->stopped) return;
     state_->errands.push_back(std::move(errand));
-    start = state_->errands.size() > state_->idle && state_->threads < kMostThreads;
-    if (start) ++state_->threads;
+    if (state_->errands.size() > state_->idle && state_->working < kMostThreads) {
+      ++state_->working;
+      state_->threads.push_back(start_thread(state_->name, [state = state_] { state->work(); }));
+    }
   }
-  if (start) start_thread(state_->name, [state = state_] { state->work(); }).detach();
   state_->changed.notify_one();
 }
 
@@ -73,7 +74,11 @@ bool Connectors::stop(Deadline deadline) {
   state_->stopped = true;
   dropped.swap(state_->errands);
   state_->changed.notify_all();
-  return state_->changed.wait_until(lock, deadline.when(), [this] { return state_->threads == 0; });
+  const bool ended = state_->changed.wait_until(lock, deadline.when(), [this] { return state_->working == 0; });
+  std::vector<std::thread> threads = std::exchange(state_->threads, {});
+  lock.unlock();
+  for (std::thread& thread : threads) ended ? thread.join() : thread.detach();
+  return ended;
 }
 
 }  // namespace ray_hixl::transport::hixl
