@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,8 @@ from ray_hixl.ray.metadata import HixlCommunicatorMetadata, HixlTransportMetadat
 from ray_hixl.ray.transport import HiXLTensorTransport
 from ray_hixl.tensors import TensorMetaSequence
 from support import Owner, eventually
+
+CONSUMERS = ThreadPoolExecutor(2)
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +43,8 @@ def publish(owner: Owner) -> HixlTransportMetadata:
 def receive(
     transport: HiXLTensorTransport, metadata: HixlTransportMetadata, transfer: HixlCommunicatorMetadata
 ) -> Future[list[torch.Tensor]]:
-    """``recv_multiple_tensors`` on a thread of its own, as in an actor."""
-    future: Future[list[torch.Tensor]] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(transport.recv_multiple_tensors("object", metadata, transfer))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run).start()
-    return future
+    """``recv_multiple_tensors`` on another thread, as in an actor."""
+    return CONSUMERS.submit(transport.recv_multiple_tensors, "object", metadata, transfer)
 
 
 def in_flight() -> int:
