@@ -161,8 +161,7 @@ void Delivery::move() {
 }
 
 void Delivery::moved(const Route& route, const Status& status) {
-  bool ok = false;
-  bool is_unexplained = false;  // HIXL does not know the memory: its owner may have freed it meanwhile
+  bool depends_on_source = false;  // it brought the bytes, or HIXL does not know the memory, which its owner may have freed meanwhile
   {
     const std::lock_guard lock(mutex_);
     if (error_.is_ok() && !status.is_ok()) error_ = status;
@@ -172,10 +171,9 @@ void Delivery::moved(const Route& route, const Status& status) {
                                                                                                            std::memory_order_relaxed);
     }
     if (--missing_ > 0) return;
-    ok = error_.is_ok();
-    is_unexplained = error_.code() == Code::kInternal;
+    depends_on_source = error_.is_ok() || error_.code() == Code::kInternal;
   }
-  if ((ok || is_unexplained) && !context_->peer.shows_generations) return confirm();
+  if (depends_on_source && !context_->peer.shows_generations) return confirm();
   end(error_);
 }
 
