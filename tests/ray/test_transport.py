@@ -14,6 +14,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
 
 import ray_hixl
+from ray_hixl import process
 from ray_hixl.ray.metadata import HixlCommunicatorMetadata, HixlTransportMetadata
 from ray_hixl.ray.transport import HiXLTensorTransport
 from ray_hixl.tensors import TensorMetaSequence
@@ -73,6 +74,26 @@ def test_an_abort_ends_the_transfer_that_it_names(owner: Owner, transport: HiXLT
         assert not goes_on.done()
     assert torch.equal(goes_on.result(timeout=10)[0], torch.arange(10))
     eventually(lambda: in_flight() == 0)
+
+
+def test_an_abort_may_come_while_its_transfer_is_started(
+    owner: Owner, transport: HiXLTensorTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is fetching already, and the transport does not know of it yet."""
+    assert arrives(transport, publish(owner), HixlCommunicatorMetadata())
+    metadata, aborted = publish(owner), HixlCommunicatorMetadata()
+    engine = process.engine()
+    start = engine.fetch
+
+    def fetch(*arguments: object, **options: object) -> object:
+        started = start(*arguments, **options)  # type: ignore[arg-type]
+        transport.abort_transport("object", aborted)
+        return started
+
+    with owner.stopped():
+        monkeypatch.setattr(engine, "fetch", fetch)
+        with pytest.raises(ray_hixl.Cancelled):
+            receive(transport, metadata, aborted).result(timeout=5)
 
 
 def test_an_abort_does_not_touch_later_transfers_of_the_object(owner: Owner, transport: HiXLTensorTransport) -> None:

@@ -151,9 +151,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
     def _start(self, metadata: HixlTransportMetadata, communicator: HixlCommunicatorMetadata, targets: list[torch.Tensor] | None) -> Fetch:
         if metadata.failure is not None:
             raise to_ray(metadata.failure)
-        with self._lock:
-            aborted = communicator.transfer_id in self._aborted
-            self._aborted.pop(communicator.transfer_id, None)
+        aborted = self._take_abort(communicator.transfer_id)
         # Ray would hand the error of an aborted transfer to the next fetch of the object; its bytes are right for whoever gets them.
         timeout = LAST_CHANCE_S if aborted else communicator.budget_s()
         try:
@@ -162,7 +160,16 @@ class HiXLTensorTransport(compat.TensorTransportManager):
             raise to_ray(error) from None
         with self._lock:
             self._transfers[communicator.transfer_id] = fetch
+        if self._take_abort(communicator.transfer_id):  # it came while the fetch was started, and found nothing to cancel
+            fetch.cancel()
         return fetch
+
+    def _take_abort(self, transfer_id: bytes) -> bool:
+        """Was there an abort of a transfer that had not begun? It counts once."""
+        with self._lock:
+            aborted = transfer_id in self._aborted
+            self._aborted.pop(transfer_id, None)
+            return aborted
 
     def _forget(self, transfer_id: bytes) -> None:
         with self._lock:
