@@ -63,7 +63,11 @@ Result<ProcessWatch> ProcessWatch::open(std::uint32_t pid) {
 
 bool ProcessWatch::alive() const {
   pollfd poll_fd{pidfd_.get(), POLLIN, 0};
-  return ::poll(&poll_fd, 1, 0) == 0;
+  int ready = 0;
+  do {
+    ready = ::poll(&poll_fd, 1, 0);
+  } while (ready < 0 && errno == EINTR);  // a signal says nothing about the peer
+  return ready == 0;
 }
 
 }  // namespace ray_hixl::net
