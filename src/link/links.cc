@@ -1,15 +1,23 @@
 #include "link/links.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <utility>
 
+#include "base/mutex.h"
 #include "link/dialer.h"
 #include "link/peer_link.h"
 
 namespace ray_hixl::link {
+namespace {
+
+// Would dialling one be dialling the other? An incarnation is no secret, so it alone says nothing: a descriptor with another key or address
+// must neither profit from a good one nor stand in its way.
+bool same_dial(const control::EngineDescriptor& a, const control::EngineDescriptor& b) {
+  return control::equal(a.key, b.key) && control::encode(a) == control::encode(b);
+}
+
+}  // namespace
 
 struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   struct Waiter {
@@ -18,9 +26,12 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   };
   // A link on its way up. Loop thread only.
   struct Opening {
+    control::EngineDescriptor peer;
     std::map<std::uint64_t, Waiter> waiters;
     std::shared_ptr<PeerLink> link;  // once it is authenticated
   };
+  using Openings = std::multimap<Incarnation, std::shared_ptr<Opening>>;
+  using UpLinks = std::multimap<Incarnation, std::shared_ptr<PeerLink>>;
 
   Impl(const transport::Context& the_context, const std::vector<std::unique_ptr<transport::Transport>>& the_transports)
       : context(the_context), transports(the_transports) {}
@@ -28,116 +39,156 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   const transport::Context& context;
   const std::vector<std::unique_ptr<transport::Transport>>& transports;
 
-  std::map<Incarnation, Opening> openings;  // loop thread only
-  std::uint64_t next_waiter = 1;            // loop thread only
+  Openings openings;              // loop thread only
+  std::uint64_t next_waiter = 1;  // loop thread only
 
-  std::mutex mutex;
-  std::map<Incarnation, std::shared_ptr<PeerLink>> up;  // guarded by mutex
-  Status closed;                                        // guarded by mutex; ok until close_all
+  Mutex mutex;
+  UpLinks up RAY_HIXL_GUARDED_BY(mutex);
+  Status closed RAY_HIXL_GUARDED_BY(mutex);  // ok until close_all
 
-  [[nodiscard]] Result<std::shared_ptr<Link>> find(const Incarnation& incarnation);
+  [[nodiscard]] std::shared_ptr<PeerLink> proved(const control::EngineDescriptor& peer) const RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Result<std::shared_ptr<Link>> find(const control::EngineDescriptor& peer);
+  [[nodiscard]] std::shared_ptr<Opening> find_opening(const control::EngineDescriptor& peer) const;
+  [[nodiscard]] bool remove(const Opening& opening);
   void join(const control::EngineDescriptor& peer, Deadline deadline, Opened opened);
-  void start(const control::EngineDescriptor& peer, Deadline deadline);
-  void authenticated(const control::EngineDescriptor& peer, Deadline deadline, Result<Dialed> dialed);
-  void finished(const Incarnation& incarnation, const Status& status);
-  void give_up_waiting(const control::EngineDescriptor& peer, std::uint64_t id);
+  void start(const std::shared_ptr<Opening>& opening, Deadline deadline);
+  void authenticated(const std::shared_ptr<Opening>& opening, Deadline deadline, Result<Dialed> dialed);
+  void finished(Opening& opening, const Status& status);
+  [[nodiscard]] Result<std::shared_ptr<Link>> install(const std::shared_ptr<PeerLink>& link);
+  void forget_lost(const Incarnation& incarnation);
+  void give_up_waiting(Opening& opening, std::uint64_t id);
   void shut(const Status& why);
 };
 
-// The link that is up; null if there is none; not ok after close_all.
-Result<std::shared_ptr<Link>> Links::Impl::find(const Incarnation& incarnation) {
-  const std::lock_guard lock(mutex);
+// The link that is up to whoever proved this key; null if there is none.
+std::shared_ptr<PeerLink> Links::Impl::proved(const control::EngineDescriptor& peer) const {
+  const auto [first, last] = up.equal_range(peer.incarnation);
+  const auto it = std::find_if(first, last, [&](const auto& entry) {
+    return control::equal(entry.second->peer().descriptor.key, peer.key) && entry.second->state().is_ok();
+  });
+  return it == last ? nullptr : it->second;
+}
+
+// Not ok after close_all.
+Result<std::shared_ptr<Link>> Links::Impl::find(const control::EngineDescriptor& peer) {
+  const MutexLock lock(mutex);
   if (!closed.is_ok()) return closed;
-  const auto it = up.find(incarnation);
-  if (it == up.end() || !it->second->state().is_ok()) return std::shared_ptr<Link>();
-  return std::shared_ptr<Link>(it->second);
+  return std::shared_ptr<Link>(proved(peer));
+}
+
+std::shared_ptr<Links::Impl::Opening> Links::Impl::find_opening(const control::EngineDescriptor& peer) const {
+  const auto [first, last] = openings.equal_range(peer.incarnation);
+  const auto it = std::find_if(first, last, [&](const auto& entry) { return same_dial(entry.second->peer, peer); });
+  return it == last ? nullptr : it->second;
+}
+
+// False if it ended before.
+bool Links::Impl::remove(const Opening& opening) {
+  const auto [first, last] = openings.equal_range(opening.peer.incarnation);
+  const auto it = std::find_if(first, last, [&](const auto& entry) { return entry.second.get() == &opening; });
+  if (it == last) return false;
+  openings.erase(it);
+  return true;
 }
 
 void Links::Impl::join(const control::EngineDescriptor& peer, Deadline deadline, Opened opened) {
-  Result<std::shared_ptr<Link>> link = find(peer.incarnation);
+  Result<std::shared_ptr<Link>> link = find(peer);
   if (!link.is_ok() || *link) return opened(std::move(link));
-  const bool first = !openings.contains(peer.incarnation);
+  std::shared_ptr<Opening> opening = find_opening(peer);
+  const bool first = !opening;
+  if (first) {
+    opening = std::make_shared<Opening>(Opening{peer, {}, nullptr});
+    openings.emplace(peer.incarnation, opening);
+  }
   const std::uint64_t id = next_waiter++;
   Waiter waiter{std::move(opened)};
-  waiter.timer = context.loop.at(deadline, [weak = weak_from_this(), peer, id] {
-    if (const auto impl = weak.lock()) impl->give_up_waiting(peer, id);
+  waiter.timer = context.loop.at(deadline, [weak = weak_from_this(), opening, id] {
+    if (const auto impl = weak.lock()) impl->give_up_waiting(*opening, id);
   });
-  openings[peer.incarnation].waiters.emplace(id, std::move(waiter));
-  if (first) start(peer, deadline);
+  opening->waiters.emplace(id, std::move(waiter));
+  if (first) start(opening, deadline);
 }
 
 // The opening itself may take as long as the options say, whoever waits for it.
-void Links::Impl::start(const control::EngineDescriptor& peer, Deadline deadline) {
+void Links::Impl::start(const std::shared_ptr<Opening>& opening, Deadline deadline) {
   const Deadline usual = Deadline::in(seconds_to_duration(context.options.connect_timeout_s));
   control::Hello hello;
   hello.purpose = control::Purpose::kControl;
   hello.client = context.self;
-  hello.server = peer.incarnation;
+  hello.server = opening->peer.incarnation;
   const Deadline later = usual.when() > deadline.when() ? usual : deadline;
-  dial(context.loop, context.process, peer, hello, later, [weak = weak_from_this(), peer, later](Result<Dialed> dialed) {
-    if (const auto impl = weak.lock()) impl->authenticated(peer, later, std::move(dialed));
+  dial(context.loop, context.process, opening->peer, hello, later, [weak = weak_from_this(), opening, later](Result<Dialed> dialed) {
+    if (const auto impl = weak.lock()) impl->authenticated(opening, later, std::move(dialed));
   });
 }
 
-void Links::Impl::authenticated(const control::EngineDescriptor& peer, Deadline deadline, Result<Dialed> dialed) {
-  if (!dialed.is_ok()) return finished(peer.incarnation, dialed.status());
-  const auto it = openings.find(peer.incarnation);
-  if (it == openings.end()) return;  // closed meanwhile
-  it->second.link = PeerLink::start(
-      context, transports, peer, *std::move(dialed),
-      [weak = weak_from_this(), incarnation = peer.incarnation](const Status& status) {
-        if (const auto impl = weak.lock()) impl->finished(incarnation, status);
-      },
-      [weak = weak_from_this(), incarnation = peer.incarnation] {
-        const auto impl = weak.lock();
-        if (!impl) return;
-        const std::lock_guard lock(impl->mutex);
-        impl->up.erase(incarnation);
-      });
-  context.loop.at(deadline, [weak = std::weak_ptr<PeerLink>(it->second.link)] {
+void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadline deadline, Result<Dialed> dialed) {
+  if (!dialed.is_ok()) return finished(*opening, dialed.status());
+  if (find_opening(opening->peer) != opening) return;  // closed meanwhile
+  const auto ready = [weak = weak_from_this(), opening](const Status& status) {
+    if (const auto impl = weak.lock()) impl->finished(*opening, status);
+  };
+  opening->link = PeerLink::start(context, transports, opening->peer, *std::move(dialed), ready,
+                                  [weak = weak_from_this(), incarnation = opening->peer.incarnation] {
+                                    if (const auto impl = weak.lock()) impl->forget_lost(incarnation);
+                                  });
+  context.loop.at(deadline, [weak = std::weak_ptr<PeerLink>(opening->link)] {
     const auto link = weak.lock();
     if (link && !link->is_ready()) link->close(Status(Code::kConnectError, "it authenticated itself, but sent no welcome"));
   });
 }
 
 // The link is up, or cannot be: tells everyone who still waits.
-void Links::Impl::finished(const Incarnation& incarnation, const Status& status) {
-  auto node = openings.extract(incarnation);
-  if (node.empty()) return;
-  Opening& opening = node.mapped();
+void Links::Impl::finished(Opening& opening, const Status& status) {
+  if (!remove(opening)) return;
+  const std::shared_ptr<PeerLink> link = std::exchange(opening.link, nullptr);
   Result<std::shared_ptr<Link>> result =
-      status.is_ok() ? Result<std::shared_ptr<Link>>(opening.link)
-                     : Status(status.code() == Code::kClosed ? Code::kClosed : Code::kConnectError, status.message());
-  if (status.is_ok()) {
-    const std::lock_guard lock(mutex);
-    if (closed.is_ok()) {
-      up[incarnation] = opening.link;
-    } else {
-      result = closed;
-    }
-  }
-  if (!result.is_ok() && opening.link) opening.link->close(result.status());
-  for (auto& [id, waiter] : opening.waiters) {
+      status.is_ok() ? install(link) : Status(status.code() == Code::kClosed ? Code::kClosed : Code::kConnectError, status.message());
+  if (link && (!result.is_ok() || *result != link)) link->close(Status(Code::kClosed, "it is not needed"));
+  for (auto& [id, waiter] : std::exchange(opening.waiters, {})) {
     context.loop.cancel(waiter.timer);
     waiter.opened(result);
   }
 }
 
-void Links::Impl::give_up_waiting(const control::EngineDescriptor& peer, std::uint64_t id) {
-  const auto it = openings.find(peer.incarnation);
-  if (it == openings.end()) return;
-  auto node = it->second.waiters.extract(id);
+// The one to use: another one may have come up over another address of the same engine.
+Result<std::shared_ptr<Link>> Links::Impl::install(const std::shared_ptr<PeerLink>& link) {
+  const MutexLock lock(mutex);
+  if (!closed.is_ok()) return closed;
+  if (const auto known = proved(link->peer().descriptor)) return std::shared_ptr<Link>(known);
+  up.emplace(link->peer().descriptor.incarnation, link);
+  return std::shared_ptr<Link>(link);
+}
+
+void Links::Impl::forget_lost(const Incarnation& incarnation) {
+  std::vector<std::shared_ptr<PeerLink>> lost;  // dropped after the lock
+  const MutexLock lock(mutex);
+  for (auto [it, last] = up.equal_range(incarnation); it != last;) {
+    if (it->second->state().is_ok()) {
+      ++it;
+    } else {
+      lost.push_back(std::move(it->second));
+      it = up.erase(it);
+    }
+  }
+}
+
+void Links::Impl::give_up_waiting(Opening& opening, std::uint64_t id) {
+  auto node = opening.waiters.extract(id);
   if (node.empty()) return;
-  node.mapped().opened(Status(Code::kConnectError, "cannot connect to the " + peer.name() + " in time: it was " +
-                                                       (it->second.link ? "authenticated, but its engine does not answer" : "not reached") +
+  node.mapped().opened(Status(Code::kConnectError, "cannot connect to the " + opening.peer.name() + " in time: it was " +
+                                                       (opening.link ? "authenticated, but its engine does not answer" : "not reached") +
                                                        ". It may be stopped or overloaded; else check the address"));
 }
 
 void Links::Impl::shut(const Status& why) {
-  while (!openings.empty()) finished(openings.begin()->first, why);
-  std::map<Incarnation, std::shared_ptr<PeerLink>> links;
+  while (!openings.empty()) {
+    const std::shared_ptr<Opening> opening = openings.begin()->second;
+    finished(*opening, why);
+  }
+  UpLinks links;
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     links.swap(up);
   }
   for (const auto& [incarnation, link] : links) link->close(why);
@@ -149,7 +200,7 @@ Links::Links(const transport::Context& context, const std::vector<std::unique_pt
 Links::~Links() { close_all(Status(Code::kClosed, "the engine was closed")); }
 
 void Links::open(const control::EngineDescriptor& peer, Deadline deadline, Opened opened) {
-  Result<std::shared_ptr<Link>> link = impl_->find(peer.incarnation);
+  Result<std::shared_ptr<Link>> link = impl_->find(peer);
   if (!link.is_ok() || *link) return opened(std::move(link));
   const bool posted = impl_->context.loop.post([impl = impl_, peer, deadline, opened] { impl->join(peer, deadline, opened); });
   if (!posted) opened(Status(Code::kClosed, "the engine was closed"));
@@ -157,15 +208,15 @@ void Links::open(const control::EngineDescriptor& peer, Deadline deadline, Opene
 
 void Links::close_all(const Status& why) {
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     if (!impl_->closed.is_ok()) return;
     impl_->closed = why;
   }
-  std::mutex mutex;
-  std::condition_variable done;
+  Mutex mutex;
+  Condition done;
   bool shut = false;
   const auto finish = [&] {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     shut = true;
     done.notify_one();
   };
@@ -175,8 +226,8 @@ void Links::close_all(const Status& why) {
     if (!impl_->context.loop.post(finish)) finish();
   });
   if (!posted) return;
-  std::unique_lock lock(mutex);
-  done.wait(lock, [&] { return shut; });
+  MutexLock lock(mutex);
+  while (!shut) done.wait(lock);
 }
 
 }  // namespace ray_hixl::link

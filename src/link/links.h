@@ -1,4 +1,5 @@
-// Links: every link of an engine, by the remote incarnation. At most one for each; opening is single flight.
+// Links: every link of an engine, by the remote incarnation and the key that it proved. At most one for each; dialling is single flight for
+// callers with equal descriptors. A descriptor with another key or address neither gets a good one's link nor stands in its way.
 #pragma once
 
 #include <functional>

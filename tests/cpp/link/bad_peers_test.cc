@@ -185,10 +185,11 @@ class Impostor {
  public:
   using Script = std::function<void(RawSocket&)>;
 
-  explicit Impostor(Script script) : script_(std::move(script)), listener_(std::move(net::listen_tcp("127.0.0.1")).value()) {
+  explicit Impostor(Script script, const Incarnation& claimed = {std::byte{7}})
+      : script_(std::move(script)), listener_(std::move(net::listen_tcp("127.0.0.1")).value()) {
     descriptor_.tcp_host = "127.0.0.1";
     descriptor_.tcp_port = net::local_port(listener_).value();
-    descriptor_.incarnation[0] = std::byte{7};
+    descriptor_.incarnation = claimed;
     descriptor_.key[0] = std::byte{8};
     ::fcntl(listener_.get(), F_SETFL, 0);
     thread_ = std::thread([this] { accept(); });
@@ -277,6 +278,20 @@ TEST(BadOwner, that_goes_bad_later_is_lost) {
     EXPECT_TRUE(eventually([&] { return engine->stats().links == 0; }));
     EXPECT_EQ(engine->stats().links_lost, peer.is_ok() ? 1u : 0u);
   }
+}
+
+TEST(BadOwner, that_claims_to_be_another_engine_gets_none_of_its_readers) {
+  const OwnEngine owner;
+  const Region shown = add_region(*owner, 100, 1);
+  const Impostor impostor([](RawSocket& socket) { (void)socket.send(Impostor::welcome()); },
+                          control::decode_engine(owner->descriptor())->incarnation);
+  const OwnEngine engine({"stream"});
+  const Peer forged = engine->connect(impostor.descriptor(), kConnect).value();
+  const Peer peer = engine->connect(owner->descriptor(), kConnect).value();
+  const Region local = engine->allocate(100).value();
+  EXPECT_THAT(peer.read(whole(peer, local, peer.region(shown.descriptor()).value()), kRead), IsOk());
+  EXPECT_TRUE(is_pattern(bytes_of(local), 1));
+  EXPECT_EQ(engine->stats().links, 2u);
 }
 
 // What an owner may send on a data connection instead of an answer, and how the read ends.

@@ -1,4 +1,6 @@
 // Links between engines: made once, known to be dead, ended with everything that hangs on them.
+#include <poll.h>
+
 #include <fstream>
 #include <thread>
 
@@ -86,6 +88,18 @@ class SilentOwner {
     descriptor_.incarnation[0] = std::byte{1};
   }
   [[nodiscard]] Bytes descriptor() const { return control::encode(descriptor_); }
+  // `descriptor`, but with the address of this one.
+  [[nodiscard]] Bytes in_place_of(const Bytes& descriptor) const {
+    control::EngineDescriptor fields = control::decode_engine(descriptor).value();
+    fields.unix_name.clear();
+    fields.tcp_port = descriptor_.tcp_port;
+    return control::encode(fields);
+  }
+  // Waits until somebody connects.
+  [[nodiscard]] bool is_dialled() const {
+    pollfd waiting{listener_.get(), POLLIN, 0};
+    return ::poll(&waiting, 1, 10000) == 1;
+  }
 
  private:
   const Fd listener_;
@@ -119,6 +133,46 @@ TEST(Connecting, ends_when_the_engine_is_closed) {
   EXPECT_THAT(engine->connect(owner.descriptor(), kConnect).status(), FailsWith(Code::kClosed));
   EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
   closer.join();
+}
+
+Bytes with_wrong_key(const Bytes& descriptor) {
+  control::EngineDescriptor fields = control::decode_engine(descriptor).value();
+  fields.key[31] ^= std::byte{1};
+  return control::encode(fields);
+}
+
+TEST(Connecting, takes_the_key_whoever_is_connected_already) {
+  const OwnEngine owner;
+  const OwnEngine engine;
+  const Peer peer = engine->connect(owner->descriptor(), kConnect).value();
+  const Status refused = engine->connect(with_wrong_key(owner->descriptor()), kConnect).status();
+  EXPECT_THAT(refused, FailsWith(Code::kConnectError));
+  EXPECT_THAT(refused.message(), HasSubstr("key"));
+  EXPECT_EQ(engine->stats().links, 1u);
+  EXPECT_THAT(engine->connect(owner->descriptor(), kConnect).status(), IsOk());
+}
+
+TEST(Connecting, with_a_wrong_address_is_not_in_the_way_of_the_right_one) {
+  const SilentOwner elsewhere;
+  const OwnEngine owner;
+  const OwnEngine engine;
+  std::thread wrong(
+      [&] { EXPECT_THAT(engine->connect(elsewhere.in_place_of(owner->descriptor()), 3s).status(), FailsWith(Code::kConnectError)); });
+  ASSERT_TRUE(elsewhere.is_dialled());
+  EXPECT_THAT(engine->connect(owner->descriptor(), 2s).status(), IsOk());
+  EXPECT_THAT(engine->connect(owner->descriptor(), 2s).status(), IsOk());
+  wrong.join();
+  EXPECT_EQ(engine->stats().links, 1u);
+}
+
+TEST(Connecting, over_two_addresses_at_once_makes_one_link) {
+  const OwnEngine owner;
+  const OwnEngine engine;
+  std::thread over_tcp([&] { EXPECT_THAT(engine->connect(tcp_only(owner->descriptor()), kConnect).status(), IsOk()); });
+  EXPECT_THAT(engine->connect(owner->descriptor(), kConnect).status(), IsOk());
+  over_tcp.join();
+  EXPECT_TRUE(eventually([&] { return engine->stats().links == 1 && owner->stats().sessions == 1; }));
+  EXPECT_EQ(engine->stats().links_lost, 0u);
 }
 
 std::size_t mappings_of(const std::string& name) {
