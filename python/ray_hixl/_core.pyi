@@ -279,9 +279,9 @@ class Objects:
         Metadata of an object that could not be made: a fetch of it ends with this error.
         """
 
-    def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float) -> tuple[Fetch, bool]:
+    def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float) -> tuple[Fetch, bool, list]:
         """
-        The fetch, and whether it goes to new memory although there are targets: those that it cannot write to.
+        The fetch; whether it goes to new memory although there are targets: those that it cannot write to; and what keeps the targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing writes any more.
         """
 
     def release(self, packed: bytes) -> bool:

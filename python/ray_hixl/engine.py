@@ -56,13 +56,30 @@ class Transfer:
 class Fetch(Transfer):
     """An object on its way here."""
 
-    def __init__(self, core: _core.Fetch, targets: list[Any] | None, staged: bool = False) -> None:
-        """``staged``: it goes into new memory, and from there to the targets."""
+    def __init__(self, core: _core.Fetch, targets: list[Any] | None, staged: bool, exports: list[Any]) -> None:
+        """``staged``: it goes into new memory, and from there to the targets. ``exports``: what keeps the targets' bytes where they are."""
         super().__init__(core.transfer)
         self._fetch = core
         self._targets = targets
         self._staged = staged
+        self._exports = exports
         self._tensors: list[Any] | None = None
+
+    @property
+    def writes_targets(self) -> bool:
+        """Does it write to the caller's own memory, and not to new?"""
+        return self._targets is not None and not self._staged
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As ``Transfer.wait``. Buffers that are targets cannot be resized before it succeeded, or failed and nothing writes any more."""
+        try:
+            ended = super().wait(timeout)
+        except HixlError:
+            self._exports = []  # the engine keeps them until nothing writes any more
+            raise
+        if ended:
+            self._exports.clear()
+        return ended
 
     def result(self, timeout: float | None = None) -> list[Any]:
         """Waits, and gives the tensors in published order (the targets, if there were any). The same list at every call.
@@ -254,8 +271,8 @@ class Engine:
             npu.refuse_capture("fetching npu tensors")
         listed = None if targets is None else list(targets)
         seconds = self._options.transfer_timeout_s if timeout is None else timeout
-        core, staged = self._objects.fetch(self._core, metadata, listed, seconds)
-        return Fetch(core, listed, staged)
+        core, staged, exports = self._objects.fetch(self._core, metadata, listed, seconds)
+        return Fetch(core, listed, staged, exports)
 
     def release(self, metadata: bytes) -> None:
         """Frees an object published here: no peer reads it any more once this returned; its memory goes when the last reader is gone."""

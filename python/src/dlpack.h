@@ -50,6 +50,7 @@ struct ManagedTensorVersioned {
   Tensor tensor;
 };
 inline constexpr std::uint64_t kReadOnly = 1;
+inline constexpr std::uint64_t kIsCopied = 2;  // made for whoever asked: what is written there comes to nobody else
 
 // The function table that a tensor class offers as `__dlpack_c_exchange_api__`. All entries need the GIL; 0 is success, else a Python
 // error is set.

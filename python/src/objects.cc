@@ -7,6 +7,8 @@
 #include "common.h"
 #include "device_ops.h"
 #include "gil.h"
+#include "object/element_types.h"
+#include "object/layout.h"
 #include "tensor_maker.h"
 #include "tensor_reader.h"
 #include "torch_table.h"
@@ -38,27 +40,35 @@ std::string to_text(const std::vector<std::uint64_t>& shape) {
 }
 
 // A caller's target must look like the tensor that goes there.
-MemoryRange check_target(nb::handle target, std::size_t index, const Layout& wanted) {
-  const ReadTensor read = read_tensor(target, index);
+ReadTensor read_target(nb::handle target, std::size_t index, const Layout& wanted) {
+  ReadTensor read = read_tensor(target, index);
   std::string wrong;
   if (read.read_only) wrong = "is read-only";
   if (read.dtype != wanted.dtype) wrong = "has elements of type " + read.dtype + ", the tensor's are " + wanted.dtype;
   if (read.shape != wanted.shape) wrong = "has shape " + to_text(read.shape) + ", the tensor's is " + to_text(wanted.shape);
   if (!wrong.empty()) throw StatusError{Status(Code::kInvalidArgument, "target " + std::to_string(index) + " " + wrong)};
-  return read.range;
+  return read;
 }
 
-std::vector<MemoryRange> read_targets(const Metadata& metadata, const nb::list& targets) {
+struct Targets {
+  std::vector<MemoryRange> ranges;
+  nb::list owners;  // keep all their bytes where they are
+};
+
+Targets read_targets(const Metadata& metadata, const nb::list& targets) {
   if (targets.size() != metadata.size()) {
     throw StatusError{Status(Code::kInvalidArgument, std::to_string(targets.size()) + " targets were given for an object of " +
                                                          std::to_string(metadata.size()) + " tensors")};
   }
-  std::vector<MemoryRange> ranges;
+  Targets read;
   for (const Metadata::Run& run : metadata.runs()) {
-    for (std::uint64_t i = run.first; i < run.first + run.count; ++i)
-      ranges.push_back(check_target(targets[i], i, metadata.layouts()[run.layout]));
+    for (std::uint64_t i = run.first; i < run.first + run.count; ++i) {
+      ReadTensor target = read_target(targets[i], i, metadata.layouts()[run.layout]);
+      read.ranges.push_back(target.range);
+      read.owners.append(std::move(target.owner));
+    }
   }
-  return ranges;
+  return read;
 }
 
 // Is a target not in its tensor's kind of memory, or in an NPU's that HIXL does not know, so that a fetch cannot write there? Only torch
@@ -82,23 +92,23 @@ bool touches_npu(const nb::bytes& packed) {
 
 nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& packed, const std::optional<nb::list>& targets,
                 double timeout) {
-  std::vector<MemoryRange> ranges;
+  Targets read;
   std::shared_ptr<const void> owner;
   bool is_staged = false;
   if (targets) {
     const Metadata metadata = value_or_raise(Metadata::decode(view(packed)));
-    if (metadata.error().is_ok()) ranges = read_targets(metadata, *targets);
-    is_staged = needs_staging(engine, metadata, *targets, ranges);
-    if (is_staged) ranges.clear();
-    owner = keep_alive(nb::list(*targets));
+    if (metadata.error().is_ok()) read = read_targets(metadata, *targets);
+    is_staged = needs_staging(engine, metadata, *targets, read.ranges);
+    if (is_staged) read.ranges.clear();
+    owner = keep_alive(nb::borrow(read.owners));
   }
   TorchOps ops;
   DeviceOps* const device_ops = TorchTable::get() != nullptr ? &ops : nullptr;
   const auto start = [&] {
     const GilRelease no_gil;
-    return objects.fetch(view(packed), ranges, std::move(owner), to_duration(timeout), device_ops);
+    return objects.fetch(view(packed), read.ranges, std::move(owner), to_duration(timeout), device_ops);
   };
-  return nb::make_tuple(start(), is_staged);
+  return nb::make_tuple(start(), is_staged, read.owners);
 }
 
 nb::list layouts_of(const Metadata& metadata) {
@@ -138,8 +148,9 @@ void bind_objects(nb::module_& module) {
       .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
            "Metadata of an object that could not be made: a fetch of it ends with this error.")
       .def("fetch", &fetch, nb::arg("engine"), nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"),
-           nb::sig("def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float) -> tuple[Fetch, bool]"),
-           "The fetch, and whether it goes to new memory although there are targets: those that it cannot write to.")
+           nb::sig("def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float) -> tuple[Fetch, bool, list]"),
+           "The fetch; whether it goes to new memory although there are targets: those that it cannot write to; and what keeps the "
+           "targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing writes any more.")
       .def(
           "release", [](const Objects& objects, const nb::bytes& packed) { return objects.release(view(packed)); }, nb::arg("packed"),
           "False if it was unknown or already freed.");
@@ -147,8 +158,9 @@ void bind_objects(nb::module_& module) {
   module.def(
       "make_tensor",
       [](const Buffer& buffer, const std::string& dtype, const std::vector<std::uint64_t>& shape) {
-        Layout layout{dtype, 1, shape};
+        Layout layout{dtype, known_item_bytes(dtype).value_or(0), shape};
         if (TorchTable::get() != nullptr) layout.item_bytes = TorchTable::get()->dtype_named(dtype).item_bytes;
+        raise_if_failed(check_layouts({&layout, 1}));
         if (layout.bytes() != buffer.length)
           throw StatusError{Status(Code::kInvalidArgument, "the buffer has another size than the tensor")};
         return TensorMaker(layout).make({buffer.address, buffer.length, buffer.kind, buffer.device, buffer.keep});

@@ -1,10 +1,14 @@
 #include "tensor_reader.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <map>
 #include <utility>
 
 #include "buffer.h"
+#include "object/element_types.h"
+#include "object/layout.h"
 #include "torch_reader.h"
 #include "torch_table.h"
 
@@ -32,32 +36,66 @@ ReadTensor read_torch(const TorchTable& torch, nb::handle tensor, std::size_t in
   read.dtype = seen.dtype->name;
   read.item_bytes = seen.dtype->item_bytes;
   read.shape = std::move(seen.shape);
-  read.owner = nb::borrow(tensor);
+  read.owner = storage_of(tensor);
   return read;
 }
 
-// A DLPack capsule, old or new form, alive for as long as `owner`.
-ReadTensor read_capsule(nb::object capsule, std::size_t index) {
-  const dlpack::Tensor* raw = nullptr;
+// What a DLPack capsule of either form says; valid while the capsule lives.
+struct Capsule {
+  const dlpack::Tensor* tensor = nullptr;
   bool read_only = false;
+};
+
+// Version 1 says whether the memory may be written; producers from before it do not know the argument.
+nb::object capsule_of(nb::handle object) {
+  try {
+    return object.attr("__dlpack__")(nb::arg("max_version") = nb::make_tuple(1, 0));
+  } catch (const nb::python_error& error) {
+    if (!error.matches(PyExc_TypeError)) throw;
+  }
+  return object.attr("__dlpack__")();
+}
+
+Capsule open_capsule(nb::handle capsule, std::size_t index) {
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned") != 0) {
     const auto* managed = static_cast<dlpack::ManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
     if (managed->version.major != 1)
       throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " speaks another version of DLPack")};
-    read_only = (managed->flags & dlpack::kReadOnly) != 0;
-    raw = &managed->tensor;
-  } else if (PyCapsule_IsValid(capsule.ptr(), "dltensor") != 0) {
-    raw = &static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))->tensor;
-  } else {
-    throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + ": __dlpack__() gave no DLPack capsule")};
+    return {&managed->tensor, (managed->flags & (dlpack::kReadOnly | dlpack::kIsCopied)) != 0};
   }
-  const std::span shape(raw->shape, static_cast<std::size_t>(raw->dimensions));
-  if (raw->device.type != dlpack::kCpu && raw->device.type != dlpack::kExtension) {
+  if (PyCapsule_IsValid(capsule.ptr(), "dltensor") != 0)
+    return {&static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))->tensor, false};
+  throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + ": __dlpack__() gave no DLPack capsule")};
+}
+
+// A number of a capsule that contradicts another, or cannot be; null if there is none.
+const char* wrong_number(const dlpack::Tensor& raw) {
+  if (raw.dimensions < 0 || static_cast<std::size_t>(raw.dimensions) > kMostDimensions) return "its number of dimensions";
+  if (raw.dimensions > 0 && raw.shape == nullptr) return "its shape, which is missing";
+  const std::span shape(raw.shape, static_cast<std::size_t>(raw.dimensions));
+  if (std::ranges::any_of(shape, [](std::int64_t length) { return length < 0; })) return "its shape, which is negative";
+  const auto bytes = checked_bytes({"", raw.dtype.bits / 8u, {shape.begin(), shape.end()}});
+  if (!bytes || *bytes > kMostBytes) return "its size, which does not fit any memory";
+  if (*bytes != 0 && raw.data == nullptr) return "its address, which is null";
+  std::uintptr_t end = 0;
+  if (__builtin_add_overflow(reinterpret_cast<std::uintptr_t>(raw.data), raw.byte_offset, &end) ||
+      __builtin_add_overflow(end, *bytes, &end))
+    return "its byte offset, which leads out of memory";
+  if (raw.device.type == dlpack::kExtension && raw.device.index < 0) return "the index of its device";
+  return nullptr;
+}
+
+// Alive for as long as `owner`.
+ReadTensor read_capsule(nb::object capsule, std::size_t index) {
+  const auto [raw, read_only] = open_capsule(capsule, index);
+  if (raw->device.type != dlpack::kCpu && raw->device.type != dlpack::kExtension)
     throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " is neither in host memory nor in an NPU's")};
-  }
   ReadTensor read;
   read.dtype = name_from_dlpack(raw->dtype);
   if (read.dtype.empty()) throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has an element type that is not known")};
+  if (const char* const wrong = wrong_number(*raw))
+    throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is described wrongly by its DLPack capsule: " + wrong)};
+  const std::span shape(raw->shape, static_cast<std::size_t>(raw->dimensions));
   if (!is_contiguous(shape, raw->strides)) throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is not contiguous")};
   read.item_bytes = raw->dtype.bits / 8u;
   read.shape.assign(shape.begin(), shape.end());
@@ -71,22 +109,68 @@ ReadTensor read_capsule(nb::object capsule, std::size_t index) {
   return read;
 }
 
-// The element type of a buffer by its struct format; uint8 of the same bytes where it is something else.
-std::string name_from_format(const char* format, std::size_t item_bytes) {
-  static const std::map<char, char> kinds = {{'b', 'i'}, {'h', 'i'}, {'i', 'i'}, {'l', 'i'}, {'q', 'i'}, {'B', 'u'}, {'H', 'u'},
-                                             {'I', 'u'}, {'L', 'u'}, {'Q', 'u'}, {'e', 'f'}, {'f', 'f'}, {'d', 'f'}, {'?', 'b'}};
-  const std::string text = format == nullptr ? "B" : format;
-  const char last = text.empty() ? 'B' : text.back();
-  const auto bits = std::to_string(item_bytes * 8);
-  const auto kind = kinds.find(last);
-  if (text.find('Z') != std::string::npos) return "complex" + bits;
-  if (kind == kinds.end()) return {};
-  switch (kind->second) {
-    case 'i': return "int" + bits;
-    case 'u': return "uint" + bits;
-    case 'f': return "float" + bits;
-    default: return "bool";
+// A struct format of one plain element: byte order, "Z" before the parts of a complex number, one letter.
+struct ElementFormat {
+  char order = '@';
+  bool is_complex = false;
+  char letter = 0;  // 0: it is something else
+};
+
+ElementFormat parse_format(std::string_view text) {
+  ElementFormat format;
+  if (!text.empty() && std::string_view("@=<>!").find(text.front()) != std::string_view::npos) {
+    format.order = text.front();
+    text.remove_prefix(1);
   }
+  if (text.starts_with('Z')) {
+    format.is_complex = true;
+    text.remove_prefix(1);
+  }
+  if (text.size() == 1) format.letter = text.front();
+  return format;
+}
+
+bool is_native(char order) {
+  constexpr bool kLittle = std::endian::native == std::endian::little;
+  if (order == '<') return kLittle;
+  if (order == '>' || order == '!') return !kLittle;
+  return true;
+}
+
+// torch's name of an element type; empty if there is none, or if `item_bytes` is no size of it.
+std::string name_of(const ElementFormat& format, std::size_t item_bytes) {
+  struct Row {
+    char letter;
+    std::string_view kind;
+    std::size_t bytes;
+    std::size_t other_bytes;  // "l" is of 8 bytes natively, of 4 in a standard format
+  };
+  static constexpr std::array kRows = {Row{'b', "int", 1, 1},   Row{'h', "int", 2, 2},  Row{'i', "int", 4, 4},   Row{'l', "int", 8, 4},
+                                       Row{'q', "int", 8, 8},   Row{'B', "uint", 1, 1}, Row{'H', "uint", 2, 2},  Row{'I', "uint", 4, 4},
+                                       Row{'L', "uint", 8, 4},  Row{'Q', "uint", 8, 8}, Row{'e', "float", 2, 2}, Row{'f', "float", 4, 4},
+                                       Row{'d', "float", 8, 8}, Row{'?', "bool", 1, 1}};
+  const auto* const row = std::ranges::find(kRows, format.letter, &Row::letter);
+  if (row == kRows.end() || (format.is_complex && row->kind != "float")) return {};
+  const std::size_t parts = format.is_complex ? 2 : 1;
+  if (item_bytes != parts * row->bytes && item_bytes != parts * row->other_bytes) return {};
+  if (row->kind == "bool") return "bool";
+  return (format.is_complex ? "complex" : std::string(row->kind)) + std::to_string(item_bytes * 8);
+}
+
+std::string element_type(const Py_buffer& buffer, std::size_t index) {
+  const std::string_view text = buffer.format == nullptr ? "B" : buffer.format;
+  const ElementFormat format = parse_format(text);
+  std::string name = name_of(format, static_cast<std::size_t>(buffer.itemsize));
+  if (name.empty() || !known_item_bytes(name)) {
+    throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has elements of format '" + std::string(text) + "' of " +
+                                                           std::to_string(buffer.itemsize) + " bytes, which is no plain number")};
+  }
+  if (buffer.itemsize > 1 && !is_native(format.order)) {
+    throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has elements in a foreign byte order (format '" +
+                                                           std::string(text) +
+                                                           "'); convert it: array.astype(array.dtype.newbyteorder('='))")};
+  }
+  return name;
 }
 
 ReadTensor read_buffer(nb::handle object, std::size_t index) {
@@ -96,12 +180,12 @@ ReadTensor read_buffer(nb::handle object, std::size_t index) {
   const Py_buffer& buffer = *PyMemoryView_GET_BUFFER(memory.ptr());
   if (PyBuffer_IsContiguous(&buffer, 'C') == 0) throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is not contiguous")};
   ReadTensor read;
-  read.dtype = name_from_format(buffer.format, static_cast<std::size_t>(buffer.itemsize));
-  if (read.dtype.empty())
-    throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has elements of format '" + buffer.format + "'")};
+  read.dtype = element_type(buffer, index);
   read.item_bytes = static_cast<std::uint32_t>(buffer.itemsize);
   for (int i = 0; i < buffer.ndim; ++i) read.shape.push_back(static_cast<std::uint64_t>(buffer.shape[i]));
   read.range = {static_cast<std::byte*>(buffer.buf), static_cast<std::uint64_t>(buffer.len)};
+  if (bytes_of(read.shape, read.item_bytes) != read.range.length)
+    throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is a buffer whose length is not that of its shape")};
   read.read_only = buffer.readonly != 0;
   read.owner = std::move(memory);
   return read;
@@ -140,7 +224,7 @@ ReadTensor read_tensor(nb::handle object, std::size_t index) {
   if (torch != nullptr && torch->is_tensor(object)) return read_torch(*torch, object, index);
   if (nb::isinstance<Buffer>(object)) return read_own(object);
   if (PyObject_CheckBuffer(object.ptr()) != 0) return read_buffer(object, index);
-  if (nb::hasattr(object, "__dlpack__")) return read_capsule(object.attr("__dlpack__")(), index);
+  if (nb::hasattr(object, "__dlpack__")) return read_capsule(capsule_of(object), index);
   throw StatusError{Status(Code::kInvalidArgument,
                            ordinal(index) + " is neither a tensor nor a buffer but a " + text_of(object.type().attr("__name__")))};
 }
@@ -156,10 +240,14 @@ TensorList read_tensors(const nb::list& objects) {
   for (nb::handle object : objects) {
     if (torch != nullptr && torch->is_tensor(object)) {
       Seen seen = look(*torch, object, index);
-      nb::object kept = nb::borrow(object);
+      nb::object kept;
       const bool is_plain = seen.contiguous && !has_lazy_bits(object);
       if (seen.is_on_npu()) formats.check(object, seen, index);
-      if (!is_plain && !seen.is_on_npu()) {
+      if (is_plain) {
+        kept = storage_of(object);
+      } else if (seen.is_on_npu()) {
+        kept = nb::borrow(object);
+      } else {
         kept = nb::module_::import_("ray_hixl.tensors").attr("pack")(object);
         seen = look(*torch, kept, index);
       }

@@ -16,11 +16,14 @@ struct ReadTensor {
   std::uint32_t item_bytes = 0;
   std::vector<std::uint64_t> shape;
   bool read_only = false;
-  nb::object owner;  // keeps the memory
+  nb::object owner;  // keeps the bytes where they are: a buffer's export, a capsule, a tensor's storage
 };
 
-// Not dense, on another device, in a private format, not contiguous, or no tensor at all: kUnsupportedTensor or kInvalidArgument naming
-// tensor `index`. Nothing is copied.
+// Not dense, on another device, in a private format, in another byte order, not contiguous, or no tensor at all: kUnsupportedTensor or
+// kInvalidArgument naming tensor `index`. Nothing is copied.
+//
+// While `owner` lives, Python refuses to resize or free a buffer. torch has no such refusal: a storage that is itself resized
+// (Tensor.resize_ to more bytes, UntypedStorage.resize_) moves its bytes; set_() and assigning `.data` only change the tensor.
 [[nodiscard]] ReadTensor read_tensor(nb::handle object, std::size_t index);
 
 // Tensors ready to be published.

@@ -92,6 +92,13 @@ Seen look(const TorchTable& torch, nb::handle tensor, std::size_t index) {
   refuse(tensor, index, "its device is neither the CPU nor an NPU");
 }
 
+nb::object storage_of(nb::handle tensor) {
+  static PyObject* const untyped_storage = PyUnicode_InternFromString("untyped_storage");
+  nb::object storage = nb::steal(PyObject_CallMethodNoArgs(tensor.ptr(), untyped_storage));
+  if (!storage.is_valid()) throw nb::python_error();
+  return storage;
+}
+
 bool has_lazy_bits(nb::handle tensor) {
   static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
   static PyObject* const is_conj = PyUnicode_InternFromString("is_conj");

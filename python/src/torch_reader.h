@@ -28,6 +28,8 @@ struct Seen {
 
 // Dense tensors of the CPU and of NPUs. kUnsupportedTensor names tensor `index` and what to do for all others.
 [[nodiscard]] Seen look(const TorchTable& torch, nb::handle tensor, std::size_t index);
+// What has the bytes, also when the tensor is given another storage (set_(), assigning `.data`).
+[[nodiscard]] nb::object storage_of(nb::handle tensor);
 // Bits that the DLPack table does not show: the memory holds something else than the tensor's values.
 [[nodiscard]] bool has_lazy_bits(nb::handle tensor);
 // Row-major without gaps? Dimensions of size one may have any stride; null strides are row-major.

@@ -1,10 +1,13 @@
 #include "torch_table.h"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
+
+#include "object/element_types.h"
 
 namespace ray_hixl::python {
 namespace {
@@ -37,6 +40,8 @@ constexpr std::array kDlpackNames = {
     Row{"float8_e5m2fnuz", {13, 8, 1}},
     Row{"float8_e8m0fnu", {14, 8, 1}},
 };
+
+static_assert(std::ranges::all_of(kDlpackNames, [](const Row& row) { return known_item_bytes(row.name) == row.dtype.bits / 8u; }));
 
 TorchTable* the_table = nullptr;                        // never destroyed; guarded by the GIL
 std::unordered_map<PyObject*, Dtype> dtypes_by_object;  // likewise

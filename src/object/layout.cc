@@ -4,6 +4,8 @@
 #include <limits>
 #include <string>
 
+#include "object/element_types.h"
+
 namespace ray_hixl {
 namespace {
 
@@ -42,6 +44,10 @@ Status check_layouts(std::span<const Layout> layouts) {
       return bad_layout(i, "the name of an element type has 1 to 63 bytes, all printable");
     if (layout.item_bytes == 0 || layout.item_bytes > kLargestItem) {
       return bad_layout(i, "an element has 1 to " + std::to_string(kLargestItem) + " bytes, not " + std::to_string(layout.item_bytes));
+    }
+    if (const auto known = known_item_bytes(layout.dtype); known && *known != layout.item_bytes) {
+      return bad_layout(
+          i, "an element of type " + layout.dtype + " has " + std::to_string(*known) + " bytes, not " + std::to_string(layout.item_bytes));
     }
     if (layout.shape.size() > kMostDimensions)
       return bad_layout(i, "a tensor has at most 64 dimensions, not " + std::to_string(layout.shape.size()));

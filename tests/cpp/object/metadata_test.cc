@@ -141,6 +141,15 @@ TEST(Metadata, refuses_numbers_out_of_bounds) {
   EXPECT_THAT(decode_error(empty_run), FailsWith(Code::kInvalidArgument));
 }
 
+TEST(Metadata, refuses_an_item_size_that_is_not_its_types) {
+  for (const Layout& lying : {Layout{"float32", 1, {1024}}, Layout{"bfloat16", 4, {}}, Layout{"bool", 2, {3}}}) {
+    const Status refused = decode_error(encode_metadata(describe({lying}, {{0, 0, 1}})));
+    EXPECT_THAT(refused, FailsWith(Code::kInvalidArgument)) << lying.dtype;
+    EXPECT_THAT(refused.message(), HasSubstr("an element of type " + lying.dtype + " has"));
+  }
+  EXPECT_THAT(decode_error(encode_metadata(describe({{"float9_unheard_of", 3, {2}}}, {{0, 0, 1}}))), IsOk());
+}
+
 TEST(Metadata, refuses_sizes_that_overflow) {
   const std::uint64_t big = std::uint64_t{1} << 40;
   const std::vector<Layout> product = {{"uint8", 1, {big, big}}};
