@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/signals.h"
 #include "base/thread.h"
 
 namespace ray_hixl::memory {
@@ -25,14 +26,11 @@ constexpr std::uint64_t kPage = 4096;
 // 0 or the errno.
 int populate_step(int fd, std::byte* base, std::uint64_t offset, std::uint64_t length) {
   std::byte* const begin = base + offset;
+  const SignalsBlocked blocked;  // one would have fallocate undo all that it did, and a timer's signals do so for ever
   if (::madvise(begin, length, MADV_POPULATE_WRITE) == 0) return 0;
   if (errno != EINVAL) return errno;
   // Linux before 5.14 does not know that advice. Reserved pages can be touched without risk.
-  int result = 0;
-  do {
-    result = ::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length));
-  } while (result != 0 && errno == EINTR);
-  if (result != 0) return errno;
+  if (::fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) return errno;
   for (std::uint64_t i = 0; i < length; i += kPage) *reinterpret_cast<volatile std::byte*>(begin + i) = std::byte{0};
   return 0;
 }

@@ -78,11 +78,9 @@ Result<Fd> start_connect(const SocketAddress& address, const std::string& where)
   Result<Fd> socket = new_socket(address.storage.ss_family);
   if (!socket.is_ok()) return socket;
   set_no_delay(*socket);
-  int failed = 0;
-  do {
-    failed = ::connect(socket->get(), address.get(), address.length);
-  } while (failed != 0 && errno == EINTR);
-  if (failed != 0 && errno != EINPROGRESS) return errno_status(Code::kConnectError, "cannot connect to " + where);
+  const int failed = ::connect(socket->get(), address.get(), address.length);
+  // A connect that a signal interrupted goes on by itself: asked again, it would say that it is under way or done.
+  if (failed != 0 && errno != EINPROGRESS && errno != EINTR) return errno_status(Code::kConnectError, "cannot connect to " + where);
   return socket;
 }
 

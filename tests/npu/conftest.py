@@ -15,7 +15,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
+sys.path[:0] = [str(Path(__file__).parent.parent / folder) for folder in ("python", "shared")]
 pytest.register_assert_rewrite("support", "values")
 
 import ray_hixl  # noqa: E402

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "shared")]
 pytest.register_assert_rewrite("support")
 
 import ray_hixl  # noqa: E402

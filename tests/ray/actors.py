@@ -16,6 +16,7 @@ import torch
 from ray._private.worker import global_worker
 
 import ray_hixl
+from yardstick import scaled
 
 ray_hixl.register()
 
@@ -149,8 +150,9 @@ def kill(pid: int) -> None:
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Polls until the condition holds."""
-    deadline = time.monotonic() + seconds
+    """Polls until the condition holds; for longer where the yardstick says so."""
+    begin = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not true within {seconds} s"
+        waited = time.monotonic() - begin
+        assert waited < seconds or waited < scaled(seconds), f"not true within {waited:.1f} s"
         time.sleep(0.01)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-_HERE = str(Path(__file__).parent)
-sys.path.insert(0, _HERE)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_HERE, os.environ.get("PYTHONPATH")]))  # workers import actors.py
+_PATHS = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "shared")]
+sys.path[:0] = _PATHS
+os.environ["PYTHONPATH"] = os.pathsep.join([*_PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])  # workers import actors.py
 os.environ["RAY_rdt_fetch_fail_timeout_milliseconds"] = "10000"  # noqa: SIM112  # read by Ray when it is imported, in workers, too
 
 import ray  # noqa: E402

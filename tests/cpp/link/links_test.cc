@@ -118,7 +118,7 @@ TEST(Connecting, to_a_silent_owner_ends_at_each_callers_deadline) {
   const Status status = engine->connect(owner.descriptor(), 100ms).status();
   EXPECT_THAT(status, FailsWith(Code::kConnectError));
   EXPECT_THAT(status.message(), HasSubstr("in time"));
-  EXPECT_LT(std::chrono::steady_clock::now() - start, 500ms);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, scaled(500ms));
   patient.join();
 }
 
@@ -131,7 +131,7 @@ TEST(Connecting, ends_when_the_engine_is_closed) {
   });
   const auto start = std::chrono::steady_clock::now();
   EXPECT_THAT(engine->connect(owner.descriptor(), kConnect).status(), FailsWith(Code::kClosed));
-  EXPECT_LT(std::chrono::steady_clock::now() - start, 5s);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, scaled(5s));
   closer.join();
 }
 

@@ -4,12 +4,15 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <vector>
 
 #include "support/child.h"
+#include "support/refused_calls.h"
+#include "support/signal_storm.h"
 
 namespace ray_hixl::memory {
 namespace {
@@ -44,6 +47,22 @@ TEST(Segment, its_size_is_rounded_up_and_all_its_pages_are_there) {
 TEST(Segment, a_large_one_is_complete_too) {
   const auto segment = make(66 * kMiB, ArenaKind::kSource);  // large enough for several threads to fill it, with a part of a step left over
   EXPECT_EQ(taken_bytes(segment->fd()), segment->length());
+}
+
+TEST(Segment, is_complete_under_a_timer_signal) {
+  const test::SignalStorm storm;
+  const auto segment = make(66 * kMiB, ArenaKind::kSource);
+  EXPECT_EQ(taken_bytes(segment->fd()), segment->length());
+}
+
+// Linux before 5.14 has another way only, which a signal makes undo all that it did (Linux since 6.15 goes on).
+TEST(Segment, is_complete_under_a_timer_signal_on_an_old_kernel) {
+  EXPECT_TRUE(test::in_child([] {
+    if (!test::refuse_call(SYS_madvise, MADV_POPULATE_WRITE, EINVAL)) return false;
+    const test::SignalStorm storm;
+    const auto segment = make(66 * kMiB, ArenaKind::kSource);
+    return taken_bytes(segment->fd()) == segment->length();
+  }));
 }
 
 TEST(Segment, a_source_can_be_written_by_its_owner_only) {

@@ -8,6 +8,7 @@
 #include <csignal>
 
 #include "support/child.h"
+#include "support/signal_storm.h"
 
 namespace ray_hixl::net {
 namespace {
@@ -30,12 +31,15 @@ TEST(HostIdentity, of_a_child_differs_in_the_pid_only) {
   }));
 }
 
-TEST(ProcessWatch, sees_the_end_of_a_process) {
+pid_t start_child() {
   const pid_t child = ::fork();
-  if (child == 0) {
-    ::pause();
-    ::_exit(0);
-  }
+  if (child != 0) return child;
+  ::pause();
+  ::_exit(0);
+}
+
+TEST(ProcessWatch, sees_the_end_of_a_process) {
+  const pid_t child = start_child();
   const Result<ProcessWatch> watch = ProcessWatch::open(static_cast<std::uint32_t>(child));
   ASSERT_TRUE(watch.is_ok()) << watch.status().to_string();
   EXPECT_TRUE(watch->alive());
@@ -46,6 +50,21 @@ TEST(ProcessWatch, sees_the_end_of_a_process) {
   ::waitpid(child, nullptr, 0);
   EXPECT_FALSE(watch->alive());
   EXPECT_EQ(ProcessWatch::open(static_cast<std::uint32_t>(child)).status().code(), Code::kPeerGone);
+}
+
+TEST(ProcessWatch, takes_no_signal_for_the_end_of_a_process) {
+  const pid_t child = start_child();
+  const ProcessWatch watch = ProcessWatch::open(static_cast<std::uint32_t>(child)).value();
+  {
+    const test::SignalStorm storm;
+    int polls = 0;
+    int dead = 0;
+    for (; polls < 100'000 || test::SignalStorm::signals() < 100; ++polls) dead += watch.alive() ? 0 : 1;
+    EXPECT_EQ(dead, 0) << "of " << polls << " polls beside " << test::SignalStorm::signals() << " signals";
+  }
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_FALSE(watch.alive());
 }
 
 }  // namespace

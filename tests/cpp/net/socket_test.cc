@@ -6,10 +6,15 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <string>
+
+#include "support/child.h"
+#include "support/refused_calls.h"
 
 namespace ray_hixl::net {
 namespace {
@@ -129,6 +134,13 @@ TEST(DeadPeerTimeout, is_for_tcp) {
   const Fd one(pair[0]);
   const Fd two(pair[1]);
   EXPECT_FALSE(set_dead_peer_timeout(one, 1).is_ok());
+}
+
+// It is under way: asked for again it would be refused, or never end.
+TEST(Connecting, that_a_signal_interrupts_is_not_begun_again) {
+  const Fd listener = std::move(listen_tcp("127.0.0.1")).value();
+  const std::uint16_t port = local_port(listener).value();
+  EXPECT_TRUE(test::in_child([&] { return test::refuse_call(SYS_connect, EINTR) && start_connect_tcp({"127.0.0.1", port}).is_ok(); }));
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "support/pattern.h"
 #include "support/peer_process.h"
 #include "support/regions.h"
+#include "support/yardstick.h"
 
 namespace ray_hixl::test {
 

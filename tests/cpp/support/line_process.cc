@@ -24,6 +24,14 @@ constexpr int kAnswerMillis = 30'000;
   std::abort();
 }
 
+// Calls until no signal interrupts it.
+template <class Call>
+auto uninterrupted(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
 std::pair<int, int> make_pipe() {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) give_up("no pipe");
@@ -79,7 +87,7 @@ LineProcess::~LineProcess() {
 void LineProcess::pause() {
   ::kill(pid_, SIGSTOP);
   int status = 0;
-  ::waitpid(pid_, &status, WUNTRACED);
+  uninterrupted([&] { return ::waitpid(pid_, &status, WUNTRACED); });
 }
 
 void LineProcess::resume() { ::kill(pid_, SIGCONT); }
@@ -88,23 +96,23 @@ void LineProcess::kill() {
   if (pid_ < 0) return;
   ::kill(pid_, SIGKILL);
   int status = 0;
-  ::waitpid(pid_, &status, 0);
+  uninterrupted([&] { return ::waitpid(pid_, &status, 0); });
   pid_ = -1;
 }
 
 std::string LineProcess::ask(const std::string& command) {
   const std::string line = command + "\n";
   for (std::size_t sent = 0; sent < line.size();) {
-    const ssize_t n = ::write(to_, line.data() + sent, line.size() - sent);
-    if (n < 0 && errno != EINTR) give_up("it does not take commands");
-    if (n > 0) sent += static_cast<std::size_t>(n);
+    const ssize_t n = uninterrupted([&] { return ::write(to_, line.data() + sent, line.size() - sent); });
+    if (n < 0) give_up("it does not take commands");
+    sent += static_cast<std::size_t>(n);
   }
   std::string answer;
   while (answer.empty() || answer.back() != '\n') {
     pollfd waiting{from_, POLLIN, 0};
-    if (::poll(&waiting, 1, kAnswerMillis) <= 0) give_up("no answer to: " + command.substr(0, 40));
+    if (uninterrupted([&] { return ::poll(&waiting, 1, kAnswerMillis); }) <= 0) give_up("no answer to: " + command.substr(0, 40));
     std::array<char, 65536> buffer;
-    const ssize_t n = ::read(from_, buffer.data(), buffer.size());
+    const ssize_t n = uninterrupted([&] { return ::read(from_, buffer.data(), buffer.size()); });
     if (n <= 0) give_up("it ended at: " + command.substr(0, 40));
     answer.append(buffer.data(), static_cast<std::size_t>(n));
   }

@@ -12,7 +12,8 @@ import pytest
 
 _HERE = Path(__file__).parent
 _TESTS = _HERE.parent.parent
-_PATHS = [str(_TESTS / folder) for folder in ("npu", "ray", "fake_cann/python")]  # Ray and its workers import values, actors and acl
+# Ray and its workers import values, actors and acl.
+_PATHS = [str(_TESTS / folder) for folder in ("npu", "ray", "shared", "fake_cann/python")]
 sys.path[:0] = _PATHS
 os.environ["PYTHONPATH"] = os.pathsep.join([*_PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ["RAY_rdt_fetch_fail_timeout_milliseconds"] = "20000"  # noqa: SIM112  # read by Ray when it is imported, in workers, too

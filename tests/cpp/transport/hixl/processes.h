@@ -14,6 +14,7 @@
 #include "object/metadata.h"
 #include "support/device_memory.h"
 #include "support/eventually.h"
+#include "support/yardstick.h"
 
 namespace ray_hixl::test {
 
@@ -104,10 +105,10 @@ class HixlProcesses : public testing::Test {
   std::optional<OwnObjects> consumer;
 };
 
-// Does it end within so long?
+// Does it end within so long, by the yardstick?
 MATCHER_P(EndsWithin, time, "") {
   const auto start = std::chrono::steady_clock::now();
-  const bool ended = arg.transfer().wait(time);
+  const bool ended = arg.transfer().wait(scaled(time));
   *result_listener << "after " << (std::chrono::steady_clock::now() - start) / std::chrono::milliseconds(1)
                    << " ms: " << (ended ? arg.transfer().result().to_string() : "it goes on");
   return ended;
