@@ -11,6 +11,9 @@ Status malformed(std::string why) {
   return {Code::kInvalidArgument, "malformed frame: " + std::move(why) + "; the peer is no ray-hixl engine of this version"};
 }
 
+// Of every type that a later version may add.
+constexpr MessageInfo kUnknown{{}, "unknown", 0, kLongestUnknownFrame - kFrameHeaderBytes, kMostDescriptors};
+
 }  // namespace
 
 const MessageInfo* find_message(MessageType type) {
@@ -20,33 +23,53 @@ const MessageInfo* find_message(MessageType type) {
 
 std::string_view message_name(MessageType type) {
   const MessageInfo* info = find_message(type);
-  return info == nullptr ? "unknown" : info->name;
+  return info == nullptr ? kUnknown.name : info->name;
+}
+
+bool is_known(MessageType type) { return find_message(type) != nullptr; }
+
+Status unknown_request(MessageType type) {
+  return {Code::kNotAvailable, "this engine speaks version " + std::to_string(kProtocolVersion) +
+                                   " of the protocol, which has no request of type " + std::to_string(static_cast<unsigned>(type))};
+}
+
+std::optional<FrameHeader> read_header(ByteView bytes) {
+  if (bytes.size() < kFrameHeaderBytes) return std::nullopt;
+  ByteReader reader(bytes.first(kFrameHeaderBytes));
+  FrameHeader header;
+  header.size = reader.u32();
+  header.type = static_cast<MessageType>(reader.u16());
+  header.descriptors = reader.u16();
+  header.request = reader.u64();
+  return header;
 }
 
 Result<std::optional<Frame>> next_frame(ByteView bytes) {
-  if (bytes.size() < kFrameHeaderBytes) return std::optional<Frame>();
-  ByteReader header(bytes.first(kFrameHeaderBytes));
+  const std::optional<FrameHeader> header = read_header(bytes);
+  if (!header) return std::optional<Frame>();
   Frame frame;
-  frame.size = header.u32();
-  frame.type = static_cast<MessageType>(header.u16());
-  const std::uint16_t reserved = header.u16();
-  frame.request = header.u64();
+  frame.size = header->size;
+  frame.type = header->type;
+  frame.descriptors = header->descriptors;
+  frame.request = header->request;
   const MessageInfo* info = find_message(frame.type);
-  if (info == nullptr) return malformed("unknown message type " + std::to_string(static_cast<unsigned>(frame.type)));
-  if (reserved != 0) return malformed("reserved bits are set");
+  if (info == nullptr) info = &kUnknown;
   if (frame.size < kFrameHeaderBytes + info->shortest || frame.size > kFrameHeaderBytes + info->longest) {
     return malformed("a message '" + std::string(info->name) + "' cannot have " + std::to_string(frame.size) + " bytes");
+  }
+  if (frame.descriptors > info->most_descriptors) {
+    return malformed("a message '" + std::string(info->name) + "' cannot come with " + std::to_string(frame.descriptors) + " descriptors");
   }
   if (bytes.size() < frame.size) return std::optional<Frame>();
   frame.body = bytes.subspan(kFrameHeaderBytes, frame.size - kFrameHeaderBytes);
   return std::optional<Frame>(frame);
 }
 
-ByteWriter begin_frame(MessageType type, std::uint64_t request) {
+ByteWriter begin_frame(MessageType type, std::uint64_t request, std::uint16_t descriptors) {
   ByteWriter writer;
   writer.u32(0);
   writer.u16(static_cast<std::uint16_t>(type));
-  writer.u16(0);
+  writer.u16(descriptors);
   writer.u64(request);
   return writer;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string_view>
 
 #include "control/messages.h"
@@ -16,7 +17,7 @@ inline constexpr std::size_t kSpanBytes = kHandleBytes + 16;
 inline constexpr std::size_t kDeviceRangeBytes = 36;
 inline constexpr std::size_t kStatusBytes = 3;     // without the message
 inline constexpr std::size_t kTransportBytes = 5;  // without the details
-inline constexpr std::size_t kWelcomeHeadBytes = 10;
+inline constexpr std::size_t kWelcomeHeadBytes = 18;
 inline constexpr std::size_t kDeviceDescriptionBytes = 16;  // without the texts
 
 // What a header alone says about a message.
@@ -25,15 +26,16 @@ struct MessageInfo {
   std::string_view name;
   std::size_t shortest;  // bytes of its body
   std::size_t longest;
+  std::uint16_t most_descriptors = 0;
 };
 
 inline constexpr std::array kMessages = {
     MessageInfo{MessageType::kWelcome, "welcome", kWelcomeHeadBytes,
-                kWelcomeHeadBytes + Welcome::kMostTransports*(kTransportBytes + Welcome::kLongestDetails)},
+                kWelcomeHeadBytes + Welcome::kMostTransports*(kTransportBytes + Welcome::kLongestDetails), 1},
     MessageInfo{MessageType::kResolve, "resolve", kHandleBytes, kHandleBytes},
     MessageInfo{MessageType::kResolved, "resolved", 8, 8 + Resolved::kMostRanges* kRangeBytes + Resolved::kMostSegments* kSegmentBytes},
     MessageInfo{MessageType::kMapSegment, "map_segment", 4, 4},
-    MessageInfo{MessageType::kSegment, "segment", 8, 8},
+    MessageInfo{MessageType::kSegment, "segment", 8, 8, 1},
     MessageInfo{MessageType::kSegmentRetired, "segment_retired", 4, 4},
     MessageInfo{MessageType::kRead, "read", 4, 4 + Read::kMostSpans* kSpanBytes},
     MessageInfo{MessageType::kReading, "reading", 8, 8},
@@ -58,8 +60,17 @@ static_assert(every_message_fits_a_frame());
 
 // Null if there is no such type.
 [[nodiscard]] const MessageInfo* find_message(MessageType type);
+// The fields of a header, as they are. Nullopt while it is not complete.
+struct FrameHeader {
+  std::uint32_t size = 0;
+  MessageType type{};
+  std::uint16_t descriptors = 0;
+  std::uint64_t request = 0;
+};
+[[nodiscard]] std::optional<FrameHeader> read_header(ByteView bytes);
+
 // A header whose size is not known yet; end_frame() puts it in.
-[[nodiscard]] ByteWriter begin_frame(MessageType type, std::uint64_t request);
+[[nodiscard]] ByteWriter begin_frame(MessageType type, std::uint64_t request, std::uint16_t descriptors);
 [[nodiscard]] std::vector<std::byte> end_frame(ByteWriter writer);
 
 }  // namespace ray_hixl::control

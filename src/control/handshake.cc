@@ -12,17 +12,16 @@ namespace ray_hixl::control {
 namespace {
 
 constexpr std::string_view kMagic = "RHXL";
-constexpr std::uint16_t kVersion = 1;
 
 // Every message begins with magic (4), version (2), step (1), zero (1).
 enum class Step : std::uint8_t { kHello = 1, kChallenge = 2, kProof = 3 };
 constexpr std::size_t kPrefixBytes = 8;
 
-constexpr std::size_t kHelloBytes = kPrefixBytes + 1 + 1 + 2 * sizeof(Incarnation) + sizeof(Nonce);
+constexpr std::size_t kHelloBytes = kPrefixBytes + 1 + 1 + 2 * sizeof(Incarnation) + sizeof(Nonce) + sizeof(Capabilities);
 constexpr std::size_t kChallengeHeadBytes = kPrefixBytes + sizeof(Nonce);
 constexpr std::size_t kChallengeBytes = kChallengeHeadBytes + sizeof(Mac);
 constexpr std::size_t kProofBytes = kPrefixBytes + sizeof(Mac);
-static_assert(kHelloBytes == 74 && kChallengeBytes == 72 && kProofBytes == 40, "docs/protocol.md");
+static_assert(kHelloBytes == 82 && kChallengeBytes == 72 && kProofBytes == 40, "docs/protocol.md");
 static_assert(std::max({kHelloBytes, kChallengeBytes, kProofBytes}) <= Handshake::kLongest);
 
 // What a code is for comes first in what is authenticated, so that one side's code is never good as the other's.
@@ -41,7 +40,7 @@ Status malformed() { return refusal("the peer's handshake is malformed: it is no
 ByteWriter begin(Step step) {
   ByteWriter writer;
   writer.bytes(as_bytes(kMagic));
-  writer.u16(kVersion);
+  writer.u16(kProtocolVersion);
   writer.u8(static_cast<std::uint8_t>(step));
   writer.u8(0);
   return writer;
@@ -57,9 +56,9 @@ Status check_prefix(ByteView bytes, Step step) {
   if (bytes.size() < kPrefixBytes) return Status::ok();
   ByteReader reader(bytes.subspan(magic.size()));
   const std::uint16_t version = reader.u16();
-  if (version != kVersion) {
-    return refusal("the peer speaks another version of the protocol (" + std::to_string(version) + ", not " + std::to_string(kVersion) +
-                   "): run the same ray-hixl on both sides");
+  if (version != kProtocolVersion) {
+    return refusal("the peer speaks another version of the protocol (" + std::to_string(version) + ", not " +
+                   std::to_string(kProtocolVersion) + "): run the same ray-hixl on both sides");
   }
   const std::uint8_t found = reader.u8();
   const std::uint8_t zero = reader.u8();
@@ -73,6 +72,7 @@ std::vector<std::byte> encode_hello(const Hello& hello) {
   writer.bytes(hello.client);
   writer.bytes(hello.server);
   writer.bytes(hello.nonce);
+  writer.u64(hello.capabilities);
   return writer.take();
 }
 
@@ -93,6 +93,7 @@ Result<Hello> decode_hello(ByteView message) {
   hello.client = read_array<sizeof(Incarnation)>(reader);
   hello.server = read_array<sizeof(Incarnation)>(reader);
   hello.nonce = read_array<sizeof(Nonce)>(reader);
+  hello.capabilities = reader.u64();
   return hello;
 }
 

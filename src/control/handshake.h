@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "control/auth.h"
 #include "control/kinds.h"
+#include "control/version.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
 
@@ -31,8 +32,9 @@ struct Hello {
   Purpose purpose = Purpose::kControl;
   TransportKind transport = TransportKind::kLocal;  // of a data connection
   Incarnation client{};
-  Incarnation server{};  // whom the client wants to reach
-  Nonce nonce{};         // set by Handshake: never chosen by the caller
+  Incarnation server{};                          // whom the client wants to reach
+  Nonce nonce{};                                 // set by Handshake: never chosen by the caller
+  Capabilities capabilities = kOwnCapabilities;  // the client's
 };
 
 class Handshake {

@@ -57,6 +57,7 @@ void read(ByteReader& reader, Handle& handle) {
 void write(ByteWriter& writer, const Welcome& message) {
   writer.u32(message.pid);
   writer.u32(message.uid);
+  writer.u64(message.capabilities);
   writer.u8(message.has_generations ? 1 : 0);
   writer.u8(static_cast<std::uint8_t>(message.transports.size()));
   for (const TransportInfo& transport : message.transports) {
@@ -67,6 +68,7 @@ void write(ByteWriter& writer, const Welcome& message) {
 void read(ByteReader& reader, Welcome& message) {
   message.pid = reader.u32();
   message.uid = reader.u32();
+  message.capabilities = reader.u64();
   const std::uint8_t has_generations = reader.u8();
   const std::uint8_t count = reader.u8();
   if (has_generations > 1 || count > Welcome::kMostTransports) return reader.fail();
@@ -207,9 +209,17 @@ void read(ByteReader& reader, Check& message) {
 void write(ByteWriter&, const Checked&) {}
 void read(ByteReader&, Checked&) {}
 
+// How many descriptors come with a message.
+template <class Message>
+std::uint16_t descriptors_of(const Message&) {
+  return 0;
+}
+std::uint16_t descriptors_of(const Welcome& message) { return message.has_generations ? 1 : 0; }
+std::uint16_t descriptors_of(const Segment&) { return 1; }
+
 template <class Message>
 std::vector<std::byte> make_frame(MessageType type, std::uint64_t request, const Message& message) {
-  ByteWriter writer = begin_frame(type, request);
+  ByteWriter writer = begin_frame(type, request, descriptors_of(message));
   write(writer, message);
   return end_frame(std::move(writer));
 }

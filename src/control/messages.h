@@ -1,8 +1,8 @@
 // Messages after the handshake: a 16-byte frame header and a body. Bytes are in docs/protocol.md; layouts are pinned by golden tests.
 //
-// Requests carry an id that the answer repeats; notices carry 0. Each struct has encode (to a whole frame) and decode (from a body).
-// Every count is checked against the bytes that are there before anything is allocated. Malformed bodies give kInvalidArgument.
-// In what was decoded, address + length, offset + length and the sum of all lengths of one list fit into 64 bits, device indices are below
+// Requests carry an id, not 0, that the answer repeats; notices carry 0. Each struct has encode (to a whole frame) and decode (from a
+// body). Every count is checked against the bytes that are there before anything is allocated. Malformed bodies give kInvalidArgument. In
+// what was decoded, address + length, offset + length and the sum of all lengths of one list fit into 64 bits, device indices are below
 // kDevices, and texts are printable ASCII: they go into messages for people.
 #pragma once
 
@@ -15,13 +15,14 @@
 
 #include "base/bytes.h"
 #include "control/kinds.h"
+#include "control/version.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
 
 namespace ray_hixl::control {
 
 enum class MessageType : std::uint16_t {
-  kWelcome = 1,             // server: the session is up (with the generations' fd, on a Unix socket between processes of one uid)
+  kWelcome = 1,             // server: the session is up (with the generations' descriptor, between processes of one uid)
   kResolve = 2,             // client: where are the bytes of this slot?
   kResolved = 3,            // server
   kMapSegment = 4,          // client: a source segment's fd, please
@@ -41,19 +42,25 @@ enum class MessageType : std::uint16_t {
 
 // "resolve", "reading", ...; "unknown" for values outside the list.
 [[nodiscard]] std::string_view message_name(MessageType type);
+[[nodiscard]] bool is_known(MessageType type);
+// Why a request of a type that is not in the list has no answer (kNotAvailable).
+[[nodiscard]] Status unknown_request(MessageType type);
 
 inline constexpr std::size_t kFrameHeaderBytes = 16;
-inline constexpr std::size_t kLongestFrame = std::size_t{64} << 20;  // header and body
-inline constexpr std::uint32_t kDevices = 1u << 16;                  // device indices are below
+inline constexpr std::size_t kLongestFrame = std::size_t{64} << 20;         // header and body
+inline constexpr std::size_t kLongestUnknownFrame = std::size_t{64} << 10;  // of a type that this version does not know
+inline constexpr std::size_t kMostDescriptors = 16;                         // that one frame announces
+inline constexpr std::uint32_t kDevices = 1u << 16;                         // device indices are below
 
 struct Frame {
   MessageType type{};
   std::uint64_t request = 0;
+  std::uint16_t descriptors = 0;  // file descriptors that come with its first byte
   ByteView body;
   std::size_t size = 0;  // header and body
 };
-// The first frame of `bytes`; nullopt while it is not complete. Unknown type, or a size that no message of that type has (none is longer
-// than kLongestFrame): kInvalidArgument, as soon as the header is there.
+// The first frame of `bytes`; nullopt while it is not complete. A size or a number of descriptors that no message of that type has:
+// kInvalidArgument, as soon as the header is there. Frames of unknown types are frames, too, of at most kLongestUnknownFrame bytes.
 [[nodiscard]] Result<std::optional<Frame>> next_frame(ByteView bytes);
 
 struct TransportInfo {
@@ -63,8 +70,9 @@ struct TransportInfo {
 struct Welcome {
   std::uint32_t pid = 0;
   std::uint32_t uid = 0;
-  bool has_generations = false;           // the fd comes with it
-  std::vector<TransportInfo> transports;  // decode leaves out kinds that this version does not know
+  Capabilities capabilities = kOwnCapabilities;  // the server's
+  bool has_generations = false;                  // its descriptor comes with the frame
+  std::vector<TransportInfo> transports;         // decode leaves out kinds that this version does not know
   static constexpr std::size_t kMostTransports = 16;
   static constexpr std::size_t kLongestDetails = std::size_t{64} << 10;
 };

@@ -63,7 +63,7 @@ class Dial : public std::enable_shared_from_this<Dial> {
       return failed_to_connect(status);
     }
     net::Connection::Callbacks callbacks;
-    callbacks.on_bytes = [weak = weak_from_this()](std::span<const std::byte> bytes, std::vector<Fd>&) {
+    callbacks.on_bytes = [weak = weak_from_this()](std::span<const std::byte> bytes, const net::Arrival&) {
       const auto self = weak.lock();
       return self ? self->on_bytes(bytes) : bytes.size();
     };

@@ -11,13 +11,8 @@
 namespace ray_hixl::link {
 namespace {
 
-// What came along with this frame: the bytes of earlier frames may have been received together with the descriptors of a later one.
-std::vector<Fd> take_fds(const control::Frame& frame, std::vector<Fd>& received) {
-  std::vector<Fd> taken;
-  if (frame.type != control::MessageType::kSegment || received.empty()) return taken;
-  taken.push_back(std::move(received.front()));
-  received.erase(received.begin());
-  return taken;
+Status no_room_for_descriptors() {
+  return Status(Code::kNotAvailable, "the peer passed a file descriptor, but this process has as many as it may have: raise `ulimit -n`");
 }
 
 }  // namespace
@@ -51,57 +46,75 @@ void PeerLink::listen(Dialed dialed) {
     context_.loop.post([self = shared_from_this(), status] { self->go_down(status); });
   }
   net::Connection::Callbacks callbacks;
-  callbacks.on_bytes = [weak = weak_from_this()](std::span<const std::byte> bytes, std::vector<Fd>& fds) {
+  callbacks.on_bytes = [weak = weak_from_this()](std::span<const std::byte> bytes, net::Arrival arrival) {
     const auto link = weak.lock();
-    return link ? link->on_bytes(bytes, fds) : bytes.size();
+    return link ? link->on_bytes(bytes, std::move(arrival)) : bytes.size();
   };
   callbacks.on_closed = [weak = weak_from_this()](const Status& why) {
     if (const auto link = weak.lock()) link->go_down(why);
   };
-  connection_.emplace(context_.loop, std::move(dialed.socket), control::kLongestFrame, std::move(callbacks));
+  connection_.emplace(context_.loop, std::move(dialed.socket), control::kLongestFrame, std::move(callbacks),
+                      net::Connection::Passing::kAccepted);
 }
 
-std::size_t PeerLink::on_bytes(std::span<const std::byte> bytes, std::vector<Fd>& fds) {
-  std::size_t used = 0;
-  while (connection_) {
-    const Result<std::optional<control::Frame>> frame = control::next_frame(bytes.subspan(used));
-    const Status status = !frame.is_ok() ? frame.status() : *frame ? on_frame(**frame, fds) : Status::ok();
-    if (!status.is_ok()) go_down(Status(Code::kPeerGone, status.message()));
-    if (!status.is_ok() || !*frame) break;
-    used += (*frame)->size;
-  }
-  if (used == bytes.size()) fds.clear();  // nobody's
-  return used;
+std::size_t PeerLink::on_bytes(std::span<const std::byte> bytes, net::Arrival arrival) {
+  Status status = frames_.arrived(bytes, arrival.fresh, std::move(arrival.fds), arrival.fds_lost);
+  bool is_last = false;
+  while (status.is_ok() && connection_ && !is_last) status = on_next_frame(is_last);
+  if (!status.is_ok()) go_down(Status(Code::kPeerGone, status.message()));
+  return frames_.consumed();
 }
 
-Status PeerLink::on_frame(const control::Frame& frame, std::vector<Fd>& fds) {
-  if (frame.type == control::MessageType::kWelcome) return on_welcome(frame, fds);
+Status PeerLink::on_next_frame(bool& is_last) {
+  Result<std::optional<control::FrameReader::Received>> received = frames_.next();
+  if (!received.is_ok()) return received.status();
+  is_last = !received->has_value();
+  return is_last ? Status::ok() : on_frame(**std::move(received));
+}
+
+Status PeerLink::on_frame(control::FrameReader::Received received) {
+  const control::Frame& frame = received.frame;
+  if (frame.type == control::MessageType::kWelcome) return on_welcome(received);
   if (!paths_) return Status(Code::kInvalidArgument, "the peer spoke before its welcome");
-  if (frame.request == 0) {
-    for (const Candidate& each : paths_->candidates()) {
-      if (each.channel) each.channel->on_notice(frame);
-    }
-    return Status::ok();
-  }
-  if (frame.type == control::MessageType::kFailure) {
-    const Result<control::Failure> failure = control::decode_failure(frame.body);
-    if (!failure.is_ok()) return failure.status();
-    answer(frame.request, failure->status);
-  } else {
-    answer(frame.request, transport::Reply{frame.type, {frame.body.begin(), frame.body.end()}, take_fds(frame, fds)});
+  return frame.request == 0 ? on_notice(frame) : on_answer(std::move(received));
+}
+
+// A notice that this version does not know is from a later one, and of no use here.
+Status PeerLink::on_notice(const control::Frame& notice) {
+  if (!control::is_known(notice.type)) return Status::ok();
+  for (const Candidate& each : paths_->candidates()) {
+    if (each.channel) each.channel->on_notice(notice);
   }
   return Status::ok();
 }
 
-Status PeerLink::on_welcome(const control::Frame& frame, std::vector<Fd>& fds) {
-  Result<control::Welcome> welcome = control::decode_welcome(frame.body);
+Status PeerLink::on_answer(control::FrameReader::Received received) {
+  const control::Frame& frame = received.frame;
+  if (frame.type == control::MessageType::kFailure) {
+    const Result<control::Failure> failure = control::decode_failure(frame.body);
+    if (!failure.is_ok()) return failure.status();
+    answer(frame.request, failure->status);
+  } else if (!control::is_known(frame.type)) {
+    answer(frame.request,
+           Status(Code::kNotAvailable, "the peer answered with a message of type " + std::to_string(static_cast<unsigned>(frame.type)) +
+                                           ", which this version of ray-hixl does not know"));
+  } else if (received.descriptors_lost) {
+    answer(frame.request, no_room_for_descriptors());
+  } else {
+    answer(frame.request, transport::Reply{frame.type, {frame.body.begin(), frame.body.end()}, std::move(received.descriptors)});
+  }
+  return Status::ok();
+}
+
+Status PeerLink::on_welcome(const control::FrameReader::Received& received) {
+  Result<control::Welcome> welcome = control::decode_welcome(received.frame.body);
   if (!welcome.is_ok()) return welcome.status();
   if (paths_) return Status(Code::kInvalidArgument, "the peer sent a second welcome");
   peer_.welcome = *std::move(welcome);
-  const std::vector<Fd> received = std::exchange(fds, {});
+  if (received.descriptors_lost) return no_room_for_descriptors();
   if (peer_.welcome.has_generations) {
-    if (received.size() != 1) return Status(Code::kInvalidArgument, "the peer's welcome came without its generation table");
-    auto view = memory::GenerationView::map(received.front());
+    if (received.descriptors.empty()) return Status(Code::kInvalidArgument, "the peer's welcome came without its generation table");
+    auto view = memory::GenerationView::map(received.descriptors.front());
     if (!view.is_ok()) return view.status();
     generations_ = *std::move(view);
     peer_.shows_generations = true;

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "control/frame_reader.h"
 #include "link/dialer.h"
 #include "link/link.h"
 #include "link/resolver.h"
@@ -63,9 +64,12 @@ class PeerLink final : public Link, public transport::Port, public std::enable_s
   using Answer = std::function<void(Result<transport::Reply>)>;
 
   void listen(Dialed dialed);
-  std::size_t on_bytes(std::span<const std::byte> bytes, std::vector<Fd>& fds);
-  [[nodiscard]] Status on_frame(const control::Frame& frame, std::vector<Fd>& fds);
-  [[nodiscard]] Status on_welcome(const control::Frame& frame, std::vector<Fd>& fds);
+  std::size_t on_bytes(std::span<const std::byte> bytes, net::Arrival arrival);
+  [[nodiscard]] Status on_next_frame(bool& is_last);
+  [[nodiscard]] Status on_frame(control::FrameReader::Received received);
+  [[nodiscard]] Status on_welcome(const control::FrameReader::Received& received);
+  [[nodiscard]] Status on_notice(const control::Frame& notice);
+  [[nodiscard]] Status on_answer(control::FrameReader::Received received);
   void watch_process();
   void choose_channels();
   [[nodiscard]] Candidate candidate(transport::Transport& transport);
@@ -84,6 +88,7 @@ class PeerLink final : public Link, public transport::Port, public std::enable_s
 
   // Loop thread only.
   std::optional<net::Connection> connection_;
+  control::FrameReader frames_;
   Ready ready_;
   Gone gone_;
 

@@ -127,15 +127,14 @@ void Server::Impl::greet(Fd socket) {
     if (const auto impl = weak.lock()) impl->refuse(id);
   });
   net::Connection::Callbacks callbacks;
-  callbacks.on_bytes = [weak, id](std::span<const std::byte> bytes, std::vector<Fd>&) {
+  callbacks.on_bytes = [weak, id](std::span<const std::byte> bytes, const net::Arrival&) {
     const auto impl = weak.lock();
     return impl ? impl->on_bytes(id, bytes) : bytes.size();
   };
   callbacks.on_closed = [weak, id](const Status&) {
     if (const auto impl = weak.lock()) impl->refuse(id);
   };
-  // What comes right behind the proof is kept for whoever gets the connection.
-  greeting.connection.emplace(context.loop, std::move(socket), control::kLongestFrame, std::move(callbacks));
+  greeting.connection.emplace(context.loop, std::move(socket), control::Handshake::kLongest, std::move(callbacks));
 }
 
 std::size_t Server::Impl::on_bytes(std::uint64_t id, std::span<const std::byte> bytes) {
@@ -148,6 +147,7 @@ std::size_t Server::Impl::on_bytes(std::uint64_t id, std::span<const std::byte> 
   const auto state = greeting.handshake.state();
   if (state != control::Handshake::State::kDone && state != control::Handshake::State::kFailed) return used;
   greeting.finishing = true;
+  greeting.connection->pause_reading();                     // what follows is for whoever gets the connection
   context.loop.post([weak = weak_from_this(), id, state] {  // the connection is in use up the stack
     const auto impl = weak.lock();
     if (!impl) return;

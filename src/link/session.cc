@@ -46,8 +46,8 @@ Session::Session(const transport::Context& context, const std::vector<std::uniqu
       may_pass_fds_(is_own_uid(socket, context.process.uid)),
       ended_(std::move(ended)),
       connection_(context.loop, std::move(socket), control::kLongestFrame,
-                  {[this](std::span<const std::byte> bytes, std::vector<Fd>& fds) { return on_bytes(bytes, fds); },
-                   [this](const Status&) { end(); }}) {
+                  {[this](std::span<const std::byte> bytes, const net::Arrival&) { return on_bytes(bytes); },
+                   [this](const Status&) { end(); }, nullptr}) {
   welcome();
 }
 
@@ -69,8 +69,7 @@ void Session::send(std::vector<std::byte> frame, std::vector<Fd> fds) { connecti
 
 void Session::segment_retired(std::uint32_t id) { send(control::encode(0, control::SegmentRetired{id}), {}); }
 
-std::size_t Session::on_bytes(std::span<const std::byte> bytes, std::vector<Fd>& fds) {
-  fds.clear();  // readers have nothing to pass
+std::size_t Session::on_bytes(std::span<const std::byte> bytes) {
   std::size_t used = 0;
   while (true) {
     const Result<std::optional<control::Frame>> frame = control::next_frame(bytes.subspan(used));
@@ -84,7 +83,15 @@ std::size_t Session::on_bytes(std::span<const std::byte> bytes, std::vector<Fd>&
   }
 }
 
+// A request of a later version is answered like any other that cannot be met, and what it wants to tell is of no use here.
+void Session::on_unknown(const control::Frame& frame) {
+  if (frame.request == 0) return;
+  send(control::encode(frame.request, control::Failure{control::unknown_request(frame.type)}), {});
+}
+
 void Session::on_request(const control::Frame& request) {
+  if (!control::is_known(request.type)) return on_unknown(request);
+  if (request.request == 0) return end();  // nobody could tell what is answered
   if (request.type == control::MessageType::kResolve) return resolve(request);
   const bool served = std::ranges::any_of(transports_, [&](const auto& transport) { return transport->serve(request, *this); });
   if (served) return;

@@ -26,7 +26,8 @@ class Session final : public transport::SessionPort {
 
  private:
   void welcome();
-  std::size_t on_bytes(std::span<const std::byte> bytes, std::vector<Fd>& fds);
+  std::size_t on_bytes(std::span<const std::byte> bytes);
+  void on_unknown(const control::Frame& frame);
   void on_request(const control::Frame& request);
   void resolve(const control::Frame& request);
   void end();

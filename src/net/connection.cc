@@ -28,8 +28,8 @@ union ControlBuffer {
   cmsghdr align;
 };
 
-// One recvmsg; descriptors that came along are appended to `fds`.
-ssize_t receive(int socket, std::span<std::byte> into, std::vector<Fd>& fds) {
+// One recvmsg, with the descriptors that came along.
+ssize_t receive_with_fds(int socket, std::span<std::byte> into, Arrival& arrival) {
   ControlBuffer control{};
   iovec io{into.data(), into.size()};
   msghdr message{};
@@ -39,13 +39,14 @@ ssize_t receive(int socket, std::span<std::byte> into, std::vector<Fd>& fds) {
   message.msg_controllen = control.bytes.size();
   const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
   if (got < 0) return got;
+  arrival.fds_lost = (message.msg_flags & MSG_CTRUNC) != 0;
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
     if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
     const std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (std::size_t i = 0; i < count; ++i) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
-      fds.emplace_back(fd);
+      arrival.fds.emplace_back(fd);
     }
   }
   return got;
@@ -76,23 +77,26 @@ ssize_t transmit(int socket, const Outgoing& outgoing) {
 }  // namespace
 
 struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
-  Impl(Loop& the_loop, Fd the_socket, std::size_t the_longest, Callbacks the_callbacks)
-      : loop(the_loop), socket(std::move(the_socket)), longest(the_longest), callbacks(std::move(the_callbacks)) {}
+  Impl(Loop& the_loop, Fd the_socket, std::size_t the_longest, Callbacks the_callbacks, Passing the_passing)
+      : loop(the_loop), socket(std::move(the_socket)), longest(the_longest), passing(the_passing), callbacks(std::move(the_callbacks)) {}
 
   Loop& loop;
   Fd socket;
   const std::size_t longest;
+  const Passing passing;
   Callbacks callbacks;
   std::vector<std::byte> input;  // read and not consumed
-  std::vector<Fd> fds;
   std::deque<Outgoing> output;
   std::size_t backlog = 0;  // bytes in output
   bool open = true;
-  bool watching_output = false;
+  bool reading = true;
+  std::uint32_t watched = EPOLLIN;
 
   void on_event(std::uint32_t events);
   void read_some();
-  void consume();
+  [[nodiscard]] ssize_t receive(std::span<std::byte> into, Arrival& arrival) const;
+  void consume(Arrival arrival);
+  void watch_what_is_wanted();
   [[nodiscard]] Status flush();
   void fail_later(Status why);
   void fail(Status why);
@@ -102,26 +106,39 @@ struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
 void Connection::Impl::on_event(std::uint32_t events) {
   const auto self = shared_from_this();
   if ((events & EPOLLOUT) != 0) {
+    const std::size_t before = backlog;
     if (Status sent = flush(); !sent.is_ok()) return fail(std::move(sent));
+    if (backlog < before && callbacks.on_sent) callbacks.on_sent();
   }
-  if (open && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_some();
+  if (!open) return;
+  // Nobody is there to answer: what it asked for before does not matter any more, and epoll would go on and on telling of it.
+  if (!reading && (events & (EPOLLHUP | EPOLLERR)) != 0) return fail(Status(Code::kPeerGone, "the peer closed the connection"));
+  if (reading && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_some();
+}
+
+// Bytes that nobody may pass descriptors with are read without room for any: the kernel closes them.
+ssize_t Connection::Impl::receive(std::span<std::byte> into, Arrival& arrival) const {
+  if (passing == Passing::kAccepted) return receive_with_fds(socket.get(), into, arrival);
+  return ::recv(socket.get(), into.data(), into.size(), 0);
 }
 
 void Connection::Impl::read_some() {
   const std::size_t before = input.size();
-  input.resize(before + kReadStep);
-  const ssize_t got = receive(socket.get(), std::span(input).subspan(before), fds);
+  input.resize(before + std::min(kReadStep, longest + 1 - before));
+  Arrival arrival;
+  const ssize_t got = receive(std::span(input).subspan(before), arrival);
   const int error = errno;
   input.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-  if (got > 0) return consume();
+  arrival.fresh = input.size() - before;
+  if (got > 0) return consume(std::move(arrival));
   if (got == 0) return fail(Status(Code::kPeerGone, "the peer closed the connection"));
   if (error == EAGAIN || error == EINTR) return;
   errno = error;
   fail(errno_status(Code::kPeerGone, "the connection broke"));
 }
 
-void Connection::Impl::consume() {
-  const std::size_t used = callbacks.on_bytes(input, fds);
+void Connection::Impl::consume(Arrival arrival) {
+  const std::size_t used = callbacks.on_bytes(input, std::move(arrival));
   if (!open) return;
   assert(used <= input.size());
   input.erase(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(used));
@@ -143,11 +160,13 @@ Status Connection::Impl::flush() {
     next.fds.clear();
     if (next.sent == next.bytes.size()) output.pop_front();
   }
-  if (watching_output == output.empty()) {
-    watching_output = !output.empty();
-    loop.change(socket.get(), watching_output ? EPOLLIN | EPOLLOUT : EPOLLIN);
-  }
+  watch_what_is_wanted();
   return Status::ok();
+}
+
+void Connection::Impl::watch_what_is_wanted() {
+  const std::uint32_t wanted = (reading ? EPOLLIN : 0u) | (output.empty() ? 0u : EPOLLOUT);
+  if (wanted != watched) loop.change(socket.get(), watched = wanted);
 }
 
 // For callers that are using what their own on_closed destroys.
@@ -171,11 +190,11 @@ void Connection::Impl::shut() {
   loop.unwatch(socket.get());
   socket.reset();
   output.clear();
-  fds.clear();
+  backlog = 0;
 }
 
-Connection::Connection(Loop& loop, Fd socket, std::size_t longest_message, Callbacks callbacks)
-    : impl_(std::make_shared<Impl>(loop, std::move(socket), longest_message, std::move(callbacks))) {
+Connection::Connection(Loop& loop, Fd socket, std::size_t longest_message, Callbacks callbacks, Passing passing)
+    : impl_(std::make_shared<Impl>(loop, std::move(socket), longest_message, std::move(callbacks), passing)) {
   const Status watched = loop.watch(impl_->socket.get(), EPOLLIN, [weak = std::weak_ptr(impl_)](std::uint32_t events) {
     if (const auto impl = weak.lock()) impl->on_event(events);
   });
@@ -193,6 +212,24 @@ void Connection::send(std::vector<std::byte> bytes, std::vector<Fd> fds) {
   Status sent = idle ? impl_->flush() : Status::ok();
   if (sent.is_ok() && impl_->backlog > kLongestBacklog) sent = Status(Code::kPeerGone, "the peer does not read what it asked for");
   if (!sent.is_ok()) impl_->fail_later(std::move(sent));
+}
+
+std::size_t Connection::queued() const { return impl_->backlog; }
+
+void Connection::pause_reading() {
+  if (!impl_->open) return;
+  impl_->reading = false;
+  impl_->watch_what_is_wanted();
+}
+
+void Connection::resume_reading() {
+  if (!impl_->open || impl_->reading) return;
+  impl_->reading = true;
+  impl_->watch_what_is_wanted();
+  impl_->loop.post([weak = impl_->weak_from_this()] {
+    const auto impl = weak.lock();
+    if (impl && impl->open && impl->reading && !impl->input.empty()) impl->consume({});
+  });
 }
 
 std::pair<Fd, std::vector<std::byte>> Connection::detach() {

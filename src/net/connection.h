@@ -1,10 +1,12 @@
 // Connection: bytes (and descriptors) over one connected socket, without blocking. It knows nothing of messages.
 //
+// It takes descriptors only where it was told to: elsewhere the kernel closes what a peer passes, before this process has it.
 // Loop thread only. Callbacks run on the loop thread; each may close the connection. After close(), or after on_closed ran, no callback
 // runs any more. Destroying a connection closes it without a callback.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -15,18 +17,28 @@
 
 namespace ray_hixl::net {
 
+// What one piece brought.
+struct Arrival {
+  std::size_t fresh = 0;  // how many of the bytes shown are new; 0 when they are only shown again
+  std::vector<Fd> fds;    // sent along with a byte of this piece
+  bool fds_lost = false;  // there were more, but this process is out of descriptors
+};
+
 class Connection {
  public:
   struct Callbacks {
-    // Bytes arrived, with the descriptors sent along (Unix). Gives how many bytes it consumed; the rest is kept and shown again in
-    // front of what arrives next. It must consume all or wait for at most `longest_message` bytes.
-    std::function<std::size_t(std::span<const std::byte> bytes, std::vector<Fd>& fds)> on_bytes;
+    // Bytes arrived. Gives how many it consumed; the rest is kept and shown again in front of what arrives next, or when reading goes on.
+    // It must consume all or wait for at most `longest_message` bytes.
+    std::function<std::size_t(std::span<const std::byte> bytes, Arrival arrival)> on_bytes;
     // The other side closed, or an error: kPeerGone with the reason. Runs at most once, never within a call of the connection's owner.
     std::function<void(Status)> on_closed;
+    // The socket took some of what was queued. Never within a call of the connection's owner.
+    std::function<void()> on_sent;
   };
+  enum class Passing : std::uint8_t { kRefused, kAccepted };  // of descriptors, to this side
 
   // Watches `socket` at once. `longest_message` bounds the buffered input; a sender that exceeds it is closed.
-  Connection(Loop& loop, Fd socket, std::size_t longest_message, Callbacks callbacks);
+  Connection(Loop& loop, Fd socket, std::size_t longest_message, Callbacks callbacks, Passing passing = Passing::kRefused);
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -35,6 +47,11 @@ class Connection {
   // `longest_backlog` bytes that the peer does not read close the connection.
   void send(std::vector<std::byte> bytes, std::vector<Fd> fds = {});
   static constexpr std::size_t kLongestBacklog = std::size_t{64} << 20;
+  [[nodiscard]] std::size_t queued() const;  // bytes that the socket did not take yet
+  // Stops and goes on reading, so that a peer that sends more than is wanted has to wait. What was read and not consumed is shown again
+  // when reading goes on, from the loop. That the peer hung up is told meanwhile, too, unless it only stopped sending.
+  void pause_reading();
+  void resume_reading();
   // Stops watching and gives the socket away, with input that was read but not consumed. REQUIRES: nothing is queued for sending.
   [[nodiscard]] std::pair<Fd, std::vector<std::byte>> detach();
   void close();

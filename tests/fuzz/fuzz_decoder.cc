@@ -134,7 +134,8 @@ void try_frames(ByteView input) {
     if (!frame->has_value()) return;
     const Frame& found = **frame;
     require(found.size >= kFrameHeaderBytes && found.size <= std::min(input.size(), kLongestFrame), "a frame lies within its input");
-    require(input[6] == std::byte{0} && input[7] == std::byte{0}, "reserved bits are zero");
+    require(found.descriptors <= kMostDescriptors, "a frame announces a bounded number of descriptors");
+    require(is_known(found.type) || found.size <= kLongestUnknownFrame, "an unknown frame is short");
     require(found.body.size() == found.size - kFrameHeaderBytes, "a body is what follows the header");
     try_bodies(found.body);
     input = input.subspan(found.size);

@@ -15,8 +15,8 @@ import pytest
 import ray_hixl
 from support import Owner, eventually
 
-PREFIX = b"RHXL" + struct.pack("<HBB", 1, 1, 0)
-HELLO = PREFIX + bytes([1, 0]) + bytes(16) + bytes(16) + bytes(32)
+PREFIX = b"RHXL" + struct.pack("<HBB", 2, 1, 0)
+HELLO = PREFIX + bytes([1, 0]) + bytes(16) + bytes(16) + bytes(32) + bytes(8)
 CHANCE = random.Random(4)
 STRANGERS = {
     "hangs up at once": b"",
@@ -26,7 +26,7 @@ STRANGERS = {
     "http": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "magic alone": b"RHXL",
     "another version": b"RHXL" + struct.pack("<HBB", 9, 1, 0) + HELLO[8:],
-    "another step": b"RHXL" + struct.pack("<HBB", 1, 2, 0) + HELLO[8:],
+    "another step": b"RHXL" + struct.pack("<HBB", 2, 2, 0) + HELLO[8:],
     "unknown purpose": PREFIX + bytes([77]) + HELLO[9:],
     "unknown transport": PREFIX + bytes([2, 99]) + HELLO[10:],
     "cut hello": HELLO[:-1],
@@ -93,9 +93,9 @@ def test_hello_without_the_key(owner: Owner) -> None:
     with socket.create_connection(("127.0.0.1", port_of(owner.pid)), timeout=5.0) as connection:
         connection.sendall(HELLO[:26] + owner.descriptor[6:22] + HELLO[42:])
         challenge = connection.recv(4096)
-        assert challenge[:8] == b"RHXL" + struct.pack("<HBB", 1, 2, 0)
+        assert challenge[:8] == b"RHXL" + struct.pack("<HBB", 2, 2, 0)
         assert len(challenge) == 72
-        connection.sendall(b"RHXL" + struct.pack("<HBB", 1, 3, 0) + bytes(32))
+        connection.sendall(b"RHXL" + struct.pack("<HBB", 2, 3, 0) + bytes(32))
         assert connection.recv(4096) == b""
     eventually(lambda: refused(owner) == before + 1)
     assert owner.get("engine.stats()['sessions']") == 0

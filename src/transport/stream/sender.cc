@@ -16,6 +16,11 @@ constexpr std::size_t kMostVectors = 512;
 constexpr std::uint64_t kCallBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;  // then other connections have their turn
 
+// A known message that has no place on a data connection, or no number to answer to.
+bool is_out_of_place(const control::Frame& frame) {
+  return control::is_known(frame.type) && (frame.type != control::MessageType::kRead || frame.request == 0);
+}
+
 }  // namespace
 
 Sender::Sender(const Context& context, Fd socket, std::vector<std::byte> received, std::function<void()> ended)
@@ -56,22 +61,30 @@ bool Sender::receive() {
 void Sender::work() {
   std::uint64_t budget = kTurnBytes;
   while (ended_ && (answer_ || take_request())) {
-    if (!transmit(budget)) break;
+    if (answer_ && !transmit(budget)) break;
   }
   if (ended_) wait();
+}
+
+// Nullopt if there is nothing to answer: a notice of a later version.
+std::optional<Answer> Sender::answer_to(const control::Frame& frame) const {
+  if (!control::is_known(frame.type)) {
+    if (frame.request == 0) return std::nullopt;
+    return Answer::failure(frame.request, control::unknown_request(frame.type));
+  }
+  Result<control::Read> read = control::decode_read(frame.body);
+  return read.is_ok() ? Answer::make(frame.request, *std::move(read), context_.slots) : Answer::failure(frame.request, read.status());
 }
 
 // False if no whole request is there, or what is there is none: then it ended.
 bool Sender::take_request() {
   const Result<std::optional<control::Frame>> frame = control::next_frame(std::span(input_).first(filled_));
   if (frame.is_ok() && !*frame) return false;
-  if (!frame.is_ok() || (*frame)->type != control::MessageType::kRead) {
+  if (!frame.is_ok() || is_out_of_place(**frame)) {
     end();
     return false;
   }
-  Result<control::Read> read = control::decode_read((*frame)->body);
-  answer_ =
-      read.is_ok() ? Answer::make((*frame)->request, *std::move(read), context_.slots) : Answer::failure((*frame)->request, read.status());
+  answer_ = answer_to(**frame);
   filled_ -= (*frame)->size;
   std::memmove(input_.data(), input_.data() + (*frame)->size, filled_);
   if (input_.size() > kInputBytes) {

@@ -35,6 +35,7 @@ class Sender {
   [[nodiscard]] bool receive();
   void work();
   [[nodiscard]] bool take_request();
+  [[nodiscard]] std::optional<Answer> answer_to(const control::Frame& frame) const;
   [[nodiscard]] bool transmit(std::uint64_t& budget);
   void wait();
   void watch_stall();

@@ -8,11 +8,11 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-Bytes header(std::uint32_t size, std::uint16_t type, std::uint16_t zero = 0) {
+Bytes header(std::uint32_t size, std::uint16_t type, std::uint16_t descriptors = 0) {
   ByteWriter writer;
   writer.u32(size);
   writer.u16(type);
-  writer.u16(zero);
+  writer.u16(descriptors);
   writer.u64(1);
   return writer.take();
 }
@@ -50,10 +50,27 @@ TEST(Frame, ends_where_the_next_one_begins) {
   EXPECT_EQ((*next_frame(ByteView(bytes).subspan(first)))->type, MessageType::kSegmentRetired);
 }
 
-TEST(Frame, of_an_unknown_type_is_refused_at_its_header) {
-  expect_malformed(header(20, 0), "type 0");
-  expect_malformed(header(20, 17), "type 17");
-  expect_malformed(header(20, 0xffff), "type 65535");
+TEST(Frame, of_an_unknown_type_is_a_frame_like_any_other) {
+  for (const std::uint16_t type : {0, 17, 0xffff}) {
+    Bytes bytes = header(20, type, 16);
+    EXPECT_FALSE(next_frame(bytes)->has_value());
+    bytes.resize(24);
+    const Frame frame = **next_frame(bytes);
+    EXPECT_EQ(static_cast<std::uint16_t>(frame.type), type);
+    EXPECT_EQ(frame.size, 20u);
+    EXPECT_EQ(frame.request, 1u);
+    EXPECT_EQ(frame.descriptors, 16u);
+    EXPECT_FALSE(is_known(frame.type));
+  }
+  EXPECT_TRUE(is_known(MessageType::kChecked));
+}
+
+TEST(Frame, of_an_unknown_type_is_bounded) {
+  EXPECT_TRUE(next_frame(header(kFrameHeaderBytes, 17)).is_ok());
+  EXPECT_TRUE(next_frame(header(kLongestUnknownFrame, 17)).is_ok());
+  expect_malformed(header(kLongestUnknownFrame + 1, 17), "unknown");
+  expect_malformed(header(kFrameHeaderBytes - 1, 17), "unknown");
+  expect_malformed(header(kFrameHeaderBytes, 17, 17), "17 descriptors");
 }
 
 TEST(Frame, of_a_size_that_its_message_cannot_have_is_refused_at_its_header) {
@@ -78,7 +95,13 @@ TEST(Frame, longer_than_the_longest_is_refused_at_its_header) {
   }
 }
 
-TEST(Frame, with_reserved_bits_is_refused) { expect_malformed(header(kFrameHeaderBytes + 20, 2, 1), "reserved"); }
+TEST(Frame, announces_no_descriptors_but_those_that_its_message_has) {
+  expect_malformed(header(kFrameHeaderBytes + 20, 2, 1), "'resolve' cannot come with 1 descriptors");
+  expect_malformed(header(kFrameHeaderBytes + 8, 5, 2), "'segment' cannot come with 2 descriptors");
+  EXPECT_EQ((*next_frame(documented("segment")))->descriptors, 1u);
+  EXPECT_EQ((*next_frame(documented("welcome")))->descriptors, 1u);
+  EXPECT_EQ((*next_frame(documented("resolve")))->descriptors, 0u);
+}
 
 TEST(Frame, every_message_has_a_name) {
   for (const std::string name : {"welcome", "resolve", "resolved", "map_segment", "segment", "segment_retired", "read", "reading",

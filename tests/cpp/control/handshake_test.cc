@@ -73,6 +73,18 @@ TEST(Handshake, tells_the_server_who_the_client_is_and_what_it_wants) {
   EXPECT_EQ(server.hello().client, kClient);
 }
 
+TEST(Handshake, carries_the_clients_capabilities_whether_the_server_knows_them_or_not) {
+  Hello hello = example_hello();
+  hello.capabilities = 0x8000'0000'0000'0001;
+  Handshake client = Handshake::client(hello, kKey);
+  Handshake server = Handshake::server(kServer, kKey);
+  server.on_bytes(client.take_output());
+  client.on_bytes(server.take_output());
+  server.on_bytes(client.take_output());
+  ASSERT_EQ(server.state(), State::kDone);
+  EXPECT_EQ(server.hello().capabilities, 0x8000'0000'0000'0001u);
+}
+
 TEST(Handshake, draws_its_nonces_itself) {
   Hello hello = example_hello();
   hello.nonce = repeated(0);
@@ -136,9 +148,9 @@ TEST(Handshake, refuses_another_version_before_the_message_is_complete) {
     Handshake side = name == "hello" ? example_server() : example_client();
     (void)side.take_output();
     Bytes message = documented(name);
-    message[4] = std::byte{2};
+    message[4] = std::byte{1};
     side.on_bytes(ByteView(message).first(8));
-    expect_refused(side, "another version of the protocol (2, not 1)");
+    expect_refused(side, "another version of the protocol (1, not 2)");
   }
 }
 
@@ -240,7 +252,7 @@ TEST(Handshake, one_session_gives_no_code_for_another) {
   first.on_bytes(documented("hello"));
   Bytes hello = documented("hello");
   const Bytes challenge = first.take_output();
-  std::copy(challenge.begin() + 8, challenge.begin() + 40, hello.end() - 32);  // the first server's nonce as the second client's
+  std::copy(challenge.begin() + 8, challenge.begin() + 40, hello.end() - 40);  // the first server's nonce as the second client's
   second.on_bytes(hello);
   const Bytes answer = second.take_output();
   Bytes proof = documented("proof");
@@ -263,7 +275,7 @@ TEST(Handshake, a_recorded_session_cannot_be_played_again) {
 
 TEST(Handshake, a_failed_side_stays_failed_and_silent) {
   Handshake server = example_server();
-  server.on_bytes(Bytes(74, std::byte{0}));
+  server.on_bytes(Bytes(82, std::byte{0}));
   EXPECT_EQ(server.on_bytes(documented("hello")), 0u);
   expect_refused(server, "not a ray-hixl engine");
 }

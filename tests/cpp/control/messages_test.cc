@@ -270,16 +270,22 @@ TEST(Messages, lengths_whose_sum_overflows_are_malformed) {
 
 TEST(Messages, a_transport_that_this_version_does_not_know_is_left_out_of_a_welcome) {
   Bytes body = body_of(documented("welcome"));
-  body[10] = std::byte{200};  // cma
+  body[18] = std::byte{200};  // cma
   const Result<Welcome> read = decode_welcome(body);
   ASSERT_TRUE(read.is_ok());
   ASSERT_EQ(read->transports.size(), 1u);
   EXPECT_EQ(read->transports[0].kind, TransportKind::kStream);
 }
 
+TEST(Messages, a_welcome_carries_capabilities_whether_they_are_known_or_not) {
+  Welcome message;
+  message.capabilities = 0x8000'0000'0000'0001;
+  EXPECT_EQ(decode_welcome(body_of(encode(0, message)))->capabilities, 0x8000'0000'0000'0001u);
+}
+
 TEST(Messages, a_flag_that_is_neither_zero_nor_one_is_malformed) {
   Bytes body = body_of(documented("welcome"));
-  body[8] = std::byte{2};
+  body[16] = std::byte{2};
   EXPECT_FALSE(decode_welcome(body).is_ok());
 }
 

@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 
+#include "net/identity.h"
 #include "support/engines.h"
 #include "support/eventually.h"
 #include "support/raw_socket.h"
@@ -27,6 +28,17 @@ Bytes header(std::uint32_t size, std::uint16_t type) {
   return frame;
 }
 
+// Makes a request, which has number 1, a notice.
+Bytes without_request(Bytes frame) {
+  frame[8] = std::byte{0};
+  return frame;
+}
+
+Bytes operator+(Bytes first, const Bytes& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
 Bytes random_bytes(std::size_t size, std::uint32_t seed) {
   std::mt19937 random(seed);
   Bytes bytes(size);
@@ -37,9 +49,13 @@ Bytes random_bytes(std::size_t size, std::uint32_t seed) {
 // What a frame that breaks the protocol looks like.
 const std::vector<std::pair<std::string, Bytes>>& bad_frames() {
   static const std::vector<std::pair<std::string, Bytes>> kFrames = {
-      {"garbage", random_bytes(4096, 1)},         {"zeros", Bytes(100)},
-      {"unknown_type", header(20, 999)},          {"oversized", header(0xffffffff, 2)},
-      {"too_long_for_its_type", header(4096, 2)}, {"too_short_for_its_type", header(16, 2)},
+      {"garbage", random_bytes(4096, 1)},
+      {"zeros", Bytes(100)},
+      {"too_long_for_an_unknown_type", header(1 << 20, 999)},
+      {"oversized", header(0xffffffff, 2)},
+      {"request_without_a_number", without_request(control::encode(1, control::Resolve{}))},
+      {"too_long_for_its_type", header(4096, 2)},
+      {"too_short_for_its_type", header(16, 2)},
   };
   return kFrames;
 }
@@ -102,10 +118,44 @@ TEST_P(BadReader, is_hung_up_on_for_a_bad_frame_on_a_data_connection) {
     (void)socket.send(frame);
     EXPECT_TRUE(socket.is_hung_up()) << name;
   }
-  RawSocket socket = connect(Purpose::kData, TransportKind::kStream);
-  EXPECT_TRUE(socket.send(control::encode(1, control::MapSegment{0})));  // a good frame, at the wrong place
-  EXPECT_TRUE(socket.is_hung_up());
+  for (const Bytes& misplaced : {control::encode(1, control::MapSegment{0}), without_request(control::encode(1, control::Read{}))}) {
+    RawSocket socket = connect(Purpose::kData, TransportKind::kStream);
+    EXPECT_TRUE(socket.send(misplaced));
+    EXPECT_TRUE(socket.is_hung_up());
+  }
   expect_that_the_owner_goes_on();
+}
+
+// What a later version may say: the link goes on.
+TEST_P(BadReader, that_asks_for_something_unknown_is_told_so_and_served_on) {
+  Bytes unknown = header(20, 999) + Bytes(4);
+  unknown[6] = std::byte{2};  // announces descriptors, too
+  for (RawSocket* socket : {new RawSocket(open_session()), new RawSocket(connect(Purpose::kData, TransportKind::kStream))}) {
+    const std::unique_ptr<RawSocket> owned(socket);
+    EXPECT_TRUE(socket->send(unknown));
+    const auto answer = socket->message();
+    ASSERT_TRUE(answer && answer->type == control::MessageType::kFailure);
+    EXPECT_EQ(answer->request, 1u);
+    const Status why = control::decode_failure(answer->body)->status;
+    EXPECT_THAT(why, FailsWith(Code::kNotAvailable));
+    EXPECT_THAT(why.message(), HasSubstr("999"));
+    EXPECT_TRUE(socket->send(unknown));
+    EXPECT_TRUE(socket->message());
+  }
+}
+
+TEST_P(BadReader, that_tells_something_unknown_is_not_minded) {
+  const Bytes notice = without_request(header(20, 999)) + Bytes(4);
+  RawSocket session = open_session();
+  EXPECT_TRUE(session.send(notice + control::encode(9, control::MapSegment{12345})));
+  const auto answer = session.message();
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->request, 9u);
+  RawSocket data = connect(Purpose::kData, TransportKind::kStream);
+  EXPECT_TRUE(data.send(notice + control::encode(9, control::Read{{{handle, 0, 1}}})));
+  const auto reading = data.message();
+  ASSERT_TRUE(reading);
+  EXPECT_EQ(reading->type, control::MessageType::kReading);
 }
 
 TEST_P(BadReader, is_hung_up_on_by_a_transport_without_data_connections) {
@@ -185,10 +235,9 @@ class Impostor {
  public:
   using Script = std::function<void(RawSocket&)>;
 
-  explicit Impostor(Script script, const Incarnation& claimed = {std::byte{7}})
-      : script_(std::move(script)), listener_(std::move(net::listen_tcp("127.0.0.1")).value()) {
-    descriptor_.tcp_host = "127.0.0.1";
-    descriptor_.tcp_port = net::local_port(listener_).value();
+  // On a Unix socket it looks like a process of this host and user.
+  explicit Impostor(Script script, bool over_unix = false, const Incarnation& claimed = {std::byte{7}})
+      : script_(std::move(script)), listener_(over_unix ? listen_unix(descriptor_) : listen_tcp(descriptor_)) {
     descriptor_.incarnation = claimed;
     descriptor_.key[0] = std::byte{8};
     ::fcntl(listener_.get(), F_SETFL, 0);
@@ -201,16 +250,38 @@ class Impostor {
   Impostor(const Impostor&) = delete;
   Impostor& operator=(const Impostor&) = delete;
   [[nodiscard]] Bytes descriptor() const { return control::encode(descriptor_); }
-  [[nodiscard]] const Incarnation& incarnation() const { return descriptor_.incarnation; }
 
-  static Bytes welcome() {
+  static Bytes welcome(TransportKind transport = TransportKind::kStream) {
     control::Welcome message;
     message.pid = 1;
-    message.transports = {{TransportKind::kStream, {}}};
+    message.transports = {{transport, {}}};
     return control::encode(0, message);
+  }
+  // One that it says it has.
+  [[nodiscard]] RemoteRegion region(std::uint64_t bytes) const {
+    RemoteRegion remote;
+    remote.owner = descriptor_.incarnation;
+    remote.handle = {1, 1, 1};
+    remote.length = bytes;
+    return remote;
   }
 
  private:
+  static Fd listen_tcp(control::EngineDescriptor& descriptor) {
+    Fd listener = std::move(net::listen_tcp("127.0.0.1")).value();
+    descriptor.tcp_host = "127.0.0.1";
+    descriptor.tcp_port = net::local_port(listener).value();
+    return listener;
+  }
+  static Fd listen_unix(control::EngineDescriptor& descriptor) {
+    const net::HostIdentity self = net::this_process().value();
+    descriptor.boot_id = self.boot_id;
+    descriptor.pid_namespace = self.pid_namespace;
+    descriptor.network_namespace = self.network_namespace;
+    descriptor.unix_name = "ray-hixl-test-" + std::to_string(::getpid()) + "-" + std::to_string(std::random_device{}());
+    return std::move(net::listen_unix(descriptor.unix_name)).value();
+  }
+
   void accept() {
     while (true) {
       Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -221,8 +292,8 @@ class Impostor {
   }
 
   const Script script_;
-  const Fd listener_;
   control::EngineDescriptor descriptor_;
+  const Fd listener_;
   std::list<RawSocket> sockets_;  // open for as long as the impostor lives, unless the script hung up
   std::thread thread_;
 };
@@ -248,6 +319,13 @@ TEST(BadOwner, that_speaks_before_its_welcome_or_hangs_up_is_not_connected_to) {
       [](RawSocket& socket) {
         control::Welcome lies;
         lies.has_generations = true;  // and sends no descriptor along
+        Bytes frame = control::encode(0, lies);
+        frame[6] = std::byte{0};  // in its header, too
+        (void)socket.send(frame);
+      },
+      [](RawSocket& socket) {
+        control::Welcome lies;
+        lies.has_generations = true;  // announces a descriptor, and sends none along
         (void)socket.send(control::encode(0, lies));
       },
   };
@@ -264,6 +342,29 @@ TEST(BadOwner, that_authenticates_itself_and_then_says_nothing_is_given_up_in_ti
   const Status status = engine->connect(impostor.descriptor(), 200ms).status();
   EXPECT_THAT(status, FailsWith(Code::kConnectError));
   EXPECT_THAT(status.message(), HasSubstr("authenticated"));
+}
+
+// What a later version may say: the link goes on.
+TEST(BadOwner, that_says_something_unknown_loses_the_request_at_most) {
+  const Impostor impostor(
+      [](RawSocket& socket) {
+        (void)socket.send(Impostor::welcome(TransportKind::kShm) + without_request(header(20, 999)) + Bytes(4));
+        while (const auto asked = socket.message()) {
+          Bytes answer = header(16, 999);
+          std::memcpy(answer.data() + 8, &asked->request, sizeof(asked->request));
+          (void)socket.send(answer);
+        }
+      },
+      true);
+  const OwnEngine engine({"shm"});
+  const Peer peer = engine->connect(impostor.descriptor(), kConnect).value();
+  const Region local = add_region(*engine, 200, 99);
+  for (int i = 0; i < 2; ++i) {
+    const Status status = peer.read(prepare_one(peer, {local, 0, impostor.region(100), 0, 100}).value(), kRead);
+    EXPECT_THAT(status, FailsWith(Code::kNotAvailable));
+    EXPECT_THAT(status.message(), HasSubstr("type 999"));
+  }
+  EXPECT_EQ(engine->stats().links, 1u);
 }
 
 TEST(BadOwner, that_goes_bad_later_is_lost) {
@@ -283,7 +384,7 @@ TEST(BadOwner, that_goes_bad_later_is_lost) {
 TEST(BadOwner, that_claims_to_be_another_engine_gets_none_of_its_readers) {
   const OwnEngine owner;
   const Region shown = add_region(*owner, 100, 1);
-  const Impostor impostor([](RawSocket& socket) { (void)socket.send(Impostor::welcome()); },
+  const Impostor impostor([](RawSocket& socket) { (void)socket.send(Impostor::welcome()); }, false,
                           control::decode_engine(owner->descriptor())->incarnation);
   const OwnEngine engine({"stream"});
   const Peer forged = engine->connect(impostor.descriptor(), kConnect).value();
@@ -313,19 +414,11 @@ TEST_P(BadStream, ends_the_read_with_one_error) {
   });
   const OwnEngine engine({"stream"});
   const Peer peer = engine->connect(impostor.descriptor(), kConnect).value();
-  RemoteRegion remote;
-  remote.owner = impostor.incarnation();
-  remote.handle = {1, 1, 1};
-  remote.length = 100;
+  const RemoteRegion remote = impostor.region(100);
   const Region local = add_region(*engine, 200, 99);
   EXPECT_THAT(peer.read(prepare_one(peer, {local, 50, remote, 0, 100}).value(), kRead), FailsWith(GetParam().code));
   EXPECT_TRUE(is_pattern(bytes_of(local).first(50), 99));
   EXPECT_TRUE(is_pattern(bytes_of(local).last(50), 99, 150));
-}
-
-Bytes operator+(Bytes first, const Bytes& second) {
-  first.insert(first.end(), second.begin(), second.end());
-  return first;
 }
 
 const Bytes kReading = control::encode(1, control::Reading{100});

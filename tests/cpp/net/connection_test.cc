@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstring>
 #include <optional>
 #include <string>
 
@@ -47,21 +48,22 @@ class ConnectionTest : public testing::Test {
     on_loop(*loop, [this] { connection.reset(); });
   }
 
-  void start(Connection::Callbacks callbacks) {
-    on_loop(*loop, [&] { connection.emplace(*loop, std::move(near_), kLongest, std::move(callbacks)); });
+  void start(Connection::Callbacks callbacks, Connection::Passing passing = Connection::Passing::kRefused) {
+    on_loop(*loop, [&] { connection.emplace(*loop, std::move(near_), kLongest, std::move(callbacks), passing); });
   }
   // Takes all there is, and says when it was closed.
   Connection::Callbacks recording() {
-    return {[this](std::span<const std::byte> bytes, std::vector<Fd>& fds) {
+    return {[this](std::span<const std::byte> bytes, Arrival arrival) {
               got += to_text(bytes);
-              for (Fd& fd : fds) got_fds.push_back(std::move(fd));
-              fds.clear();
+              for (Fd& fd : arrival.fds) got_fds.push_back(std::move(fd));
+              fds_lost = fds_lost || arrival.fds_lost;
               return bytes.size();
             },
             [this](const Status& why) {
               ended = why;
               closed.set();
-            }};
+            },
+            nullptr};
   }
   [[nodiscard]] std::string received() {
     return on_loop(*loop, [this] { return got; });
@@ -72,6 +74,7 @@ class ConnectionTest : public testing::Test {
   Fd other;
   std::string got;
   std::vector<Fd> got_fds;
+  bool fds_lost = false;
   Status ended;
   Event closed;
   std::optional<Connection> connection;
@@ -89,11 +92,11 @@ TEST_F(ConnectionTest, receives_what_comes) {
 
 TEST_F(ConnectionTest, shows_again_what_was_not_consumed) {
   std::vector<std::string> shown;
-  start({[&](std::span<const std::byte> bytes, std::vector<Fd>&) {
+  start({[&](std::span<const std::byte> bytes, const Arrival&) {
            shown.push_back(to_text(bytes));
            return bytes.size() / 3 * 3;  // whole messages of three bytes
          },
-         nullptr});
+         nullptr, nullptr});
   write("ab");
   EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.size(); }) == 1; }));
   write("cdef");
@@ -118,7 +121,7 @@ TEST_F(ConnectionTest, sends_more_than_the_socket_takes_in_order) {
 }
 
 TEST_F(ConnectionTest, passes_descriptors) {
-  start(recording());
+  start(recording(), Connection::Passing::kAccepted);
   std::optional<Connection> sender;
   on_loop(*loop, [&] {
     ::fcntl(other.get(), F_SETFL, O_NONBLOCK);
@@ -134,7 +137,123 @@ TEST_F(ConnectionTest, passes_descriptors) {
   char zero = 'x';
   EXPECT_EQ(::read(got_fds[1].get(), &zero, 1), 1);
   EXPECT_EQ(zero, '\0');
+  EXPECT_FALSE(fds_lost);
   on_loop(*loop, [&] { sender.reset(); });
+}
+
+// A pipe whose other end tells whether anybody still has the one that was passed.
+class Passed {
+ public:
+  Passed() {
+    std::array<int, 2> pair{};
+    if (::pipe2(pair.data(), O_CLOEXEC | O_NONBLOCK) != 0) std::abort();
+    kept_ = Fd(pair[0]);
+    given_ = Fd(pair[1]);
+  }
+  // One message of one byte over `socket`, with the descriptor `copies` times. This process keeps none.
+  void pass(const Fd& socket, std::size_t copies = 1) {
+    char byte = 'f';
+    iovec io{&byte, 1};
+    std::vector<std::byte> control(CMSG_SPACE(sizeof(int) * copies));
+    msghdr message{};
+    message.msg_iov = &io;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(sizeof(int) * copies);
+    for (std::size_t i = 0; i < copies; ++i) {
+      const int fd = given_.get();
+      std::memcpy(CMSG_DATA(part) + i * sizeof(int), &fd, sizeof(int));
+    }
+    ASSERT_EQ(::sendmsg(socket.get(), &message, MSG_NOSIGNAL), 1);
+    given_.reset();
+  }
+  [[nodiscard]] bool nobody_has_it() const {
+    char byte = 0;
+    return ::read(kept_.get(), &byte, 1) == 0;
+  }
+
+ private:
+  Fd kept_;
+  Fd given_;
+};
+
+TEST_F(ConnectionTest, takes_no_descriptor_where_it_was_not_told_to) {
+  start(recording());
+  Passed passed;
+  passed.pass(other);
+  EXPECT_TRUE(eventually([&] { return received() == "f"; }));
+  EXPECT_TRUE(got_fds.empty());
+  EXPECT_TRUE(eventually([&] { return passed.nobody_has_it(); }));
+}
+
+TEST_F(ConnectionTest, says_that_there_was_no_room_for_a_descriptor) {
+  start(recording(), Connection::Passing::kAccepted);
+  Passed passed;
+  passed.pass(other, 100);  // more than any message may have
+  EXPECT_TRUE(eventually([&] { return received() == "f"; }));
+  EXPECT_TRUE(on_loop(*loop, [&] { return fds_lost; }));
+  EXPECT_LE(got_fds.size(), 16u);
+  got_fds.clear();
+  EXPECT_TRUE(eventually([&] { return passed.nobody_has_it(); }));
+}
+
+TEST_F(ConnectionTest, does_not_read_while_it_pauses_and_shows_the_rest_when_it_goes_on) {
+  std::vector<std::pair<std::string, std::size_t>> shown;
+  start({[&](std::span<const std::byte> bytes, const Arrival& arrival) {
+           shown.emplace_back(to_text(bytes), arrival.fresh);
+           if (shown.size() == 1) connection->pause_reading();
+           return std::size_t{1};
+         },
+         nullptr, nullptr});
+  const auto times = [&] { return on_loop(*loop, [&] { return shown.size(); }); };
+  write("abc");
+  EXPECT_TRUE(eventually([&] { return times() == 1; }));
+  on_loop(*loop, [&] { connection->resume_reading(); });
+  EXPECT_TRUE(eventually([&] { return times() == 2; }));
+  EXPECT_EQ(shown[1], (std::pair<std::string, std::size_t>("bc", 0)));
+  on_loop(*loop, [&] { connection->pause_reading(); });
+  write("d");
+  for (int turn = 0; turn < 10; ++turn) EXPECT_EQ(times(), 2u);
+  on_loop(*loop, [&] { connection->resume_reading(); });
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.back().first.ends_with("d"); }); }));
+}
+
+TEST_F(ConnectionTest, says_that_the_peer_hung_up_while_it_pauses) {
+  start(recording());
+  on_loop(*loop, [&] { connection->pause_reading(); });
+  write("never read");
+  other.reset();
+  ASSERT_TRUE(closed.wait());
+  EXPECT_EQ(ended.code(), Code::kPeerGone);
+  EXPECT_EQ(got, "");
+}
+
+TEST_F(ConnectionTest, tells_of_what_the_socket_took_later) {
+  int told = 0;
+  std::size_t queued = 0;
+  Connection::Callbacks callbacks = recording();
+  callbacks.on_sent = [&] {
+    ++told;
+    queued = connection->queued();
+  };
+  start(std::move(callbacks));
+  constexpr std::size_t kBytes = std::size_t{8} << 20;
+  on_loop(*loop, [&] {
+    connection->send(std::vector<std::byte>(kBytes));
+    EXPECT_GT(connection->queued(), 0u);
+    EXPECT_EQ(told, 0) << "never within a call";
+  });
+  std::vector<std::byte> room(1 << 16);
+  for (std::size_t bytes = 0; bytes < kBytes;) {
+    const ssize_t n = ::recv(other.get(), room.data(), room.size(), 0);
+    ASSERT_GT(n, 0);
+    bytes += static_cast<std::size_t>(n);
+  }
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return told > 0 && queued == 0; }); }));
 }
 
 TEST_F(ConnectionTest, says_once_that_the_peer_hung_up) {
@@ -149,11 +268,12 @@ TEST_F(ConnectionTest, says_once_that_the_peer_hung_up) {
 }
 
 TEST_F(ConnectionTest, hangs_up_on_a_message_that_is_too_long) {
-  start({[](std::span<const std::byte>, std::vector<Fd>&) { return std::size_t{0}; },
+  start({[](std::span<const std::byte>, const Arrival&) { return std::size_t{0}; },
          [this](const Status& why) {
            ended = why;
            closed.set();
-         }});
+         },
+         nullptr});
   const std::string much(kLongest + 1, 'x');
   for (std::size_t sent = 0; sent < much.size();) {
     const ssize_t n = ::send(other.get(), much.data() + sent, much.size() - sent, MSG_NOSIGNAL);
@@ -187,12 +307,12 @@ TEST_F(ConnectionTest, tells_of_a_broken_socket_after_the_send_that_found_it) {
 
 TEST_F(ConnectionTest, may_be_destroyed_by_its_own_callback) {
   Event destroyed;
-  start({[&](std::span<const std::byte> bytes, std::vector<Fd>&) {
+  start({[&](std::span<const std::byte> bytes, const Arrival&) {
            connection.reset();
            destroyed.set();
            return bytes.size();
          },
-         [](const Status&) { FAIL() << "nobody is left to be told"; }});
+         [](const Status&) { FAIL() << "nobody is left to be told"; }, nullptr});
   write("x");
   ASSERT_TRUE(destroyed.wait());
   char byte = 0;
@@ -201,11 +321,11 @@ TEST_F(ConnectionTest, may_be_destroyed_by_its_own_callback) {
 
 TEST_F(ConnectionTest, gives_its_socket_away_with_what_was_not_consumed) {
   Event seen;
-  start({[&](std::span<const std::byte>, std::vector<Fd>&) {
+  start({[&](std::span<const std::byte>, const Arrival&) {
            seen.set();
            return std::size_t{1};
          },
-         [](const Status&) { FAIL(); }});
+         [](const Status&) { FAIL(); }, nullptr});
   write("abc");
   ASSERT_TRUE(seen.wait());
   auto [socket, rest] = on_loop(*loop, [&] { return connection->detach(); });
@@ -224,10 +344,12 @@ TEST(Connection, says_from_the_loop_that_a_socket_cannot_be_watched) {
   std::optional<Connection> connection;
   on_loop(*loop, [&] {
     connection.emplace(*loop, Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC)), kLongest,
-                       Connection::Callbacks{nullptr, [&](const Status& why) {
+                       Connection::Callbacks{nullptr,
+                                             [&](const Status& why) {
                                                ended = why;
                                                closed.set();
-                                             }});
+                                             },
+                                             nullptr});
   });
   ASSERT_TRUE(closed.wait());
   EXPECT_EQ(ended.code(), Code::kInternal);
