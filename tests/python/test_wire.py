@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-import wire
-from wire import EngineDescriptor, Frame, Handle, Hello, RegionDescriptor, frames, handshake
 
+import wire
 from support import ROOT
+from wire import EngineDescriptor, Frame, Handle, Hello, RegionDescriptor, frames, handshake
 
 KEY = bytes(range(32))
 CLIENT, SERVER = bytes(range(0x40, 0x50)), bytes(range(0x50, 0x60))
