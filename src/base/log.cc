@@ -3,15 +3,16 @@
 #include <atomic>
 #include <cstdio>
 #include <memory>
-#include <mutex>
 #include <string>
+
+#include "base/mutex.h"
 
 namespace ray_hixl {
 namespace {
 
 struct Hook {
-  std::mutex mutex;
-  std::shared_ptr<const LogSink> sink;  // guarded by mutex; called without it
+  Mutex mutex;
+  std::shared_ptr<const LogSink> sink RAY_HIXL_GUARDED_BY(mutex);  // called without it
 };
 
 // Never destroyed: engine threads may log while the process exits.
@@ -32,7 +33,7 @@ void write_to_stderr(LogLevel level, std::string_view message) {
 
 void set_log_sink(LogSink sink) {
   auto next = sink ? std::make_shared<const LogSink>(std::move(sink)) : nullptr;
-  const std::lock_guard lock(hook().mutex);
+  const MutexLock lock(hook().mutex);
   hook().sink = std::move(next);
 }
 
@@ -42,7 +43,7 @@ void log(LogLevel level, std::string_view message) {
   if (level < lowest_level) return;
   std::shared_ptr<const LogSink> sink;
   {
-    const std::lock_guard lock(hook().mutex);
+    const MutexLock lock(hook().mutex);
     sink = hook().sink;
   }
   if (sink) {

@@ -33,7 +33,7 @@ Result<std::shared_ptr<EngineImpl>> EngineImpl::create(const Options& options) {
 
 void EngineImpl::let_go(EngineImpl* engine) noexcept {
   if (engine->in_child()) return;
-  if (engine->stopped_) {
+  if (engine->stopped()) {
     delete engine;
   } else {
     start_thread("hixl-close", [engine] { delete engine; }).detach();
@@ -94,6 +94,11 @@ Status EngineImpl::check() const {
 
 bool EngineImpl::on_own_thread() const { return (loop_ && loop_->on_loop()) || reaper_.on_reaper(); }
 
+bool EngineImpl::stopped() {
+  const MutexLock lock(close_mutex_);
+  return stopped_;
+}
+
 void EngineImpl::close() {
   if (in_child()) return;  // before any lock, which another thread may have held when the process forked
   closed_.store(true, std::memory_order_release);
@@ -101,7 +106,7 @@ void EngineImpl::close() {
     start_thread("hixl-close", [self = shared_from_this()] { self->close(); }).detach();
     return;
   }
-  const std::lock_guard lock(close_mutex_);
+  const MutexLock lock(close_mutex_);
   if (!stopped_) stop();
 }
 

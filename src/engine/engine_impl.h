@@ -10,13 +10,13 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/deadline.h"
+#include "base/mutex.h"
 #include "base/thread.h"
 #include "link/links.h"
 #include "link/server.h"
@@ -84,7 +84,8 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   [[nodiscard]] Status start_transports();
   [[nodiscard]] Status start_network();
   [[nodiscard]] bool on_own_thread() const;
-  void stop();
+  [[nodiscard]] bool stopped();
+  void stop() RAY_HIXL_REQUIRES(close_mutex_);
   void shut_down_transports();
   [[nodiscard]] std::atomic<std::uint64_t>& live_count(SlotUse use) { return use == SlotUse::kRegion ? regions_ : objects_; }
 
@@ -110,8 +111,8 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   std::atomic<std::uint64_t> objects_published_{0};
 
   std::atomic<bool> closed_{false};
-  std::mutex close_mutex_;  // held while closing, so that a second call waits for the end of the first
-  bool stopped_ = false;    // guarded by close_mutex_
+  Mutex close_mutex_;  // held while closing, so that a second call waits for the end of the first
+  bool stopped_ RAY_HIXL_GUARDED_BY(close_mutex_) = false;
 };
 
 }  // namespace ray_hixl

@@ -20,7 +20,7 @@ Status check_same(MemoryKind local, MemoryKind remote) {
 
 Status PeerImpl::check() const {
   RAY_HIXL_RETURN_IF_ERROR(engine_->check());
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return closed_ ? closed_status() : Status::ok();
 }
 
@@ -28,7 +28,7 @@ void PeerImpl::close() {
   if (engine_->in_child()) return;
   std::vector<std::weak_ptr<transport::TransferState>> transfers;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     closed_ = true;
     transfers.swap(transfers_);
   }
@@ -38,7 +38,7 @@ void PeerImpl::close() {
 }
 
 bool PeerImpl::track(const std::shared_ptr<transport::TransferState>& transfer) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (closed_) return false;
   if (transfers_.size() >= sweep_at_) {
     std::erase_if(transfers_, [](const auto& weak) {

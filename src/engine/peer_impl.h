@@ -6,9 +6,9 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.h"
 #include "engine/batch_impl.h"
 #include "engine/engine_impl.h"
 #include "link/link.h"
@@ -41,10 +41,10 @@ class PeerImpl {
 
   const std::shared_ptr<EngineImpl> engine_;
   const std::shared_ptr<link::Link> link_;  // shared with everything that reads from that engine
-  mutable std::mutex mutex_;
-  bool closed_ = false;                                             // guarded by mutex_
-  std::vector<std::weak_ptr<transport::TransferState>> transfers_;  // guarded by mutex_; ended ones are swept out now and then
-  std::size_t sweep_at_ = 64;                                       // guarded by mutex_
+  mutable Mutex mutex_;
+  bool closed_ RAY_HIXL_GUARDED_BY(mutex_) = false;
+  std::vector<std::weak_ptr<transport::TransferState>> transfers_ RAY_HIXL_GUARDED_BY(mutex_);  // ended ones are swept out now and then
+  std::size_t sweep_at_ RAY_HIXL_GUARDED_BY(mutex_) = 64;
 };
 
 }  // namespace ray_hixl

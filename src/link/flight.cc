@@ -31,7 +31,7 @@ void Flight::resolve() {
   const bool host_memory = std::ranges::any_of(plan_->pieces, [](const transport::Piece& piece) { return piece.place < 0; });
   if (!host_memory || !link_->paths().needs_addresses()) return dispatch();
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     resolutions_.resize(plan_->sources.size());
     unresolved_ = plan_->sources.size();
   }
@@ -46,7 +46,7 @@ void Flight::resolve() {
 void Flight::resolved(std::size_t source, Result<std::shared_ptr<const Resolution>> resolution) {
   if (!resolution.is_ok()) return end(verdict(resolution.status()));
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     resolutions_[source] = *std::move(resolution);
     if (--unresolved_ > 0) return;
   }
@@ -57,7 +57,7 @@ void Flight::dispatch() {
   std::vector<std::shared_ptr<transport::Job>> jobs(link_->paths().candidates().size());
   if (const Status status = split(jobs); !status.is_ok()) return end(status);
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (phase_ != Phase::kResolving) return;
     phase_ = Phase::kMoving;
     moving_ = static_cast<std::size_t>(std::ranges::count_if(jobs, [](const auto& job) { return job != nullptr; }));
@@ -130,16 +130,18 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, std::
 
 void Flight::job_done(const Status& status) {
   bool leave_quarantine = false;
+  Status moved;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (error_.is_ok() && !status.is_ok()) error_ = status;
     if (--moving_ > 0) return;
     leave_quarantine = quarantined_;
+    moved = error_;
   }
   if (leave_quarantine) {
     link_->counters().quarantined_bytes.fetch_sub(plan_->bytes, std::memory_order_relaxed);
   } else {
-    end(verdict(error_));
+    end(verdict(moved));
   }
 }
 
@@ -166,7 +168,7 @@ Status Flight::verdict(const Status& moved) const {
 
 void Flight::end(const Status& result) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     phase_ = Phase::kEnded;
   }
   state_->finish(result);
@@ -179,7 +181,7 @@ void Flight::end(const Status& result) {
 void Flight::on_stop() {
   Phase phase{};
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     phase = phase_;
   }
   if (phase == Phase::kResolving) return end(state_->stop_reason());
@@ -216,7 +218,7 @@ void Flight::arm() {
 void Flight::overdue() {
   timer_ = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (moving_ == 0) return;
     quarantined_ = true;
   }

@@ -6,9 +6,9 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.h"
 #include "link/resolver.h"
 #include "net/loop.h"
 #include "transport/job.h"
@@ -46,13 +46,13 @@ class Flight : public std::enable_shared_from_this<Flight> {
   const std::shared_ptr<const transport::Plan> plan_;
   const std::shared_ptr<transport::TransferState> state_;
 
-  std::mutex mutex_;
-  Phase phase_ = Phase::kResolving;                             // guarded by mutex_, as all below
-  std::vector<std::shared_ptr<const Resolution>> resolutions_;  // by source
-  std::size_t unresolved_ = 0;
-  std::size_t moving_ = 0;  // jobs that are not done
-  Status error_;            // the first one
-  bool quarantined_ = false;
+  Mutex mutex_;
+  Phase phase_ RAY_HIXL_GUARDED_BY(mutex_) = Phase::kResolving;
+  std::vector<std::shared_ptr<const Resolution>> resolutions_;  // by source; under mutex_ until the last one is there, then constant
+  std::size_t unresolved_ RAY_HIXL_GUARDED_BY(mutex_) = 0;
+  std::size_t moving_ RAY_HIXL_GUARDED_BY(mutex_) = 0;  // jobs that are not done
+  Status error_ RAY_HIXL_GUARDED_BY(mutex_);            // the first one
+  bool quarantined_ RAY_HIXL_GUARDED_BY(mutex_) = false;
   std::atomic<bool> armed_{false};  // a timer was or will be set
   net::Loop::TimerId timer_ = 0;    // loop thread only
 };

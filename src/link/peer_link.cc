@@ -179,7 +179,7 @@ Status PeerLink::no_path(transport::RemoteMemory memory) const {
 }
 
 Status PeerLink::state() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return state_;
 }
 
@@ -206,7 +206,7 @@ void PeerLink::request(std::function<std::vector<std::byte>(std::uint64_t id)> e
   std::uint64_t id = 0;
   Status down;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     down = state_;
     if (down.is_ok()) {
       id = next_request_++;
@@ -239,7 +239,7 @@ void PeerLink::open_connection(control::TransportKind kind, Deadline deadline, s
 void PeerLink::answer(std::uint64_t request, Result<transport::Reply> reply) {
   Answer answer;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto it = waiting_.find(request);
     if (it == waiting_.end()) return;
     answer = std::move(it->second);
@@ -250,7 +250,7 @@ void PeerLink::answer(std::uint64_t request, Result<transport::Reply> reply) {
 
 void PeerLink::close(const Status& why) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!state_.is_ok()) return;
   }
   context_.loop.post([self = shared_from_this(), why] { self->go_down(why); });
@@ -261,7 +261,7 @@ void PeerLink::go_down(const Status& cause) {
   const Status why = cause.code() == Code::kClosed ? cause : cause.with_context("lost the " + peer_.descriptor.name());
   std::unordered_map<std::uint64_t, Answer> waiting;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!state_.is_ok()) return;
     state_ = why;
     waiting.swap(waiting_);

@@ -6,11 +6,11 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <unordered_map>
 #include <vector>
 
+#include "base/mutex.h"
 #include "control/frame_reader.h"
 #include "link/dialer.h"
 #include "link/link.h"
@@ -92,10 +92,10 @@ class PeerLink final : public Link, public transport::Port, public std::enable_s
   Ready ready_;
   Gone gone_;
 
-  mutable std::mutex mutex_;
-  Status state_;  // guarded by mutex_, as all below
-  std::uint64_t next_request_ = 1;
-  std::unordered_map<std::uint64_t, Answer> waiting_;
+  mutable Mutex mutex_;
+  Status state_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::uint64_t next_request_ RAY_HIXL_GUARDED_BY(mutex_) = 1;
+  std::unordered_map<std::uint64_t, Answer> waiting_ RAY_HIXL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ray_hixl::link

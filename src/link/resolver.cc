@@ -35,7 +35,7 @@ std::size_t Resolution::range_at(std::uint64_t offset) const {
 void Resolver::resolve(const Handle& handle, Answer answer) {
   std::shared_ptr<const Resolution> known;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (const auto it = remembered_.find(handle); it != remembered_.end()) {
       recent_.splice(recent_.begin(), recent_, it->second);
       known = it->second->resolution;
@@ -71,7 +71,7 @@ void Resolver::answered(const Handle& handle, Result<transport::Reply> reply) {
   }
   std::vector<Answer> waiting;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     waiting = std::move(asked_[handle]);
     asked_.erase(handle);
     if (result.is_ok()) remember(handle, *result);
@@ -92,7 +92,7 @@ void Resolver::remember(const Handle& handle, const std::shared_ptr<const Resolu
 }
 
 void Resolver::forget(const Handle& handle) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto it = remembered_.find(handle);
   if (it == remembered_.end()) return;
   ranges_ -= it->second->resolution->ranges.size();

@@ -5,10 +5,10 @@
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
+#include "base/mutex.h"
 #include "control/messages.h"
 #include "ray_hixl/status.h"
 #include "transport/transport.h"
@@ -50,14 +50,14 @@ class Resolver {
 
   void ask(const Handle& handle);
   void answered(const Handle& handle, Result<transport::Reply> reply);
-  void remember(const Handle& handle, const std::shared_ptr<const Resolution>& resolution);
+  void remember(const Handle& handle, const std::shared_ptr<const Resolution>& resolution) RAY_HIXL_REQUIRES(mutex_);
 
   transport::Port& port_;
-  std::mutex mutex_;
-  std::list<Entry> recent_;  // guarded by mutex_, as all below; most recently used first
-  std::unordered_map<Handle, std::list<Entry>::iterator, Hash> remembered_;
-  std::unordered_map<Handle, std::vector<Answer>, Hash> asked_;
-  std::size_t ranges_ = 0;  // in what is remembered
+  Mutex mutex_;
+  std::list<Entry> recent_ RAY_HIXL_GUARDED_BY(mutex_);  // most recently used first
+  std::unordered_map<Handle, std::list<Entry>::iterator, Hash> remembered_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::unordered_map<Handle, std::vector<Answer>, Hash> asked_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::size_t ranges_ RAY_HIXL_GUARDED_BY(mutex_) = 0;  // in what is remembered
 };
 
 }  // namespace ray_hixl::link

@@ -2,12 +2,11 @@
 
 #include <sys/epoll.h>
 
-#include <condition_variable>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/random.h"
 #include "control/handshake.h"
 #include "link/session.h"
@@ -59,8 +58,8 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   std::uint64_t next_id = 1;
   bool closed = false;
 
-  std::mutex closing;  // serialises close()
-  bool close_began = false;
+  Mutex closing;  // serialises close()
+  bool close_began RAY_HIXL_GUARDED_BY(closing) = false;
 
   [[nodiscard]] Status listen();
   void watch(const Fd& listener);
@@ -235,20 +234,20 @@ void Server::segment_retired(std::uint32_t id) {
 }
 
 void Server::close() {
-  const std::lock_guard once(impl_->closing);
+  const MutexLock once(impl_->closing);
   if (std::exchange(impl_->close_began, true)) return;
-  std::mutex mutex;
-  std::condition_variable done;
+  Mutex mutex;
+  Condition done;
   bool shut = false;
   const bool posted = impl_->context.loop.post([&] {
     impl_->shut();
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     shut = true;
     done.notify_one();
   });
   if (!posted) return;
-  std::unique_lock lock(mutex);
-  done.wait(lock, [&] { return shut; });
+  MutexLock lock(mutex);
+  while (!shut) done.wait(lock);
 }
 
 }  // namespace ray_hixl::link

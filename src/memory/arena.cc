@@ -1,14 +1,13 @@
 #include "memory/arena.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <iterator>
 #include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/thread.h"
 #include "memory/free_ranges.h"
 
@@ -29,30 +28,30 @@ class RetiredHook {
 
   void set(Callback callback) {
     std::shared_ptr<const Callback> next = callback ? std::make_shared<const Callback>(std::move(callback)) : nullptr;
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     callback_.swap(next);
-    idle_.wait(lock, [this] { return running_ == 0; });
+    while (running_ > 0) idle_.wait(lock);
   }
 
   void call(std::uint32_t segment) {
     std::shared_ptr<const Callback> callback;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       if (!callback_) return;
       callback = callback_;
       ++running_;
     }
     (*callback)(segment);
     callback.reset();
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (--running_ == 0) idle_.notify_all();
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable idle_;
-  std::shared_ptr<const Callback> callback_;  // guarded by mutex_; shared with the calls under way
-  int running_ = 0;                           // guarded by mutex_
+  Mutex mutex_;
+  Condition idle_;
+  std::shared_ptr<const Callback> callback_ RAY_HIXL_GUARDED_BY(mutex_);  // shared with the calls under way
+  int running_ RAY_HIXL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace
@@ -70,25 +69,24 @@ struct Arena::Impl {
   const std::uint64_t keep_bytes;
   const ProcessGuard process;
   RetiredHook retired;
-  mutable std::mutex mutex;
-  std::map<std::uint32_t, Owned> segments;    // guarded by mutex, as all below
-  std::map<std::byte*, std::uint32_t> bases;  // segment by its first byte
-  FreeRanges free_ranges;                     // of all segments
-  std::uint32_t next_segment = 1;
-  ArenaStats stats;
+  mutable Mutex mutex;
+  std::map<std::uint32_t, Owned> segments RAY_HIXL_GUARDED_BY(mutex);
+  std::map<std::byte*, std::uint32_t> bases RAY_HIXL_GUARDED_BY(mutex);  // segment by its first byte
+  FreeRanges free_ranges RAY_HIXL_GUARDED_BY(mutex);                     // of all segments
+  std::uint32_t next_segment RAY_HIXL_GUARDED_BY(mutex) = 1;
+  ArenaStats stats RAY_HIXL_GUARDED_BY(mutex);
 
-  // With the lock held.
-  void count_taken(std::uint32_t segment, std::uint64_t length);
-  std::byte* adopt(std::unique_ptr<Segment> segment, std::uint64_t length);
-  bool give_back(std::byte* address, std::uint64_t length);
-  Segments take_surplus(std::uint64_t incoming, std::uint64_t keep);
+  void count_taken(std::uint32_t segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
+  std::byte* adopt(std::unique_ptr<Segment> segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
+  bool give_back(std::byte* address, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Segments take_surplus(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_REQUIRES(mutex);
 
-  // Without it. shed() is handed the lock and lets it go.
   std::byte* recycle(std::uint64_t length);
   Result<std::byte*> grow(std::uint64_t length);
   Result<std::unique_ptr<Segment>> new_segment(std::uint64_t length);
   void release(std::byte* address, std::uint64_t length);
-  void shed(std::unique_lock<std::mutex> lock, std::uint64_t incoming, std::uint64_t keep);
+  void shed(std::uint64_t incoming, std::uint64_t keep);
+  void drop(Segments surplus) RAY_HIXL_EXCLUDES(mutex);
 };
 
 // What the pointer to a block keeps: the arena, and the memory until the pointer dies.
@@ -153,9 +151,15 @@ Segments Arena::Impl::take_surplus(std::uint64_t incoming, std::uint64_t keep) {
   return surplus;
 }
 
-void Arena::Impl::shed(std::unique_lock<std::mutex> lock, std::uint64_t incoming, std::uint64_t keep) {
+void Arena::Impl::shed(std::uint64_t incoming, std::uint64_t keep) {
+  MutexLock lock(mutex);
   Segments surplus = take_surplus(incoming, keep);
   lock.unlock();
+  drop(std::move(surplus));
+}
+
+// Unmapping takes long, and whoever hears of it takes locks of his own.
+void Arena::Impl::drop(Segments surplus) {
   for (std::unique_ptr<Segment>& segment : surplus) {
     const std::uint32_t id = segment->id();
     segment.reset();
@@ -165,7 +169,7 @@ void Arena::Impl::shed(std::unique_lock<std::mutex> lock, std::uint64_t incoming
 
 // Null if no segment has room.
 std::byte* Arena::Impl::recycle(std::uint64_t length) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   const FreeRanges::Taken taken = free_ranges.take(length);
   if (taken.address == nullptr) return nullptr;
   count_taken(taken.segment, length);
@@ -176,7 +180,7 @@ std::byte* Arena::Impl::recycle(std::uint64_t length) {
 Result<std::unique_ptr<Segment>> Arena::Impl::new_segment(std::uint64_t length) {
   std::uint32_t id = 0;
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     id = next_segment++;
   }
   return Segment::create(id, length, kind);
@@ -185,23 +189,28 @@ Result<std::unique_ptr<Segment>> Arena::Impl::new_segment(std::uint64_t length) 
 // From a new segment. Pages are taken without the lock, so that others go on recycling meanwhile.
 Result<std::byte*> Arena::Impl::grow(std::uint64_t length) {
   const std::uint64_t wanted = std::max(length, kSegmentBytes);
-  shed(std::unique_lock(mutex), wanted, keep_bytes);
+  shed(wanted, keep_bytes);
   Result<std::unique_ptr<Segment>> segment = new_segment(wanted);
   if (!segment.is_ok() && segment.status().code() == Code::kOutOfMemory) {  // then without spares
-    shed(std::unique_lock(mutex), 0, 0);
+    shed(0, 0);
     segment = new_segment(length);
   }
   if (!segment.is_ok()) return segment.status();
-  std::unique_lock lock(mutex);
+  MutexLock lock(mutex);
   std::byte* const address = adopt(*std::move(segment), length);
-  shed(std::move(lock), 0, keep_bytes);  // what became empty meanwhile
+  Segments surplus = take_surplus(0, keep_bytes);  // what became empty meanwhile
+  lock.unlock();
+  drop(std::move(surplus));
   return address;
 }
 
 void Arena::Impl::release(std::byte* address, std::uint64_t length) {
   if (process.in_child()) return;  // the memory is the parent's
-  std::unique_lock lock(mutex);
-  if (give_back(address, length)) shed(std::move(lock), 0, keep_bytes);
+  MutexLock lock(mutex);
+  if (!give_back(address, length)) return;
+  Segments surplus = take_surplus(0, keep_bytes);
+  lock.unlock();
+  drop(std::move(surplus));
 }
 
 std::shared_ptr<Arena> Arena::create(ArenaKind kind, std::uint64_t keep_bytes) {
@@ -232,7 +241,7 @@ Result<std::shared_ptr<const Block>> Arena::allocate(std::uint64_t bytes) {
 
 std::optional<SegmentInfo> Arena::find(const void* address) const {
   auto* const wanted = static_cast<std::byte*>(const_cast<void*>(address));
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   auto it = impl_->bases.upper_bound(wanted);
   if (it == impl_->bases.begin()) return std::nullopt;
   const Segment& segment = *impl_->segments.at(std::prev(it)->second).segment;
@@ -241,7 +250,7 @@ std::optional<SegmentInfo> Arena::find(const void* address) const {
 }
 
 Result<Fd> Arena::segment_fd(std::uint32_t id) const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   const auto it = impl_->segments.find(id);
   if (it == impl_->segments.end()) return Status(Code::kInvalidRegion, "arena segment " + std::to_string(id) + " was given back");
   return it->second.segment->fd().duplicate();
@@ -250,7 +259,7 @@ Result<Fd> Arena::segment_fd(std::uint32_t id) const {
 void Arena::set_retired(Retired retired) { impl_->retired.set(std::move(retired)); }
 
 ArenaStats Arena::stats() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return impl_->stats;
 }
 

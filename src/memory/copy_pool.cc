@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/thread.h"
 
 namespace ray_hixl::memory {
@@ -43,20 +42,20 @@ struct CopyPool::Impl {
   explicit Impl(std::uint32_t the_count) : count(the_count) {}
   const std::uint32_t count;
   const ProcessGuard process;
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::deque<std::shared_ptr<Item>> items;  // guarded by mutex: works with parts to hand out, in turn
-  std::vector<std::thread> threads;         // guarded by mutex; stop() takes them
-  bool stopped = false;                     // guarded by mutex
+  Mutex mutex;
+  Condition wake;
+  std::deque<std::shared_ptr<Item>> items RAY_HIXL_GUARDED_BY(mutex);  // works with parts to hand out, in turn
+  std::vector<std::thread> threads RAY_HIXL_GUARDED_BY(mutex);         // stop() takes them
+  bool stopped RAY_HIXL_GUARDED_BY(mutex) = false;
 
   void run();
-  bool start_threads();
+  bool start_threads() RAY_HIXL_REQUIRES(mutex);
 };
 
 void CopyPool::Impl::run() {
-  std::unique_lock lock(mutex);
+  MutexLock lock(mutex);
   while (true) {
-    wake.wait(lock, [this] { return stopped || !items.empty(); });
+    while (!stopped && items.empty()) wake.wait(lock);
     if (items.empty()) return;
     std::shared_ptr<Item> item = std::move(items.front());
     items.pop_front();
@@ -69,7 +68,7 @@ void CopyPool::Impl::run() {
   }
 }
 
-// REQUIRES: mutex is held. False if there is no thread at all; fewer than wanted do.
+// False if there is no thread at all; fewer than wanted do.
 bool CopyPool::Impl::start_threads() {
   try {
     while (threads.size() < count) threads.push_back(start_thread("hixl-copy-" + std::to_string(threads.size()), [this] { run(); }));
@@ -90,7 +89,7 @@ bool CopyPool::submit(std::shared_ptr<CopyWork> work) {
   const std::size_t parts = work->parts();
   auto item = std::make_shared<Item>(std::move(work), parts);
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     if (impl_->stopped || (parts > 0 && !impl_->start_threads())) return false;
     if (parts > 0) impl_->items.push_back(item);
   }
@@ -103,7 +102,7 @@ void CopyPool::stop() {
   if (impl_->process.in_child()) return;
   std::vector<std::thread> threads;
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     impl_->stopped = true;
     threads.swap(impl_->threads);
   }

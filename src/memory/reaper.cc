@@ -1,36 +1,35 @@
 #include "memory/reaper.h"
 
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/thread.h"
 
 namespace ray_hixl::memory {
 
 struct Reaper::Impl {
   const ProcessGuard process;
-  std::mutex mutex;
-  std::condition_variable wake;
-  std::vector<std::shared_ptr<const void>> waiting;  // guarded by mutex
-  bool stopped = false;                              // guarded by mutex
-  std::thread thread;                                // guarded by mutex; stop() takes it
-  std::atomic<std::thread::id> runs_on{};            // the thread's id while it runs
+  Mutex mutex;
+  Condition wake;
+  std::vector<std::shared_ptr<const void>> waiting RAY_HIXL_GUARDED_BY(mutex);
+  bool stopped RAY_HIXL_GUARDED_BY(mutex) = false;
+  std::thread thread RAY_HIXL_GUARDED_BY(mutex);  // stop() takes it
+  std::atomic<std::thread::id> runs_on{};         // the thread's id while it runs
 
   void run();
   void drop(std::shared_ptr<const void> owner);
-  void start_once();
+  void start_once() RAY_HIXL_REQUIRES(mutex);
 };
 
 void Reaper::Impl::run() {
   runs_on = std::this_thread::get_id();
-  std::unique_lock lock(mutex);
+  MutexLock lock(mutex);
   while (true) {
-    wake.wait(lock, [this] { return stopped || !waiting.empty(); });
+    while (!stopped && waiting.empty()) wake.wait(lock);
     if (waiting.empty()) break;
     std::vector<std::shared_ptr<const void>> batch;
     batch.swap(waiting);
@@ -41,7 +40,7 @@ void Reaper::Impl::run() {
   runs_on = std::thread::id();
 }
 
-// REQUIRES: mutex is held. Where no thread can be had, owners wait for the next try or for stop().
+// Where no thread can be had, owners wait for the next try or for stop().
 void Reaper::Impl::start_once() {
   if (thread.joinable()) return;
   try {
@@ -58,7 +57,7 @@ void Reaper::Impl::drop(std::shared_ptr<const void> owner) {
     return;
   }
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     if (!stopped) {
       start_once();
       waiting.push_back(std::move(owner));
@@ -88,7 +87,7 @@ void Reaper::stop() {
   std::thread thread;
   std::vector<std::shared_ptr<const void>> never_started;
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     impl_->stopped = true;
     thread.swap(impl_->thread);
     if (!thread.joinable()) never_started.swap(impl_->waiting);

@@ -1,15 +1,14 @@
 #include "memory/slabs.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <deque>
 #include <iterator>
 #include <map>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/thread.h"
 #include "memory/free_ranges.h"
 
@@ -51,36 +50,35 @@ struct Slabs::Impl {
   const std::uint64_t first_bytes;
   const std::uint64_t cap_bytes;
   const ProcessGuard process;
-  std::mutex growing;        // held over a fence and over take(); taken before `mutex`
-  mutable std::mutex mutex;  // the short one
-  std::condition_variable idle;
-  bool is_closed = false;  // guarded by mutex, as all below
-  bool is_source_busy = false;
-  ByBase slabs;
-  FreeRanges free_ranges;      // of all slabs
-  std::deque<Dead> pending;    // in the order in which they were freed
-  std::uint64_t freed = 0;     // blocks that ever became pending
-  std::vector<Range> leaving;  // slabs to give back
-  std::uint32_t next_slab = 1;
-  ArenaStats stats;
+  Mutex growing;        // held over a fence and over take(); taken before `mutex`
+  mutable Mutex mutex;  // the short one
+  Condition idle;
+  bool is_closed RAY_HIXL_GUARDED_BY(mutex) = false;
+  bool is_source_busy RAY_HIXL_GUARDED_BY(mutex) = false;
+  ByBase slabs RAY_HIXL_GUARDED_BY(mutex);
+  FreeRanges free_ranges RAY_HIXL_GUARDED_BY(mutex);      // of all slabs
+  std::deque<Dead> pending RAY_HIXL_GUARDED_BY(mutex);    // in the order in which they were freed
+  std::uint64_t freed RAY_HIXL_GUARDED_BY(mutex) = 0;     // blocks that ever became pending
+  std::vector<Range> leaving RAY_HIXL_GUARDED_BY(mutex);  // slabs to give back
+  std::uint32_t next_slab RAY_HIXL_GUARDED_BY(mutex) = 1;
+  ArenaStats stats RAY_HIXL_GUARDED_BY(mutex);
 
-  // With the lock held. end_source_call() lets it go in between.
-  ByBase::iterator slab_of(std::byte* address) { return std::prev(slabs.upper_bound(address)); }
-  void count_taken(Slab& slab, std::uint64_t length);
-  std::byte* adopt(Range slab, std::uint64_t taken);
-  void bury(Range block);
-  ByBase::iterator leave(ByBase::iterator slab);
-  [[nodiscard]] bool free_some(std::uint64_t ticket);
-  [[nodiscard]] Status out_of_memory(std::uint64_t bytes) const;
-  void end_source_call(std::unique_lock<std::mutex>& lock);
+  ByBase::iterator slab_of(std::byte* address) RAY_HIXL_REQUIRES(mutex) { return std::prev(slabs.upper_bound(address)); }
+  void count_taken(Slab& slab, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
+  std::byte* adopt(Range slab, std::uint64_t taken) RAY_HIXL_REQUIRES(mutex);
+  void bury(Range block) RAY_HIXL_REQUIRES(mutex);
+  ByBase::iterator leave(ByBase::iterator slab) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] bool free_some(std::uint64_t ticket) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Status out_of_memory(std::uint64_t bytes) const RAY_HIXL_REQUIRES(mutex);
 
-  // Without it; those with a fence or the source with `growing`, except for release() and close().
+  // Those with a fence or the source hold `growing`, except for release() and close().
   [[nodiscard]] Result<std::byte*> recycle(std::uint64_t length);
   void free_until(std::uint64_t ticket);
-  [[nodiscard]] Status fence_pending(const Fence& fence);
-  [[nodiscard]] Result<std::byte*> grow(std::uint64_t least, std::uint64_t wanted, std::uint64_t taken);
+  [[nodiscard]] Status fence_pending(const Fence& fence) RAY_HIXL_REQUIRES(growing);
+  [[nodiscard]] Result<std::byte*> grow(std::uint64_t least, std::uint64_t wanted, std::uint64_t taken) RAY_HIXL_REQUIRES(growing);
   [[nodiscard]] Result<std::byte*> find_room(std::uint64_t bytes, const Fence& fence);
   [[nodiscard]] Status cannot_reserve(std::uint64_t bytes) const;
+  void end_source_call() RAY_HIXL_EXCLUDES(mutex);
   void release(Range block);
   void close();
 };
@@ -160,7 +158,8 @@ Status Slabs::Impl::out_of_memory(std::uint64_t bytes) const {
 }
 
 // What became due while the source was busy is given back here, so that no dying block ever waits for the source.
-void Slabs::Impl::end_source_call(std::unique_lock<std::mutex>& lock) {
+void Slabs::Impl::end_source_call() {
+  MutexLock lock(mutex);
   while (!leaving.empty()) {
     const Range slab = leaving.back();
     leaving.pop_back();
@@ -174,7 +173,7 @@ void Slabs::Impl::end_source_call(std::unique_lock<std::mutex>& lock) {
 
 // Null if no free memory is large enough.
 Result<std::byte*> Slabs::Impl::recycle(std::uint64_t length) {
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   if (is_closed) return closed();
   std::byte* const address = free_ranges.take(length).address;
   if (address == nullptr) return address;
@@ -185,7 +184,7 @@ Result<std::byte*> Slabs::Impl::recycle(std::uint64_t length) {
 
 void Slabs::Impl::free_until(std::uint64_t ticket) {
   while (true) {  // in steps, so that a dying block never waits for all of them
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     if (!free_some(ticket)) return;
   }
 }
@@ -193,7 +192,7 @@ void Slabs::Impl::free_until(std::uint64_t ticket) {
 Status Slabs::Impl::fence_pending(const Fence& fence) {
   std::uint64_t ticket = 0;
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     if (pending.empty()) return Status::ok();
     ticket = freed;
   }
@@ -204,7 +203,7 @@ Status Slabs::Impl::fence_pending(const Fence& fence) {
 
 // The first byte of a new slab, of which `taken` bytes are taken. Null if the cap leaves no room for `least` bytes.
 Result<std::byte*> Slabs::Impl::grow(std::uint64_t least, std::uint64_t wanted, std::uint64_t taken) {
-  std::unique_lock lock(mutex);
+  MutexLock lock(mutex);
   if (is_closed) return closed();
   const std::uint64_t room = cap_bytes / kGranule * kGranule - stats.mapped_bytes;
   const std::uint64_t need = round_up(least, kGranule);
@@ -227,7 +226,8 @@ Result<std::byte*> Slabs::Impl::grow(std::uint64_t least, std::uint64_t wanted, 
       address = adopt(slab, taken);
     }
   }
-  end_source_call(lock);
+  lock.unlock();
+  end_source_call();
   if (!base.is_ok()) return base.status().with_context("a new slab of " + std::to_string(slab.length) + " bytes of device memory");
   if (address == nullptr) return closed();
   return address;
@@ -237,13 +237,13 @@ Result<std::byte*> Slabs::Impl::find_room(std::uint64_t bytes, const Fence& fenc
   const std::uint64_t length = round_up(bytes, kAlignment);
   Result<std::byte*> found = recycle(length);
   if (!found.is_ok() || *found != nullptr) return found;
-  const std::lock_guard one_at_a_time(growing);
+  const MutexLock one_at_a_time(growing);
   found = recycle(length);  // what another thread made free or added meanwhile
   if (!found.is_ok() || *found != nullptr) return found;
   RAY_HIXL_RETURN_IF_ERROR(fence_pending(fence));
   found = recycle(length);
   if (!found.is_ok() || *found != nullptr) return found;
-  std::unique_lock lock(mutex);
+  MutexLock lock(mutex);
   const std::uint64_t wanted = stats.mapped_bytes == 0 ? first_bytes : stats.mapped_bytes;
   lock.unlock();
   found = grow(length, wanted, length);
@@ -260,23 +260,25 @@ Status Slabs::Impl::cannot_reserve(std::uint64_t bytes) const {
 
 void Slabs::Impl::release(Range block) {
   if (process.in_child()) return;  // the memory is the parent's
-  std::unique_lock lock(mutex);
+  MutexLock lock(mutex);
   bury(block);
   if (leaving.empty() || is_source_busy) return;  // whoever is busy with the source gives back what is left
   is_source_busy = true;
-  end_source_call(lock);
+  lock.unlock();
+  end_source_call();
 }
 
 void Slabs::Impl::close() {
   if (process.in_child()) return;
-  std::unique_lock lock(mutex);
+  MutexLock lock(mutex);
   is_closed = true;
   pending.clear();
   free_ranges = {};
   for (auto slab = slabs.begin(); slab != slabs.end();) slab = slab->second.live == 0 ? leave(slab) : std::next(slab);
-  idle.wait(lock, [this] { return !is_source_busy; });
+  while (is_source_busy) idle.wait(lock);
   is_source_busy = true;
-  end_source_call(lock);
+  lock.unlock();
+  end_source_call();
 }
 
 // No block lives: each keeps its Slabs.
@@ -308,8 +310,8 @@ Result<std::shared_ptr<const Block>> Slabs::allocate(std::uint64_t bytes, const 
 
 Status Slabs::reserve(std::uint64_t bytes) {
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
-  const std::lock_guard one_at_a_time(impl_->growing);
-  std::unique_lock lock(impl_->mutex);
+  const MutexLock one_at_a_time(impl_->growing);
+  MutexLock lock(impl_->mutex);
   if (impl_->is_closed) return closed();
   const std::uint64_t mapped = impl_->stats.mapped_bytes;
   lock.unlock();
@@ -321,7 +323,7 @@ Status Slabs::reserve(std::uint64_t bytes) {
 }
 
 std::uint64_t Slabs::pending_ticket() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return impl_->freed;
 }
 
@@ -329,7 +331,7 @@ void Slabs::fenced(std::uint64_t ticket) { impl_->free_until(ticket); }
 
 bool Slabs::holds(const std::byte* address, std::uint64_t length) const {
   auto* const first = const_cast<std::byte*>(address);
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   if (impl_->slabs.empty() || std::less<>()(first, impl_->slabs.begin()->first)) return false;
   const auto slab = impl_->slab_of(first);
   const auto offset = static_cast<std::uint64_t>(first - slab->first);
@@ -337,7 +339,7 @@ bool Slabs::holds(const std::byte* address, std::uint64_t length) const {
 }
 
 ArenaStats Slabs::stats() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return impl_->stats;
 }
 

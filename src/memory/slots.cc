@@ -7,10 +7,10 @@
 
 #include <atomic>
 #include <deque>
-#include <mutex>
 #include <string>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/random.h"
 #include "base/thread.h"
 
@@ -53,19 +53,18 @@ struct SlotTable::Impl {
   const ProcessGuard process;  // the generations are shared with a forked child, which must not touch them
   Fd fd;
   std::uint64_t* generations = nullptr;  // kCapacity of them
-  mutable std::mutex mutex;
-  std::deque<Entry> entries;              // guarded by mutex; as many as slots were ever used
-  std::vector<std::uint32_t> free_slots;  // guarded by mutex; the last one is used next
+  mutable Mutex mutex;
+  std::deque<Entry> entries RAY_HIXL_GUARDED_BY(mutex);              // as many as slots were ever used
+  std::vector<std::uint32_t> free_slots RAY_HIXL_GUARDED_BY(mutex);  // the last one is used next
 
   [[nodiscard]] bool live(const Handle& handle) const {
     return handle.slot < kCapacity && is_live(handle.generation) && same_generation(generations + handle.slot, handle.generation);
   }
-  [[nodiscard]] Result<std::uint32_t> take_slot();
-  std::uint64_t advance(std::uint32_t slot);
-  [[nodiscard]] std::shared_ptr<const SlotContent> clear(std::uint32_t slot);
+  [[nodiscard]] Result<std::uint32_t> take_slot() RAY_HIXL_REQUIRES(mutex);
+  std::uint64_t advance(std::uint32_t slot) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] std::shared_ptr<const SlotContent> clear(std::uint32_t slot) RAY_HIXL_REQUIRES(mutex);
 };
 
-// REQUIRES: mutex is held, as for the two below.
 Result<std::uint32_t> SlotTable::Impl::take_slot() {
   if (!free_slots.empty()) {
     const std::uint32_t slot = free_slots.back();
@@ -128,7 +127,7 @@ Result<Handle> SlotTable::publish(SlotContent content) {
   Handle handle;
   handle.key = random_u64();
 
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   const Result<std::uint32_t> slot = impl_->take_slot();
   if (!slot.is_ok()) return slot.status();
   handle.slot = *slot;
@@ -140,14 +139,14 @@ Result<Handle> SlotTable::publish(SlotContent content) {
 bool SlotTable::retire(const Handle& handle) {
   if (impl_->process.in_child()) return false;
   std::shared_ptr<const SlotContent> content;  // dropped after the lock
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   if (!impl_->live(handle) || impl_->entries[handle.slot].key != handle.key) return false;
   content = impl_->clear(handle.slot);
   return true;
 }
 
 Result<std::shared_ptr<const SlotContent>> SlotTable::pin(const Handle& handle) const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   if (handle.slot >= impl_->entries.size()) return refused(handle, "there is no such slot");
   if (!impl_->live(handle)) return refused(handle, "what it held was freed or closed");
   const Impl::Entry& entry = impl_->entries[handle.slot];
@@ -158,14 +157,14 @@ Result<std::shared_ptr<const SlotContent>> SlotTable::pin(const Handle& handle) 
 bool SlotTable::live(const Handle& handle) const { return impl_->live(handle); }
 
 std::uint32_t SlotTable::live_slots() const {
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   return static_cast<std::uint32_t>(impl_->entries.size() - impl_->free_slots.size());
 }
 
 void SlotTable::retire_all() {
   if (impl_->process.in_child()) return;
   std::vector<std::shared_ptr<const SlotContent>> contents;  // dropped after the lock
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   for (std::size_t i = impl_->entries.size(); i > 0; --i) {  // so that low slots are used first again
     if (impl_->entries[i - 1].content) contents.push_back(impl_->clear(static_cast<std::uint32_t>(i - 1)));
   }

@@ -11,12 +11,12 @@
 #include <cerrno>
 #include <limits>
 #include <map>
-#include <mutex>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "base/fd.h"
+#include "base/mutex.h"
 #include "base/thread.h"
 
 namespace ray_hixl::net {
@@ -33,11 +33,11 @@ struct Loop::Impl {
   std::thread thread;
   std::atomic<std::thread::id> thread_id{};
 
-  std::mutex mutex;
-  std::vector<Task> posted;  // guarded by mutex
-  bool accepting = true;     // guarded by mutex
-  bool stop = false;         // guarded by mutex
-  std::mutex stopping;       // serialises stop()
+  Mutex mutex;
+  std::vector<Task> posted RAY_HIXL_GUARDED_BY(mutex);
+  bool accepting RAY_HIXL_GUARDED_BY(mutex) = true;
+  bool stop RAY_HIXL_GUARDED_BY(mutex) = false;
+  Mutex stopping;  // serialises stop()
 
   // Loop thread only.
   std::unordered_map<int, Watch> watches;
@@ -88,7 +88,7 @@ Loop::~Loop() { stop(); }
 bool Loop::post(Task task) {
   bool sleeping = false;
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     if (!impl_->accepting) return false;
     sleeping = impl_->posted.empty();  // otherwise it was woken already
     impl_->posted.push_back(std::move(task));
@@ -108,10 +108,10 @@ void Loop::stop() {
     return;
   }
   assert(!on_loop());
-  const std::lock_guard once(impl_->stopping);
+  const MutexLock once(impl_->stopping);
   if (!impl_->thread.joinable()) return;
   post([impl = impl_.get()] {
-    const std::lock_guard lock(impl->mutex);
+    const MutexLock lock(impl->mutex);
     impl->accepting = false;
     impl->stop = true;
   });
@@ -144,14 +144,14 @@ void Loop::Impl::drop_callbacks() {
 bool Loop::Impl::run_posted() {
   std::vector<Task> tasks;
   {
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     tasks.swap(posted);
   }
   for (Task& task : tasks) {
     task();
     task = nullptr;
   }
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   return !stop || !posted.empty();
 }
 

@@ -91,7 +91,10 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
   if (!destinations.is_ok()) return destinations.status();
   RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets));
   auto plan = make_plan(metadata, *destinations);
-  fetch->tensors = std::move(destinations->tensors);
+  {
+    const MutexLock lock(fetch->mutex);
+    fetch->tensors = std::move(destinations->tensors);
+  }
   const auto& transfer = fetch->transfer.state();
   if (plan->pieces.empty()) {
     transfer->finish(Status::ok());
@@ -107,7 +110,7 @@ const Metadata& Fetch::metadata() const { return impl_->metadata; }
 
 Result<std::vector<FetchedTensor>> Fetch::take() const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->transfer.result());
-  const std::lock_guard lock(impl_->mutex);
+  const MutexLock lock(impl_->mutex);
   if (impl_->taken) return Status(Code::kInvalidArgument, "the tensors of this fetch were taken before");
   impl_->taken = true;
   return std::move(impl_->tensors);

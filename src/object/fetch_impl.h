@@ -3,9 +3,9 @@
 // Written by the thread that starts the fetch, before anybody else has it; afterwards only `tensors` changes, under the mutex.
 #pragma once
 
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.h"
 #include "ray_hixl/objects.h"
 
 namespace ray_hixl {
@@ -17,9 +17,9 @@ class FetchImpl {
 
   const Metadata metadata;
   const Transfer transfer;
-  std::mutex mutex;
-  std::vector<FetchedTensor> tensors;  // guarded by mutex; moved out by take()
-  bool taken = false;                  // guarded by mutex
+  Mutex mutex;
+  std::vector<FetchedTensor> tensors RAY_HIXL_GUARDED_BY(mutex);  // moved out by take()
+  bool taken RAY_HIXL_GUARDED_BY(mutex) = false;
 };
 
 }  // namespace ray_hixl

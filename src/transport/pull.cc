@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <mutex>
 #include <utility>
 #include <vector>
+
+#include "base/mutex.h"
 
 namespace ray_hixl::transport {
 namespace {
@@ -44,12 +45,12 @@ struct Puller::State {
   Counters& counters;
   const control::TransportKind kind;
   std::atomic<bool> closed{false};
-  std::mutex mutex;
-  Status why;  // guarded by mutex
+  Mutex mutex;
+  Status why RAY_HIXL_GUARDED_BY(mutex);
 
   [[nodiscard]] Status status() {
     if (!closed.load(std::memory_order_acquire)) return Status::ok();
-    const std::lock_guard lock(mutex);
+    const MutexLock lock(mutex);
     return why;
   }
 };
@@ -74,7 +75,7 @@ class Puller::Work final : public memory::CopyWork {
     state_->counters.fetched[static_cast<std::size_t>(state_->kind)].fetch_add(bytes, std::memory_order_relaxed);
   }
 
-  void finished() override { end(error_); }
+  void finished() override { end(error()); }
   void end(const Status& status) { std::exchange(job_, nullptr)->end(status); }
 
  private:
@@ -98,8 +99,13 @@ class Puller::Work final : public memory::CopyWork {
     if (part_starts_.back() != copies_.size()) part_starts_.push_back(copies_.size());
   }
 
+  [[nodiscard]] Status error() {
+    const MutexLock lock(mutex_);
+    return error_;
+  }
+
   void fail(const Status& status) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!error_.is_ok()) return;
     error_ = status;
     failed_.store(true, std::memory_order_release);
@@ -111,8 +117,8 @@ class Puller::Work final : public memory::CopyWork {
   std::vector<Copy> copies_;
   std::vector<std::size_t> part_starts_;  // and the end
   std::atomic<bool> failed_{false};
-  std::mutex mutex_;
-  Status error_;  // guarded by mutex_ until the last part returned
+  Mutex mutex_;
+  Status error_ RAY_HIXL_GUARDED_BY(mutex_);  // the first one
 };
 
 Puller::Puller(memory::CopyPool& pool, Counters& counters, control::TransportKind kind)
@@ -130,7 +136,7 @@ void Puller::pull(std::shared_ptr<Job> job, std::span<const Copy> copies, std::s
 }
 
 void Puller::close(const Status& why) {
-  const std::lock_guard lock(state_->mutex);
+  const MutexLock lock(state_->mutex);
   if (state_->closed) return;
   state_->why = why;
   state_->closed.store(true, std::memory_order_release);

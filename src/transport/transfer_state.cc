@@ -9,7 +9,7 @@ namespace ray_hixl::transport {
 void TransferState::request_stop(const Status& reason) {
   std::function<void()> hook;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (done_ || stop_) return;
     reason_ = reason;
     stop_.store(true, std::memory_order_release);
@@ -22,14 +22,14 @@ void TransferState::request_stop(const Status& reason) {
 bool TransferState::stopping() const { return stop_.load(std::memory_order_acquire) || deadline_.passed(); }
 
 Status TransferState::stop_reason() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (stop_) return reason_;
   return Status(Code::kTransferTimeout, "the deadline passed; give the transfer more time if the peer is only slow");
 }
 
 void TransferState::set_stop_hook(std::function<void()> hook) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (done_) return;
     if (!stop_) {
       stop_hook_.swap(hook);
@@ -43,13 +43,13 @@ bool TransferState::finish(Status result) {
   std::function<void()> hook;
   std::vector<std::function<void()>> callbacks;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (ending_) return false;
     ending_ = true;
   }
   if (settle_) result = settle_(std::move(result));
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     result_ = std::move(result);
     hook = std::move(stop_hook_);
     stop_hook_ = nullptr;
@@ -64,23 +64,21 @@ bool TransferState::finish(Status result) {
 bool TransferState::wait(std::optional<std::chrono::nanoseconds> timeout) {
   if (done()) return true;
   const Deadline until = timeout ? Deadline::in(std::max(*timeout, std::chrono::nanoseconds::zero())) : Deadline::never();
-  std::unique_lock lock(mutex_);
-  const auto ended = [this] { return done_.load(std::memory_order_relaxed); };
-  if (until.when() == Clock::time_point::max()) {
-    ended_.wait(lock, ended);
-    return true;
+  MutexLock lock(mutex_);
+  while (!done_.load(std::memory_order_relaxed)) {
+    if (!ended_.wait_until(lock, until)) return done_.load(std::memory_order_relaxed);
   }
-  return ended_.wait_until(lock, until.when(), ended);
+  return true;
 }
 
 Status TransferState::result() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return result_;
 }
 
 void TransferState::when_done(std::function<void()> callback) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!done_) {
       callbacks_.push_back(std::move(callback));
       return;

@@ -7,14 +7,13 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/deadline.h"
+#include "base/mutex.h"
 #include "control/kinds.h"
 #include "ray_hixl/stats.h"
 #include "ray_hixl/status.h"
@@ -58,13 +57,13 @@ class TransferState {
   const Settle settle_;  // may be null
   std::atomic<bool> stop_{false};
   std::atomic<bool> done_{false};
-  mutable std::mutex mutex_;
-  bool ending_ = false;  // guarded by mutex_: a finish() has won
-  std::condition_variable ended_;
-  Status reason_;                                 // guarded by mutex_
-  Status result_;                                 // guarded by mutex_
-  std::function<void()> stop_hook_;               // guarded by mutex_
-  std::vector<std::function<void()>> callbacks_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  bool ending_ RAY_HIXL_GUARDED_BY(mutex_) = false;  // a finish() has won
+  Condition ended_;
+  Status reason_ RAY_HIXL_GUARDED_BY(mutex_);
+  Status result_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::function<void()> stop_hook_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::vector<std::function<void()>> callbacks_ RAY_HIXL_GUARDED_BY(mutex_);
   std::array<std::atomic<std::uint64_t>, control::kTransportKinds> bytes_{};
 };
 

@@ -1,10 +1,10 @@
 #include "transport/hixl/channel.h"
 
-#include <mutex>
 #include <set>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "transport/hixl/delivery.h"
 
 namespace ray_hixl::transport::hixl {
@@ -30,16 +30,16 @@ class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
 
   const std::shared_ptr<Devices> devices_;
   const std::shared_ptr<const DeliveryContext> shared_;
-  std::mutex mutex_;
-  Deliveries deliveries_;  // guarded by mutex_
-  Status closed_;          // guarded by mutex_
+  Mutex mutex_;
+  Deliveries deliveries_ RAY_HIXL_GUARDED_BY(mutex_);
+  Status closed_ RAY_HIXL_GUARDED_BY(mutex_);
 };
 
 void HixlChannel::Impl::submit(std::shared_ptr<Job> job) {
   Status closed;
   std::shared_ptr<Delivery> delivery;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     closed = closed_;
     if (closed.is_ok()) {
       delivery =
@@ -53,17 +53,17 @@ void HixlChannel::Impl::submit(std::shared_ptr<Job> job) {
 }
 
 void HixlChannel::Impl::forget(const Delivery& ended) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::erase_if(deliveries_, [&](const auto& each) { return each.get() == &ended; });
 }
 
 Status HixlChannel::Impl::state() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return closed_;
 }
 
 HixlChannel::Impl::Deliveries HixlChannel::Impl::deliveries() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return deliveries_;
 }
 
@@ -79,7 +79,7 @@ void HixlChannel::Impl::stop_stopping() {
 
 void HixlChannel::Impl::close(const Status& why) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!closed_.is_ok()) return;
     closed_ = why;
   }

@@ -1,12 +1,11 @@
 #include "transport/hixl/connectors.h"
 
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/thread.h"
 
 namespace ray_hixl::transport::hixl {
@@ -21,21 +20,21 @@ struct Connectors::State {
 
   const std::string name;
   const std::function<void()> prepare;
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::deque<Errand> errands;  // guarded by mutex, as all below
-  std::vector<std::thread> threads;
-  std::size_t working = 0;  // of the threads: not at their end
-  std::size_t idle = 0;
-  bool stopped = false;
+  Mutex mutex;
+  Condition changed;
+  std::deque<Errand> errands RAY_HIXL_GUARDED_BY(mutex);
+  std::vector<std::thread> threads RAY_HIXL_GUARDED_BY(mutex);
+  std::size_t working RAY_HIXL_GUARDED_BY(mutex) = 0;  // of the threads: not at their end
+  std::size_t idle RAY_HIXL_GUARDED_BY(mutex) = 0;
+  bool stopped RAY_HIXL_GUARDED_BY(mutex) = false;
 
   void work() {
     prepare();
-    std::unique_lock lock(mutex);
+    MutexLock lock(mutex);
     while (!stopped) {
       if (errands.empty()) {
         ++idle;
-        changed.wait(lock, [this] { return stopped || !errands.empty(); });
+        while (!stopped && errands.empty()) changed.wait(lock);
         --idle;
         continue;
       }
@@ -57,7 +56,7 @@ Connectors::~Connectors() = default;
 
 void Connectors::run(Errand errand) {
   {
-    const std::lock_guard lock(state_->mutex);
+    const MutexLock lock(state_->mutex);
     if (state_->stopped) return;
     state_->errands.push_back(std::move(errand));
     if (state_->errands.size() > state_->idle && state_->working < kMostThreads) {
@@ -70,11 +69,12 @@ void Connectors::run(Errand errand) {
 
 bool Connectors::stop(Deadline deadline) {
   std::deque<Errand> dropped;
-  std::unique_lock lock(state_->mutex);
+  MutexLock lock(state_->mutex);
   state_->stopped = true;
   dropped.swap(state_->errands);
   state_->changed.notify_all();
-  const bool ended = state_->changed.wait_until(lock, deadline.when(), [this] { return state_->working == 0; });
+  while (state_->working > 0 && state_->changed.wait_until(lock, deadline)) continue;
+  const bool ended = state_->working == 0;
   std::vector<std::thread> threads = std::exchange(state_->threads, {});
   lock.unlock();
   for (std::thread& thread : threads) ended ? thread.join() : thread.detach();

@@ -13,7 +13,7 @@ Delivery::Delivery(std::shared_ptr<const DeliveryContext> context, const void* c
 void Delivery::start() { locate(); }
 
 std::shared_ptr<Job> Delivery::take() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return std::exchange(job_, nullptr);
 }
 
@@ -26,7 +26,7 @@ void Delivery::end(const Status& status) {
 
 void Delivery::end_if_still(const Status& why) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (moving_) return;
   }
   end(why);
@@ -36,7 +36,7 @@ void Delivery::locate() {
   std::vector<std::size_t> unknown;
   std::shared_ptr<const Plan> plan;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!job_) return;
     plan = job_->plan;
     std::vector<bool> needed(plan->sources.size());
@@ -60,7 +60,7 @@ void Delivery::locate() {
 void Delivery::located(std::size_t source, Result<Locator::Ranges> ranges) {
   if (!ranges.is_ok()) return end(ranges.status());
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     located_[source] = *std::move(ranges);
     if (--missing_ > 0) return;
   }
@@ -74,7 +74,7 @@ void Delivery::plan_routes() {
   };
   std::shared_ptr<Job> job;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     job = job_;
   }
   if (!job) return;
@@ -88,7 +88,7 @@ void Delivery::describe() {
   descriptions_.resize(routes_.size());
   if (context_->same_process) return move();
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     missing_ = routes_.size();
   }
   for (std::size_t route = 0; route < routes_.size(); ++route) {
@@ -102,7 +102,7 @@ void Delivery::described(std::size_t route, const Result<Locator::Description>& 
   if (!description.is_ok()) return end(description.status());
   if (const Status fits = check_peer_engine(**description, routes_[route].local); !fits.is_ok()) return end(fits);
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     descriptions_[route] = *description;
     if (--missing_ > 0) return;
   }
@@ -128,7 +128,7 @@ Status Delivery::check_peer_engine(const control::DeviceDescription& description
 void Delivery::move() {
   std::shared_ptr<Job> job;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!job_ || moving_) return;
     moving_ = true;
     missing_ = routes_.size();
@@ -161,9 +161,10 @@ void Delivery::move() {
 }
 
 void Delivery::moved(const Route& route, const Status& status) {
+  Status first;
   bool depends_on_source = false;  // it brought the bytes, or HIXL does not know the memory, which its owner may have freed meanwhile
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (error_.is_ok() && !status.is_ok()) error_ = status;
     if (status.is_ok()) {
       transfer_->add_bytes(control::TransportKind::kHixl, route.bytes);
@@ -171,24 +172,25 @@ void Delivery::moved(const Route& route, const Status& status) {
                                                                                                            std::memory_order_relaxed);
     }
     if (--missing_ > 0) return;
-    depends_on_source = error_.is_ok() || error_.code() == Code::kInternal;
+    first = error_;
+    depends_on_source = first.is_ok() || first.code() == Code::kInternal;
   }
-  if (depends_on_source && !context_->peer.shows_generations) return confirm();
-  end(error_);
+  if (depends_on_source && !context_->peer.shows_generations) return confirm(first);
+  end(first);
 }
 
 // The last byte is in, or never will be: was the source still what it was? It counts as moving until that was asked: the job's end may be
 // the link's.
-void Delivery::confirm() {
+void Delivery::confirm(const Status& moved) {
   std::vector<Handle> sources;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     sources = job_->plan->sources;
   }
-  context_->locator->check(
-      sources, [self = shared_from_this(), moved = error_](const Status& status) { self->end(status.is_ok() ? moved : status); });
+  context_->locator->check(sources,
+                           [self = shared_from_this(), moved](const Status& status) { self->end(status.is_ok() ? moved : status); });
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     moving_ = false;
   }
   if (const Status open = context_->state(); !open.is_ok()) return end(open);

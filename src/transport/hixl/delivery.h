@@ -9,9 +9,9 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.h"
 #include "transport/hixl/devices.h"
 #include "transport/hixl/locator.h"
 #include "transport/hixl/route.h"
@@ -51,7 +51,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   [[nodiscard]] Status check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const;
   void move();
   void moved(const Route& route, const Status& status);
-  void confirm();
+  void confirm(const Status& moved);
   void end(const Status& status);
   [[nodiscard]] std::shared_ptr<Job> take();
 
@@ -59,15 +59,16 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   const void* const channel_;
   const std::shared_ptr<TransferState> transfer_;
   const Ended ended_;
-  std::vector<Locator::Ranges> located_;            // by source
-  std::vector<Route> routes_;                       // constant from describe() on
+  // Each is filled under mutex_ or by one thread, and constant once the step that fills it has ended.
+  std::vector<Locator::Ranges> located_;  // by source
+  std::vector<Route> routes_;
   std::vector<Locator::Description> descriptions_;  // by route
 
-  std::mutex mutex_;
-  std::shared_ptr<Job> job_;  // guarded by mutex_, as all below; null once it ended
-  std::size_t missing_ = 0;   // answers or moves
-  bool moving_ = false;
-  Status error_;  // the first one
+  Mutex mutex_;
+  std::shared_ptr<Job> job_ RAY_HIXL_GUARDED_BY(mutex_);  // null once it ended
+  std::size_t missing_ RAY_HIXL_GUARDED_BY(mutex_) = 0;   // answers or moves
+  bool moving_ RAY_HIXL_GUARDED_BY(mutex_) = false;
+  Status error_ RAY_HIXL_GUARDED_BY(mutex_);  // the first one
 };
 
 }  // namespace ray_hixl::transport::hixl

@@ -14,7 +14,7 @@ Status Devices::usable() const {
 }
 
 std::shared_ptr<Device> Devices::find(std::int32_t index) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto found = devices_.find(index);
   return found == devices_.end() ? nullptr : found->second;
 }
@@ -22,22 +22,22 @@ std::shared_ptr<Device> Devices::find(std::int32_t index) const {
 Result<std::shared_ptr<Device>> Devices::get(std::int32_t index) {
   if (auto device = find(index)) return device;
   RAY_HIXL_RETURN_IF_ERROR(usable());
-  const std::lock_guard starting(starting_);
+  const MutexLock starting(starting_);
   if (auto device = find(index)) return device;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stopped_) return Status(Code::kClosed, "the engine was closed; create another one");
   }
   Result<std::shared_ptr<Device>> device = Device::start(*Cann::get(), options_, reaper_, index);
   if (!device.is_ok()) return device.status();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   devices_[index] = *device;
   return device;
 }
 
 std::vector<std::shared_ptr<Device>> Devices::started() const {
   std::vector<std::shared_ptr<Device>> all;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const auto& [index, device] : devices_) all.push_back(device);
   return all;
 }
@@ -54,12 +54,12 @@ std::vector<DeviceStats> Devices::stats() const {
 
 void Devices::stop() {
   {
-    const std::lock_guard starting(starting_);  // one that is being started is stopped, too
-    const std::lock_guard lock(mutex_);
+    const MutexLock starting(starting_);  // one that is being started is stopped, too
+    const MutexLock lock(mutex_);
     stopped_ = true;
   }
   for (const auto& device : started()) device->stop();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   devices_.clear();
 }
 

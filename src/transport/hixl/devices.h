@@ -6,9 +6,9 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.h"
 #include "memory/reaper.h"
 #include "ray_hixl/options.h"
 #include "ray_hixl/status.h"
@@ -41,10 +41,10 @@ class Devices {
   const Options& options_;
   memory::Reaper& reaper_;
   const bool allowed_;
-  std::mutex starting_;  // held while one is started
-  mutable std::mutex mutex_;
-  std::map<std::int32_t, std::shared_ptr<Device>> devices_;  // guarded by mutex_
-  bool stopped_ = false;                                     // guarded by mutex_
+  Mutex starting_;  // held while one is started
+  mutable Mutex mutex_;
+  std::map<std::int32_t, std::shared_ptr<Device>> devices_ RAY_HIXL_GUARDED_BY(mutex_);
+  bool stopped_ RAY_HIXL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace ray_hixl::transport::hixl

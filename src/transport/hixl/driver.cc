@@ -34,7 +34,7 @@ Status Driver::closed() const { return Status(Code::kClosed, "the engine on npu:
 
 bool Driver::post(Task task) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stopped_) return false;
     tasks_.push_back(std::move(task));
   }
@@ -91,7 +91,7 @@ void Driver::work() {
 void Driver::run_tasks() {
   std::vector<Task> tasks;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     tasks.swap(tasks_);
   }
   for (const Task& task : tasks) task();
@@ -172,26 +172,23 @@ void Driver::wait() {
   for (const auto& [name, remote] : remotes_) {
     if (remote->due() && (!due || remote->due()->when() < due->when())) due = remote->due();
   }
-  std::unique_lock lock(mutex_);
-  if (!tasks_.empty()) return;
-  if (polling) return pause_between_polls(lock);
-  const auto something = [this] { return !tasks_.empty(); };
-  if (due) {
-    posted_.wait_until(lock, due->when(), something);
-  } else {
-    posted_.wait(lock, something);
-  }
+  if (polling) return pause_between_polls();
+  MutexLock lock(mutex_);
+  while (tasks_.empty() && posted_.wait_until(lock, due.value_or(Deadline::never()))) continue;
 }
 
 // The spin ends early where the thread lost its core: somebody else needs it more.
-void Driver::pause_between_polls(std::unique_lock<std::mutex>& lock) {
+void Driver::pause_between_polls() {
+  MutexLock lock(mutex_);
+  if (!tasks_.empty()) return;
   const auto now = Clock::now();
   if (now < spin_until_ && now - last_poll_ < kSpin) {
     lock.unlock();
     ::sched_yield();
     return;
   }
-  posted_.wait_for(lock, pause_, [this] { return !tasks_.empty(); });
+  const Deadline next_poll = Deadline::in(pause_);
+  while (tasks_.empty() && posted_.wait_until(lock, next_poll)) continue;
   pause_ = std::min(2 * pause_, kLongestPause);
 }
 
@@ -210,7 +207,7 @@ bool Driver::stop(Deadline deadline, const Task& last) {
   const bool is_idle = all_idle.wait_until(deadline.when()) == std::future_status::ready;
   const bool let_go = connectors_.stop(deadline) && is_idle;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     tasks_.push_back([this, last, let_go] {
       if (let_go) last();
       finished_ = let_go;

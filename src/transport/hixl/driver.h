@@ -5,18 +5,17 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <future>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/deadline.h"
+#include "base/mutex.h"
 #include "ray_hixl/status.h"
 #include "transport/hixl/connectors.h"
 #include "transport/hixl/remote.h"
@@ -86,7 +85,7 @@ class Driver final : public RemoteHost {
   [[nodiscard]] bool poll_together();
   [[nodiscard]] bool poll_each();
   void wait();
-  void pause_between_polls(std::unique_lock<std::mutex>& lock);
+  void pause_between_polls();
   void begin_to_spin();
   void end_everything(const Status& why);
   [[nodiscard]] bool idle() const;
@@ -111,10 +110,10 @@ class Driver final : public RemoteHost {
   Clock::time_point spin_until_{};
   std::chrono::microseconds pause_{};
 
-  std::mutex mutex_;
-  std::condition_variable posted_;
-  std::vector<Task> tasks_;  // guarded by mutex_, as the one below
-  bool stopped_ = false;
+  Mutex mutex_;
+  Condition posted_;
+  std::vector<Task> tasks_ RAY_HIXL_GUARDED_BY(mutex_);
+  bool stopped_ RAY_HIXL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: it uses all of the above
 };
 

@@ -22,7 +22,7 @@ Result<std::shared_ptr<const T>> read_reply(const Result<Reply>& reply, control:
 void Locator::locate(const Handle& handle, Located answer) {
   Ranges known;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (const auto found = located_.find(handle); found != located_.end()) known = found->second;
   }
   if (known) return answer(std::move(known));
@@ -30,7 +30,7 @@ void Locator::locate(const Handle& handle, Located answer) {
                 [self = shared_from_this(), handle, answer = std::move(answer)](const Result<Reply>& reply) {
                   Result<Ranges> ranges = read_reply<control::Located>(reply, control::MessageType::kLocated, control::decode_located);
                   if (ranges.is_ok()) {
-                    const std::lock_guard lock(self->mutex_);
+                    const MutexLock lock(self->mutex_);
                     if (self->located_.size() >= kMostLocated) self->located_.clear();
                     self->located_[handle] = *ranges;
                   }
@@ -41,7 +41,7 @@ void Locator::locate(const Handle& handle, Located answer) {
 void Locator::describe(std::int32_t device, Described answer) {
   Description known;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (const auto found = described_.find(device); found != described_.end()) {
       known = found->second;
     } else {
@@ -61,7 +61,7 @@ void Locator::described(std::int32_t device, Result<Reply> reply) {
       read_reply<control::DeviceDescription>(reply, control::MessageType::kDeviceDescription, control::decode_device_description);
   std::vector<Described> waiting;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (description.is_ok()) described_[device] = *description;
     waiting = std::move(asked_[device]);
     asked_.erase(device);

@@ -7,10 +7,10 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
+#include "base/mutex.h"
 #include "control/messages.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
@@ -42,10 +42,10 @@ class Locator : public std::enable_shared_from_this<Locator> {
   void described(std::int32_t device, Result<Reply> reply);
 
   Port& port_;
-  std::mutex mutex_;
-  std::unordered_map<Handle, Ranges, Hash> located_;  // guarded by mutex_, as all below
-  std::map<std::int32_t, Description> described_;
-  std::map<std::int32_t, std::vector<Described>> asked_;
+  Mutex mutex_;
+  std::unordered_map<Handle, Ranges, Hash> located_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::map<std::int32_t, Description> described_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::map<std::int32_t, std::vector<Described>> asked_ RAY_HIXL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ray_hixl::transport::hixl

@@ -26,7 +26,7 @@ bool Registry::overlaps(const std::byte* address, std::uint64_t length) const {
 }
 
 std::optional<Registered> Registry::find(const std::byte* address, std::uint64_t length) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto it = holder(address, length);
   if (it == entries_.end() || it->second.users == 0) return std::nullopt;
   return Registered{it->first, it->second.length, it->second.epoch};
@@ -38,7 +38,7 @@ std::optional<std::uint64_t> Registry::epoch_of(const std::byte* address, std::u
 }
 
 std::optional<Registered> Registry::hold(const std::byte* address, std::uint64_t length) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto it = holder(address, length);
   if (it == entries_.end() || it->second.users == 0) return std::nullopt;
   ++entries_.at(it->first).users;
@@ -46,14 +46,14 @@ std::optional<Registered> Registry::hold(const std::byte* address, std::uint64_t
 }
 
 std::size_t Registry::size() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return entries_.size();
 }
 
 Result<const std::byte*> Registry::add(Hixl& hixl, const std::byte* address, std::uint64_t length) {
   std::shared_ptr<const void> unneeded;  // dropped without the lock
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (const auto it = holder(address, length); it != entries_.end()) {
       Entry& entry = entries_.at(it->first);
       ++entry.users;
@@ -73,7 +73,7 @@ Result<const std::byte*> Registry::add(Hixl& hixl, const std::byte* address, std
                   "HIXL does not register " + std::to_string(length) + " bytes of device memory: " + outcome.text() +
                       ". Over HCCS memory must lie in 2 MiB pages and begin at a multiple of 2 MiB");
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const std::uint64_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   entries_[address] = {length, epoch, handle, 1, nullptr};
   epoch_.store(epoch, std::memory_order_release);
@@ -82,7 +82,7 @@ Result<const std::byte*> Registry::add(Hixl& hixl, const std::byte* address, std
 
 void Registry::remove(const std::byte* base, std::shared_ptr<const void> owner) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto it = entries_.find(base);
     if (it != entries_.end() && --it->second.users == 0) it->second.last_owner.swap(owner);
   }
@@ -92,7 +92,7 @@ void Registry::remove(const std::byte* base, std::shared_ptr<const void> owner) 
 void Registry::take_out(Hixl& hixl, bool all) {
   std::vector<std::shared_ptr<const void>> owners;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     for (auto it = entries_.begin(); it != entries_.end();) {
       if ((!all && it->second.users > 0) || (!hixl.deregister_memory(it->second.handle).is_ok() && !all)) {
         ++it;

@@ -11,10 +11,10 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <vector>
 
+#include "base/mutex.h"
 #include "memory/reaper.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
@@ -65,15 +65,14 @@ class Registry {
   };
   using Entries = std::map<const std::byte*, Entry>;
 
-  // With the lock held.
-  [[nodiscard]] Entries::const_iterator holder(const std::byte* address, std::uint64_t length) const;
-  [[nodiscard]] bool overlaps(const std::byte* address, std::uint64_t length) const;
+  [[nodiscard]] Entries::const_iterator holder(const std::byte* address, std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
+  [[nodiscard]] bool overlaps(const std::byte* address, std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
   void take_out(Hixl& hixl, bool all);
 
   memory::Reaper& reaper_;
   std::atomic<std::uint64_t> epoch_{0};
-  mutable std::mutex mutex_;
-  Entries entries_;  // guarded by mutex_; by base
+  mutable Mutex mutex_;
+  Entries entries_ RAY_HIXL_GUARDED_BY(mutex_);  // by base
 };
 
 }  // namespace ray_hixl::transport::hixl

@@ -1,14 +1,15 @@
 #include "transport/local/directory.h"
 
 #include <map>
-#include <mutex>
+
+#include "base/mutex.h"
 
 namespace ray_hixl::transport::local {
 namespace {
 
 struct Directory {
-  std::mutex mutex;
-  std::map<Incarnation, const memory::SlotTable*> engines;  // guarded by mutex, also while a table is used
+  Mutex mutex;
+  std::map<Incarnation, const memory::SlotTable*> engines RAY_HIXL_GUARDED_BY(mutex);  // also while a table is used
 };
 
 Directory& directory() {
@@ -19,22 +20,22 @@ Directory& directory() {
 }  // namespace
 
 Listing::Listing(const Incarnation& self, const memory::SlotTable& slots) : self_(self) {
-  const std::lock_guard lock(directory().mutex);
+  const MutexLock lock(directory().mutex);
   directory().engines[self] = &slots;
 }
 
 Listing::~Listing() {
-  const std::lock_guard lock(directory().mutex);
+  const MutexLock lock(directory().mutex);
   directory().engines.erase(self_);
 }
 
 bool is_listed(const Incarnation& engine) {
-  const std::lock_guard lock(directory().mutex);
+  const MutexLock lock(directory().mutex);
   return directory().engines.contains(engine);
 }
 
 Result<std::shared_ptr<const memory::SlotContent>> pin(const Incarnation& engine, const Handle& handle) {
-  const std::lock_guard lock(directory().mutex);
+  const MutexLock lock(directory().mutex);
   const auto it = directory().engines.find(engine);
   if (it == directory().engines.end()) return Status(Code::kPeerGone, "the other engine of this process was closed");
   return it->second->pin(handle);

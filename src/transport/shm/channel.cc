@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/mutex.h"
+
 namespace ray_hixl::transport::shm {
 
 // A job that waits for segments which are not mapped yet. Guarded by the channel's mutex; whoever takes the job out ends it.
@@ -61,13 +63,13 @@ class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
  private:
   [[nodiscard]] Status add(const std::shared_ptr<Waiting>& waiting);
   void arrived(const std::shared_ptr<Waiting>& waiting, std::uint32_t segment, const Result<View>& view);
-  std::shared_ptr<Job> take(const std::shared_ptr<Waiting>& waiting);
+  std::shared_ptr<Job> take(const std::shared_ptr<Waiting>& waiting) RAY_HIXL_REQUIRES(mutex_);
   void copy(const Waiting& waiting, std::shared_ptr<Job> job);
 
   const std::shared_ptr<Mappings> mappings_;
   Puller puller_;
-  std::mutex mutex_;
-  std::set<std::shared_ptr<Waiting>> waiting_;  // guarded by mutex_
+  Mutex mutex_;
+  std::set<std::shared_ptr<Waiting>> waiting_ RAY_HIXL_GUARDED_BY(mutex_);
 };
 
 void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
@@ -87,13 +89,13 @@ void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
 
 // Unless the channel was closed: then nobody would take the job out.
 Status ShmChannel::Impl::add(const std::shared_ptr<Waiting>& waiting) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   RAY_HIXL_RETURN_IF_ERROR(puller_.state());
   waiting_.insert(waiting);
   return Status::ok();
 }
 
-// REQUIRES: mutex_ is held. Null if somebody else took it out.
+// Null if somebody else took it out.
 std::shared_ptr<Job> ShmChannel::Impl::take(const std::shared_ptr<Waiting>& waiting) {
   waiting_.erase(waiting);
   return std::exchange(waiting->job, nullptr);
@@ -102,7 +104,7 @@ std::shared_ptr<Job> ShmChannel::Impl::take(const std::shared_ptr<Waiting>& wait
 void ShmChannel::Impl::arrived(const std::shared_ptr<Waiting>& waiting, std::uint32_t segment, const Result<View>& view) {
   std::shared_ptr<Job> job;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (view.is_ok()) {
       waiting->views[segment] = *view;
       if (--waiting->missing > 0) return;
@@ -138,7 +140,7 @@ void ShmChannel::Impl::copy(const Waiting& waiting, std::shared_ptr<Job> job) {
 void ShmChannel::Impl::stop_stopping() {
   std::vector<std::shared_ptr<Job>> stopped;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto stopping = [](const auto& waiting) { return waiting->job->transfer->stopping(); };
     for (const auto& waiting : waiting_) {
       if (stopping(waiting)) stopped.push_back(std::exchange(waiting->job, nullptr));
@@ -152,7 +154,7 @@ void ShmChannel::Impl::close(const Status& why) {
   std::set<std::shared_ptr<Waiting>> ended;
   std::vector<std::shared_ptr<Job>> jobs;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     puller_.close(why);
     ended.swap(waiting_);
     for (const auto& waiting : ended) jobs.push_back(std::exchange(waiting->job, nullptr));

@@ -28,7 +28,7 @@ class MapWork final : public memory::CopyWork {
 void Mappings::get(std::uint32_t segment, Answer answer) {
   View known;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (const auto it = mapped_.find(segment); it != mapped_.end()) {
       known = it->second;
     } else {
@@ -57,7 +57,7 @@ void Mappings::replied(std::uint32_t segment, Result<Reply> reply) {
 void Mappings::arrived(std::uint32_t segment, const Result<View>& view) {
   Coming coming;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     coming = std::move(coming_.extract(segment).mapped());
     if (view.is_ok() && !coming.forgotten) mapped_[segment] = *view;
   }
@@ -66,14 +66,14 @@ void Mappings::arrived(std::uint32_t segment, const Result<View>& view) {
 
 void Mappings::forget(std::uint32_t segment) {
   View dropped;  // unmapped after the lock
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (const auto it = coming_.find(segment); it != coming_.end()) it->second.forgotten = true;
   if (auto node = mapped_.extract(segment)) dropped = std::move(node.mapped());
 }
 
 void Mappings::forget_all() {
   std::map<std::uint32_t, View> dropped;  // unmapped after the lock
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (auto& [segment, coming] : coming_) coming.forgotten = true;
   dropped.swap(mapped_);
 }

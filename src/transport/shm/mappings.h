@@ -7,9 +7,9 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.h"
 #include "memory/copy_pool.h"
 #include "memory/segment.h"
 #include "transport/transport.h"
@@ -43,9 +43,9 @@ class Mappings : public std::enable_shared_from_this<Mappings> {
 
   Port& port_;
   memory::CopyPool& pool_;
-  std::mutex mutex_;
-  std::map<std::uint32_t, View> mapped_;    // guarded by mutex_
-  std::map<std::uint32_t, Coming> coming_;  // guarded by mutex_
+  Mutex mutex_;
+  std::map<std::uint32_t, View> mapped_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::map<std::uint32_t, Coming> coming_ RAY_HIXL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ray_hixl::transport::shm
