@@ -63,6 +63,7 @@ QUICK = [
     cpp("tsan"),
     cross(),
     pytest("Python tests", BIN, "tests/python", "-n", "2", "--dist", "loadfile"),
+    pytest("faults", BIN, "tests/fault", "--cases=200", "-n", "2"),
     pytest("Ray tests (newest)", BIN, "tests/ray"),
     pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, "tests/ray"),
     npu_pytest(0, "tests/npu", "--ignore=tests/npu/ray"),
@@ -89,6 +90,7 @@ LONG = [
         {"RAY_HIXL_FAULT_ROUNDS": "10000", "RAY_HIXL_FAULT_SEED": "2"},
     ),
     pytest("Python tests, long", BIN, "tests/python", "-m", "long"),
+    pytest("faults, all", BIN, "tests/fault", "--seed=0", "-n", "2"),
     Stage("mutants", [["python", "tools/run_mutants.py"]]),
 ]
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,24 +21,21 @@ ROOT = _HERE.parent.parent
 _PATIENCE_S = 90.0  # importing torch_npu takes 40 on a machine with eight times the work that it has cores for
 
 
-class Owner:
-    """Another process with an engine. It runs the statements it is told to; their names stay."""
+class Other:
+    """Another process. It runs the statements it is told to; their names stay."""
 
-    def __init__(self, options: dict[str, Any] | None = None, prepare: str = "", environment: dict[str, str] | None = None) -> None:
-        """``prepare`` runs before the engine is made, e.g. ``import torch``; ``environment`` comes on top of this process's."""
+    def __init__(self, environment: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
+        """``environment`` comes on top of this process's; ``prefix`` is a command that starts the process."""
         here, there = socket.socketpair()
         with there:
             self.process = subprocess.Popen(
-                [sys.executable, str(_HERE / "owner_process.py"), str(there.fileno())],
+                [*prefix, sys.executable, str(_HERE / "owner_process.py"), str(there.fileno())],
                 pass_fds=[there.fileno()],
                 env={**os.environ, **(environment or {})},
                 stderr=subprocess.PIPE,
                 text=True,
             )
         self._connection = Connection(here.detach())
-        self.run(prepare)
-        self.run("engine = ray_hixl.Engine(ray_hixl.Options(**options))", options=options or {})
-        self.descriptor: bytes = self.get("engine.descriptor")
 
     @property
     def pid(self) -> int:
@@ -72,12 +69,16 @@ class Owner:
             raise error
         return value
 
+    def states(self) -> list[str]:
+        """The state letter of each thread."""
+        return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{self.pid}/task").iterdir()]
+
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """The process stands still inside of the block."""
         os.kill(self.pid, signal.SIGSTOP)
         try:
-            eventually(lambda: set(_states(self.pid)) == {"T"})  # the signal takes a moment to reach every thread
+            eventually(lambda: set(self.states()) == {"T"})  # the signal takes a moment to reach every thread
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)  # nothing if it was killed meanwhile
@@ -97,9 +98,15 @@ class Owner:
         assert said == "", said
 
 
-def _states(pid: int) -> list[str]:
-    """The state letter of each thread of a process."""
-    return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
+class Owner(Other):
+    """Another process with an engine."""
+
+    def __init__(self, options: dict[str, Any] | None = None, prepare: str = "", environment: dict[str, str] | None = None) -> None:
+        """``prepare`` runs before the engine is made, e.g. ``import torch``."""
+        super().__init__(environment)
+        self.run(prepare)
+        self.run("engine = ray_hixl.Engine(ray_hixl.Options(**options))", options=options or {})
+        self.descriptor: bytes = self.get("engine.descriptor")
 
 
 def run_python(program: str, *arguments: str, timeout: float = _PATIENCE_S, environment: dict[str, str] | None = None) -> str:
