@@ -55,6 +55,7 @@ Status EngineImpl::start_memory_and_threads() {
   Result<std::unique_ptr<net::Loop>> loop = net::Loop::create("hixl-loop");
   if (!loop.is_ok()) return loop.status();
   loop_ = *std::move(loop);
+  processes_ = std::make_unique<net::Processes>(*loop_);
   pool_ = std::make_unique<memory::CopyPool>(options_.copy_threads);
   counters_ = std::make_shared<transport::Counters>();
   return Status::ok();
@@ -65,7 +66,7 @@ Status EngineImpl::start_transports() {
   if (!process.is_ok()) return process.status();
   Incarnation self;
   fill_random(self);
-  context_.emplace(transport::Context{self, *process, options_, *loop_, *slots_, *source_, *pool_, *counters_});
+  context_.emplace(transport::Context{self, *process, options_, *loop_, *processes_, *slots_, *source_, *pool_, *counters_});
   const bool hixl = std::ranges::find(options_.transports, "hixl") != options_.transports.end();
   devices_ = std::make_shared<transport::hixl::Devices>(options_, reaper_, hixl);
   Result<ChosenTransports> chosen = choose_transports(*context_, devices_);

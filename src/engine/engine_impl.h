@@ -96,6 +96,7 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   std::shared_ptr<memory::Arena> source_;   // shared with its blocks, which may outlive the engine
   std::shared_ptr<memory::Arena> landing_;  // likewise
   std::unique_ptr<net::Loop> loop_;
+  std::unique_ptr<net::Processes> processes_;
   std::unique_ptr<memory::CopyPool> pool_;
   std::shared_ptr<transport::Counters> counters_;  // shared with transfers, whose handles may outlive the engine
   std::optional<transport::Context> context_;

@@ -40,8 +40,8 @@ void PeerLink::listen(Dialed dialed) {
   peer_.over_unix_socket = dialed.over_unix_socket;
   no_unix_socket_ = std::move(dialed.no_unix_socket);
   if (dialed.over_unix_socket) {
-    const Result<std::uint32_t> uid = net::peer_uid(dialed.socket);
-    peer_.same_uid = uid.is_ok() && *uid == context_.process.uid;
+    const Result<net::PeerProcess> process = net::peer_process(dialed.socket);
+    peer_.same_uid = process.is_ok() && process->uid == context_.process.uid;
   } else if (const Status status = net::set_dead_peer_timeout(dialed.socket, context_.options.stall_timeout_s); !status.is_ok()) {
     context_.loop.post([self = shared_from_this(), status] { self->go_down(status); });
   }

@@ -11,8 +11,8 @@ namespace {
 
 bool is_own_uid(const Fd& socket, std::uint32_t uid) {
   if (!net::is_unix(socket)) return false;
-  const Result<std::uint32_t> peer = net::peer_uid(socket);
-  return peer.is_ok() && *peer == uid;
+  const Result<net::PeerProcess> peer = net::peer_process(socket);
+  return peer.is_ok() && peer->uid == uid;
 }
 
 // Where a slot's ranges lie, and the source segments that hold them. What is in device memory has no address for such readers.

@@ -1,6 +1,7 @@
 #include "net/identity.h"
 
 #include <poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,6 +12,8 @@
 
 namespace ray_hixl::net {
 namespace {
+
+constexpr int kPeerPidfd = 77;  // SO_PEERPIDFD, which older headers do not have
 
 // "9f3c…-…" to 16 bytes.
 Result<std::array<std::byte, 16>> read_boot_id() {
@@ -59,6 +62,13 @@ Result<ProcessWatch> ProcessWatch::open(std::uint32_t pid) {
   if (fd) return ProcessWatch(std::move(fd));
   const Code code = errno == ESRCH ? Code::kPeerGone : Code::kNotAvailable;
   return errno_status(code, "cannot watch process " + std::to_string(pid));
+}
+
+Result<ProcessWatch> ProcessWatch::open_peer(const Fd& socket, std::uint32_t pid) {
+  int fd = -1;
+  socklen_t length = sizeof(fd);
+  if (::getsockopt(socket.get(), SOL_SOCKET, kPeerPidfd, &fd, &length) == 0) return ProcessWatch(Fd(fd));
+  return open(pid);  // before Linux 6.5; there, another process may have got the pid meanwhile
 }
 
 bool ProcessWatch::alive() const {

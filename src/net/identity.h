@@ -25,6 +25,8 @@ class ProcessWatch {
  public:
   // kPeerGone if there is none; kNotAvailable where the kernel has no pidfd_open.
   [[nodiscard]] static Result<ProcessWatch> open(std::uint32_t pid);
+  // The process at the other end of a connected Unix socket: it was `pid` when it connected, or listened.
+  [[nodiscard]] static Result<ProcessWatch> open_peer(const Fd& socket, std::uint32_t pid);
   [[nodiscard]] bool alive() const;                      // any thread; one system call
   [[nodiscard]] int fd() const { return pidfd_.get(); }  // readable when the process ended
 

@@ -142,13 +142,13 @@ Result<std::optional<Fd>> accept_connection(const Fd& listener) {
   }
 }
 
-Result<std::uint32_t> peer_uid(const Fd& socket) {
+Result<PeerProcess> peer_process(const Fd& socket) {
   ucred credentials{};
   socklen_t length = sizeof(credentials);
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
     return errno_status(Code::kConnectError, "cannot ask who is at the other end of a Unix socket");
   }
-  return static_cast<std::uint32_t>(credentials.uid);
+  return PeerProcess{static_cast<std::uint32_t>(credentials.pid), static_cast<std::uint32_t>(credentials.uid)};
 }
 
 bool is_unix(const Fd& socket) {

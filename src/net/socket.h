@@ -30,8 +30,12 @@ struct TcpAddress {
 // The next waiting connection; nullopt when there is none. Sets TCP_NODELAY on TCP.
 [[nodiscard]] Result<std::optional<Fd>> accept_connection(const Fd& listener);
 
-// Unix sockets: the uid of the process at the other end (SO_PEERCRED).
-[[nodiscard]] Result<std::uint32_t> peer_uid(const Fd& socket);
+// Unix sockets: the process at the other end when it connected, or began to listen (SO_PEERCRED).
+struct PeerProcess {
+  std::uint32_t pid = 0;  // as this process sees it; 0 if it is in a pid namespace that this one does not see
+  std::uint32_t uid = 0;
+};
+[[nodiscard]] Result<PeerProcess> peer_process(const Fd& socket);
 [[nodiscard]] bool is_unix(const Fd& socket);
 // Lets the kernel notice a dead host: keep-alive probes, and unacknowledged data ends the connection after `seconds`. TCP only.
 [[nodiscard]] Status set_dead_peer_timeout(const Fd& socket, double seconds);

@@ -20,6 +20,7 @@
 #include "memory/slots.h"
 #include "net/identity.h"
 #include "net/loop.h"
+#include "net/processes.h"
 #include "ray_hixl/options.h"
 #include "ray_hixl/status.h"
 #include "transport/counters.h"
@@ -92,6 +93,7 @@ struct Context {
   net::HostIdentity process;
   const Options& options;
   net::Loop& loop;
+  net::Processes& processes;
   memory::SlotTable& slots;
   memory::Arena& source_arena;
   memory::CopyPool& copy_pool;

@@ -106,7 +106,8 @@ TEST(Unix, connects_and_knows_who_is_there) {
   const auto [near, far] = connect_to(*listener, start_connect_unix(name));
   expect_bytes_pass(near, far);
   EXPECT_TRUE(is_unix(near));
-  EXPECT_EQ(peer_uid(far).value(), ::geteuid());
+  EXPECT_EQ(peer_process(far)->uid, ::geteuid());
+  EXPECT_EQ(peer_process(far)->pid, static_cast<std::uint32_t>(::getpid()));
 }
 
 TEST(Unix, names_have_limits) {
