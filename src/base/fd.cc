@@ -1,12 +1,31 @@
 #include "base/fd.h"
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 
 namespace ray_hixl {
+namespace {
+
+// A shortage of descriptors is named with its limit: that is what people can change.
+std::string describe(int error) {
+  if (error == EMFILE) {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    return "no file descriptor is left: this process may have " + std::to_string(limit.rlim_cur) +
+           " open (ulimit -n). Raise the limit, or close what is not needed";
+  }
+  if (error == ENFILE) return "this machine has no file descriptor left (sysctl fs.file-max)";
+  char text[128] = {};
+  return ::strerror_r(error, text, sizeof(text));
+}
+
+}  // namespace
 
 Fd& Fd::operator=(Fd&& other) noexcept {
   if (this != &other) {
@@ -28,9 +47,12 @@ Result<Fd> Fd::duplicate() const {
 
 Status errno_status(Code code, std::string_view what) {
   const int error = errno;
-  char text[128] = {};
-  const char* described = ::strerror_r(error, text, sizeof(text));
-  return Status(code, std::string(what) + ": " + described);
+  return Status(code, std::string(what) + ": " + describe(error));
+}
+
+Status check_spare_descriptor(std::string_view what) {
+  const Fd spare(::eventfd(0, EFD_CLOEXEC));
+  return spare ? Status::ok() : errno_status(Code::kOutOfMemory, what);
 }
 
 }  // namespace ray_hixl

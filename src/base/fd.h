@@ -26,7 +26,10 @@ class Fd {
   int fd_ = -1;
 };
 
-// Status of a failed system call: "<what>: <strerror>" with `code`. Reads errno first.
+// Status of a failed system call: "<what>: <strerror>" with `code`; where descriptors ran out, with their limit instead. Reads errno first.
 [[nodiscard]] Status errno_status(Code code, std::string_view what);
+// Can this process open one more descriptor? Else kOutOfMemory, as errno_status says it: a descriptor that a peer passes is dropped by the
+// kernel then, without an error of its own.
+[[nodiscard]] Status check_spare_descriptor(std::string_view what);
 
 }  // namespace ray_hixl

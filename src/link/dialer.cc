@@ -2,6 +2,7 @@
 
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -10,6 +11,13 @@
 
 namespace ray_hixl::link {
 namespace {
+
+// A full queue empties as fast as its owner gets to it.
+constexpr std::chrono::milliseconds kFirstPause{2};
+constexpr std::chrono::milliseconds kLongestPause{100};
+// An owner that hangs up without a word is either busy with strangers (and takes the next one) or another engine than the descriptor's.
+constexpr int kMostHangUps = 4;
+constexpr std::chrono::milliseconds kHangUpPause{20};
 
 // Why there is no Unix socket to try; empty if there is one.
 std::string unix_refusal(const net::HostIdentity& self, const control::EngineDescriptor& peer) {
@@ -22,16 +30,20 @@ std::string unix_refusal(const net::HostIdentity& self, const control::EngineDes
 // Owned by its timer, which the loop holds until the dial ended (or the loop).
 class Dial : public std::enable_shared_from_this<Dial> {
  public:
-  Dial(net::Loop& loop, const control::EngineDescriptor& peer, const control::Hello& hello, std::function<void(Result<Dialed>)> done)
-      : loop_(loop), peer_(peer), handshake_(control::Handshake::client(hello, peer.key)), done_(std::move(done)) {}
+  Dial(net::Loop& loop, const control::EngineDescriptor& peer, const control::Hello& hello, Ways ways,
+       std::function<void(Result<Dialed>)> done)
+      : loop_(loop),
+        peer_(peer),
+        hello_(hello),
+        ways_(ways),
+        handshake_(control::Handshake::client(hello, peer.key)),
+        done_(std::move(done)) {}
 
   void start(std::string no_unix_socket, Deadline deadline) {
     no_unix_socket_ = std::move(no_unix_socket);
     timer_ = loop_.at(deadline, [self = shared_from_this()] {
       self->timer_ = 0;
-      self->end(
-          Status(Code::kConnectError, std::string("no answer in time: ") +
-                                          (self->connection_ ? "it was reached, but did not finish the handshake" : "it was not reached")));
+      self->end(Status(Code::kConnectError, "no answer in time: " + self->how_far_));
     });
     connect();
   }
@@ -43,15 +55,27 @@ class Dial : public std::enable_shared_from_this<Dial> {
     if (!socket.is_ok()) return failed_to_connect(socket.status());
     connecting_ = *std::move(socket);
     const Status watched = loop_.watch(connecting_.get(), EPOLLOUT, [self = shared_from_this()](std::uint32_t) { self->connected(); });
-    if (!watched.is_ok()) end(watched);
+    if (!watched.is_ok()) end_later(watched);
   }
 
-  // From the loop, so that `done` never runs within dial().
   void failed_to_connect(const Status& why) {
-    loop_.post([self = shared_from_this(), why] {
-      if (!self->done_) return;
-      if (!self->no_unix_socket_.empty()) return self->end(why);
-      self->no_unix_socket_ = "the peer's Unix socket cannot be reached (" + why.message() + ")";
+    if (why.code() == Code::kNotAvailable) {
+      how_far_ = why.message();
+      pause_ = std::min(2 * pause_, kLongestPause);
+      return connect_in(pause_);
+    }
+    const bool ran_out_here = why.code() == Code::kOutOfMemory;  // TCP would need a descriptor, too
+    if (ran_out_here || !no_unix_socket_.empty() || ways_ == Ways::kUnixOnly) return end_later(why);
+    no_unix_socket_ = "the peer's Unix socket cannot be reached (" + why.message() + ")";
+    unix_socket_failed_ = true;
+    connect_in(std::chrono::milliseconds(0));
+  }
+
+  void connect_in(std::chrono::milliseconds pause) {
+    pausing_ = loop_.at(Deadline::in(pause), [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self || !self->done_) return;
+      self->pausing_ = 0;
       self->connect();
     });
   }
@@ -62,21 +86,33 @@ class Dial : public std::enable_shared_from_this<Dial> {
       connecting_.reset();
       return failed_to_connect(status);
     }
+    how_far_ = "it was reached, but did not finish the handshake";
     net::Connection::Callbacks callbacks;
     callbacks.on_bytes = [weak = weak_from_this()](std::span<const std::byte> bytes, const net::Arrival&) {
       const auto self = weak.lock();
       return self ? self->on_bytes(bytes) : bytes.size();
     };
     callbacks.on_closed = [weak = weak_from_this()](const Status&) {
-      if (const auto self = weak.lock()) {
-        self->end(Status(Code::kConnectError, "it hung up during the handshake: it was restarted, or the descriptor is not its own"));
-      }
+      if (const auto self = weak.lock()) self->hung_up();
     };
     connection_.emplace(loop_, std::move(connecting_), control::Handshake::kLongest, std::move(callbacks));
     connection_->send(handshake_.take_output());
   }
 
+  void hung_up() {
+    connection_.reset();
+    if (!answered_ && ++hang_ups_ < kMostHangUps) {
+      handshake_ = control::Handshake::client(hello_, peer_.key);
+      return connect_in(hang_ups_ * kHangUpPause);
+    }
+    end(Status(Code::kConnectError,
+               answered_ ? "it hung up during the handshake"
+                         : "it hung up without a word, " + std::to_string(hang_ups_) +
+                               " times: it was restarted, or the descriptor is not its own, or it has more connections than it can serve"));
+  }
+
   std::size_t on_bytes(std::span<const std::byte> bytes) {
+    answered_ = true;
     const std::size_t used = handshake_.on_bytes(bytes);
     if (auto output = handshake_.take_output(); !output.empty()) connection_->send(std::move(output));
     if (handshake_.state() == control::Handshake::State::kFailed) {
@@ -92,14 +128,19 @@ class Dial : public std::enable_shared_from_this<Dial> {
     if (!done_ || !connection_ || !connection_->is_open()) return;
     auto [socket, received] = connection_->detach();
     if (!received.empty()) return end(Status(Code::kConnectError, "it spoke before it was asked"));
-    end(Dialed{std::move(socket), no_unix_socket_.empty(), no_unix_socket_});
+    end(Dialed{std::move(socket), no_unix_socket_.empty(), no_unix_socket_, unix_socket_failed_});
+  }
+
+  // So that `done` never runs within dial().
+  void end_later(const Status& why) {
+    loop_.post([self = shared_from_this(), why] { self->end(why); });
   }
 
   void end(Result<Dialed> result) {
     if (!done_) return;
     const auto self = shared_from_this();
     const auto done = std::exchange(done_, nullptr);
-    if (timer_ != 0) loop_.cancel(timer_);
+    for (const net::Loop::TimerId timer : {timer_, pausing_}) loop_.cancel(timer);
     if (connecting_) loop_.unwatch(connecting_.get());
     connecting_.reset();
     connection_.reset();
@@ -108,10 +149,18 @@ class Dial : public std::enable_shared_from_this<Dial> {
 
   net::Loop& loop_;
   const control::EngineDescriptor peer_;
+  const control::Hello hello_;
+  const Ways ways_;
   control::Handshake handshake_;
   std::function<void(Result<Dialed>)> done_;  // null once it ran
   std::string no_unix_socket_;
+  bool unix_socket_failed_ = false;
+  std::string how_far_ = "it was not reached";
+  std::chrono::milliseconds pause_ = kFirstPause / 2;
+  int hang_ups_ = 0;
+  bool answered_ = false;  // it said something
   net::Loop::TimerId timer_ = 0;
+  net::Loop::TimerId pausing_ = 0;
   Fd connecting_;
   std::optional<net::Connection> connection_;
   bool finishing_ = false;
@@ -120,8 +169,8 @@ class Dial : public std::enable_shared_from_this<Dial> {
 }  // namespace
 
 void dial(net::Loop& loop, const net::HostIdentity& self, const control::EngineDescriptor& peer, const control::Hello& hello,
-          Deadline deadline, std::function<void(Result<Dialed>)> done) {
-  std::make_shared<Dial>(loop, peer, hello, std::move(done))->start(unix_refusal(self, peer), deadline);
+          Deadline deadline, std::function<void(Result<Dialed>)> done, Ways ways) {
+  std::make_shared<Dial>(loop, peer, hello, ways, std::move(done))->start(unix_refusal(self, peer), deadline);
 }
 
 }  // namespace ray_hixl::link

@@ -80,8 +80,9 @@ Result<Fd> start_connect(const SocketAddress& address, const std::string& where)
   set_no_delay(*socket);
   const int failed = ::connect(socket->get(), address.get(), address.length);
   // A connect that a signal interrupted goes on by itself: asked again, it would say that it is under way or done.
-  if (failed != 0 && errno != EINPROGRESS && errno != EINTR) return errno_status(Code::kConnectError, "cannot connect to " + where);
-  return socket;
+  if (failed == 0 || errno == EINPROGRESS || errno == EINTR) return socket;
+  if (errno == EAGAIN) return Status(Code::kNotAvailable, "too many others wait to be accepted at " + where);
+  return errno_status(Code::kConnectError, "cannot connect to " + where);
 }
 
 }  // namespace

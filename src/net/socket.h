@@ -22,7 +22,8 @@ struct TcpAddress {
 // An abstract name (no file), visible in this network namespace only.
 [[nodiscard]] Result<Fd> listen_unix(const std::string& abstract_name);
 
-// Starts connecting; the result becomes writable when it is connected or failed: then ask finish_connect.
+// Starts connecting; the result becomes writable when it is connected or failed: then ask finish_connect. kNotAvailable: the listener is
+// there, but its queue is full (Unix): try again in a moment. kOutOfMemory: no descriptor is left here.
 [[nodiscard]] Result<Fd> start_connect_tcp(const TcpAddress& address);
 [[nodiscard]] Result<Fd> start_connect_unix(const std::string& abstract_name);
 [[nodiscard]] Status finish_connect(const Fd& socket);

@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string>
+
+#include "support/few_descriptors.h"
 
 namespace ray_hixl {
 namespace {
@@ -62,6 +65,19 @@ TEST(ErrnoStatus, says_what_failed_and_why) {
   const Status status = errno_status(Code::kNotAvailable, "cannot open it");
   EXPECT_EQ(status.code(), Code::kNotAvailable);
   EXPECT_THAT(status.message(), testing::StartsWith("cannot open it: No such file"));
+}
+
+TEST(ErrnoStatus, names_the_limit_that_was_reached) {
+  errno = EMFILE;
+  const std::string message = errno_status(Code::kOutOfMemory, "cannot open it").message();
+  EXPECT_THAT(message, testing::StartsWith("cannot open it: no file descriptor is left"));
+  EXPECT_THAT(message, testing::ContainsRegex("may have [1-9][0-9]* open \\(ulimit -n\\)"));
+}
+
+TEST(SpareDescriptor, is_there_or_named) {
+  EXPECT_TRUE(check_spare_descriptor("it did not arrive").is_ok());
+  const test::FewDescriptors none(0);
+  EXPECT_THAT(check_spare_descriptor("it did not arrive").message(), testing::StartsWith("it did not arrive: no file descriptor is left"));
 }
 
 }  // namespace

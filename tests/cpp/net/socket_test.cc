@@ -110,6 +110,22 @@ TEST(Unix, connects_and_knows_who_is_there) {
   EXPECT_EQ(peer_process(far)->pid, static_cast<std::uint32_t>(::getpid()));
 }
 
+TEST(Unix, tells_a_full_queue_from_nobody) {
+  const std::string name = "ray-hixl-test-full-" + std::to_string(::getpid());
+  const Fd listener = std::move(listen_unix(name)).value();
+  std::vector<Fd> waiting;
+  Status status;
+  while (status.is_ok() && waiting.size() < 1000) {
+    Result<Fd> next = start_connect_unix(name);
+    status = next.status();
+    if (next.is_ok()) waiting.push_back(*std::move(next));
+  }
+  EXPECT_EQ(status.code(), Code::kNotAvailable);
+  EXPECT_THAT(status.message(), HasSubstr("too many others wait"));
+  ASSERT_TRUE(accept_connection(listener).value().has_value());
+  EXPECT_TRUE(start_connect_unix(name).is_ok());
+}
+
 TEST(Unix, names_have_limits) {
   for (const std::string& name : {std::string(), std::string(108, 'x')}) {
     EXPECT_EQ(listen_unix(name).status().code(), Code::kInvalidArgument);
