@@ -53,6 +53,7 @@ struct Slabs::Impl {
   Mutex growing;        // held over a fence and over take(); taken before `mutex`
   mutable Mutex mutex;  // the short one
   Condition idle;
+  Condition changed;  // a block was freed, or the slabs were closed
   bool is_closed RAY_HIXL_GUARDED_BY(mutex) = false;
   bool is_source_busy RAY_HIXL_GUARDED_BY(mutex) = false;
   ByBase slabs RAY_HIXL_GUARDED_BY(mutex);
@@ -122,6 +123,7 @@ void Slabs::Impl::bury(Range block) {
   if (!is_closed) {
     pending.push_back({block, slab->second.id});
     ++freed;
+    changed.notify_all();
   } else if (slab->second.live == 0) {
     leave(slab);
   }
@@ -272,6 +274,7 @@ void Slabs::Impl::close() {
   if (process.in_child()) return;
   MutexLock lock(mutex);
   is_closed = true;
+  changed.notify_all();
   pending.clear();
   free_ranges = {};
   for (auto slab = slabs.begin(); slab != slabs.end();) slab = slab->second.live == 0 ? leave(slab) : std::next(slab);
@@ -325,6 +328,13 @@ Status Slabs::reserve(std::uint64_t bytes) {
 std::uint64_t Slabs::pending_ticket() const {
   const MutexLock lock(impl_->mutex);
   return impl_->freed;
+}
+
+bool Slabs::wait_until_freed(std::uint64_t ticket, Deadline deadline) const {
+  MutexLock lock(impl_->mutex);
+  while (impl_->freed == ticket && !impl_->is_closed && impl_->changed.wait_until(lock, deadline)) {
+  }
+  return impl_->freed != ticket && !impl_->is_closed;
 }
 
 void Slabs::fenced(std::uint64_t ticket) { impl_->free_until(ticket); }

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 
+#include "base/deadline.h"
 #include "memory/arena.h"
 #include "ray_hixl/stats.h"
 #include "ray_hixl/status.h"
@@ -54,6 +55,9 @@ class Slabs : public std::enable_shared_from_this<Slabs> {
   // the caller waits for everything that was queued on the device when it took the ticket.
   [[nodiscard]] std::uint64_t pending_ticket() const;
   void fenced(std::uint64_t ticket);
+
+  // True as soon as a block has been freed since the ticket was taken; false once `deadline` passed or the slabs were closed.
+  [[nodiscard]] bool wait_until_freed(std::uint64_t ticket, Deadline deadline) const;
 
   [[nodiscard]] bool holds(const std::byte* address, std::uint64_t length) const;  // inside one slab?
   [[nodiscard]] ArenaStats stats() const;                                          // segments are slabs; pending blocks are not in use

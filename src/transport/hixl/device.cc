@@ -1,7 +1,6 @@
 #include "transport/hixl/device.h"
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "transport/hixl/start.h"
@@ -11,7 +10,7 @@ namespace {
 
 constexpr std::size_t kCopyPart = std::size_t{16} << 20;
 constexpr std::chrono::seconds kStopMargin{5};
-constexpr std::chrono::milliseconds kLongestPause{64};
+constexpr std::chrono::milliseconds kPatience{128};  // for blocks that are on their way back
 
 std::atomic<bool> memory_is_left{false};
 
@@ -136,12 +135,11 @@ Status Device::start_hixl() {
 }
 
 Result<std::shared_ptr<const memory::Block>> Device::allocate(std::uint64_t bytes, const memory::Slabs::Fence& fence) {
-  std::chrono::milliseconds pause{1};
+  const Deadline patience = Deadline::in(kPatience);
   while (true) {
+    const std::uint64_t ticket = slabs_->pending_ticket();  // before, so that what is freed from here on is not missed
     Result<std::shared_ptr<const memory::Block>> block = slabs_->allocate(bytes, fence);
-    if (block.status().code() != Code::kOutOfMemory || pause > kLongestPause) return block;
-    std::this_thread::sleep_for(pause);
-    pause *= 2;
+    if (block.status().code() != Code::kOutOfMemory || !slabs_->wait_until_freed(ticket, patience)) return block;
   }
 }
 

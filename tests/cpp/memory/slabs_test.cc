@@ -350,5 +350,25 @@ TEST_F(SlabsTest, holds_what_is_inside_one_slab) {
   EXPECT_FALSE(slabs->holds(begin + kSlab - 1, 2)) << "across two slabs that lie side by side";
 }
 
+TEST_F(SlabsTest, whoever_waits_for_room_hears_of_the_block_that_dies_meanwhile) {
+  const auto slabs = make(kSlab, kSlab);
+  BlockPtr block = allocate(slabs, kSlab);
+  const std::uint64_t ticket = slabs->pending_ticket();
+  EXPECT_FALSE(slabs->wait_until_freed(ticket, Deadline::in(std::chrono::milliseconds(1)))) << "nothing has died";
+  std::thread dropper([&] { block.reset(); });
+  EXPECT_TRUE(slabs->wait_until_freed(ticket, Deadline::never()));
+  dropper.join();
+  EXPECT_TRUE(slabs->wait_until_freed(ticket, Deadline::never())) << "it has died before";
+  EXPECT_NE(allocate(slabs, kSlab), nullptr);
+}
+
+TEST_F(SlabsTest, nobody_waits_for_room_in_closed_slabs) {
+  const auto slabs = make(kSlab, kSlab);
+  const BlockPtr block = allocate(slabs, kSlab);
+  std::thread closer([&] { slabs->close(); });
+  EXPECT_FALSE(slabs->wait_until_freed(slabs->pending_ticket(), Deadline::never()));
+  closer.join();
+}
+
 }  // namespace
 }  // namespace ray_hixl::memory

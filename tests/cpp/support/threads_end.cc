@@ -1,0 +1,39 @@
+// Every test program ends without a thread of an engine: whatever still runs when main() returns races with the end of the process, and
+// LeakSanitizer cannot look at a thread that is ending.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "support/eventually.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Names of the threads that engines start and that are there now.
+std::string engine_threads() {
+  std::string names;
+  std::error_code gone;  // a thread may end while its folder is read
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", gone)) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (name.starts_with("hixl-")) names += (names.empty() ? "" : ", ") + name;
+  }
+  return names;
+}
+
+class ThreadsEnd : public testing::Environment {
+ public:
+  void TearDown() override {
+    EXPECT_TRUE(eventually([] { return engine_threads().empty(); }, 30s)) << "still running at the end of main(): " << engine_threads();
+  }
+};
+
+[[maybe_unused]] const testing::Environment* const kAdded = testing::AddGlobalTestEnvironment(new ThreadsEnd);
+
+}  // namespace
+}  // namespace ray_hixl::test
