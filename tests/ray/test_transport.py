@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,3 +127,40 @@ class Untouchable:
 
 def test_whether_an_actor_has_the_transport_costs_no_call(transport: HiXLTensorTransport) -> None:
     assert transport.actor_has_tensor_transport(Untouchable())
+
+
+def test_an_object_is_published_once(transport: HiXLTensorTransport) -> None:
+    """Threads that ask for the same object at once, as a retried task does, get the same metadata and leave one slot."""
+    process.engine()
+    for count in range(20):
+        before = ray_hixl.stats()["objects_published"]
+        barrier = threading.Barrier(8)
+
+        def publish_at_once(count: int = count, barrier: threading.Barrier = barrier) -> HixlTransportMetadata:
+            tensors = [torch.zeros(10) for _ in range(100)]
+            barrier.wait(10)
+            return transport.extract_tensor_transport_metadata(f"object {count}", tensors)
+
+        with ThreadPoolExecutor(8) as pool:
+            found = [future.result(10) for future in [pool.submit(publish_at_once) for _ in range(8)]]
+        assert all(metadata is found[0] for metadata in found)
+        assert ray_hixl.stats()["objects_published"] == before + 1
+        transport.garbage_collect(f"object {count}", found[0])
+    eventually(lambda: ray_hixl.stats()["objects"] == 0)
+
+
+def test_an_object_freed_while_it_is_published_is_gone(transport: HiXLTensorTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray may free it from a destructor that runs in the middle of publishing, in the same thread: nothing waits, nothing is left."""
+    engine = process.engine()
+    publish_quietly = engine.publish_quietly
+
+    def freed_meanwhile(tensors: list[torch.Tensor]) -> bytes:
+        packed = publish_quietly(tensors)
+        transport.garbage_collect("object", None)
+        return packed
+
+    monkeypatch.setattr(engine, "publish_quietly", freed_meanwhile)
+    metadata = transport.extract_tensor_transport_metadata("object", [torch.zeros(10)])
+    with pytest.raises(ray_hixl.ObjectFreed):
+        engine.fetch(metadata.packed).result()
+    eventually(lambda: ray_hixl.stats()["objects"] == 0)

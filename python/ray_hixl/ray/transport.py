@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from ray_hixl import _core, process
 from ray_hixl.errors import HixlError
-from ray_hixl.ray import compat
+from ray_hixl.ray import compat, requests
 from ray_hixl.ray.errors import to_ray
 from ray_hixl.ray.metadata import LAST_CHANCE_S, HixlCommunicatorMetadata, HixlTransportMetadata
+from ray_hixl.ray.requests import HixlFetchRequest
 from ray_hixl.tensors import TensorMetaSequence
 
 if TYPE_CHECKING:
@@ -31,24 +32,38 @@ NAME = "HIXL"
 _MOST_ABORTED = 1024
 
 
-class HixlFetchRequest(compat.FetchRequest):
-    """A fetch under way. Dropping it cancels what is not finished; the engine keeps the memory until nothing writes to it."""
+class _Publication:
+    """An object published here, or about to be. Its lock is held while it is published, so that this happens once."""
 
-    def __init__(self, obj_id: str, fetch: Fetch) -> None:
-        super().__init__(obj_id=obj_id, tensors=[])
-        self.fetch = fetch
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.metadata: HixlTransportMetadata | None = None
+        self.freed = False
 
-    def __del__(self) -> None:
-        fetch = getattr(self, "fetch", None)
-        if fetch is not None and not fetch.done:
-            fetch.cancel()
+    def publish(self, tensors: list[torch.Tensor]) -> HixlTransportMetadata:
+        """Once; the same metadata at every call. Freed meanwhile: its metadata names an object that is gone."""
+        with self.lock:
+            if self.metadata is None:
+                self.metadata = _publish(tensors)
+                if self.freed:
+                    self._release()
+            return self.metadata
+
+    def free(self) -> None:
+        """Takes no lock: it may run in the middle of ``publish``, in the same thread. At least one of them sees what the other did."""
+        self.freed = True
+        self._release()
+
+    def _release(self) -> None:
+        if self.metadata is not None and self.metadata.packed:
+            process.engine().release(self.metadata.packed)
 
 
 class HiXLTensorTransport(compat.TensorTransportManager):
     """One-sided, abortable tensor transport for Ray Direct Transport. Cheap to make: the engine starts at first use."""
 
     def __init__(self) -> None:
-        self._published: dict[str, HixlTransportMetadata] = {}
+        self._published: dict[str, _Publication] = {}  # changed by single operations of dict alone: garbage_collect takes no lock
         self._transfers: dict[bytes, Fetch] = {}
         self._aborted: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()  # guards _transfers and _aborted; no call is made with it held
@@ -74,10 +89,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
     def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> HixlTransportMetadata:
         """Source process, on the thread that ran the task or called ``ray.put``. Never raises; may be called again for an object."""
         with _timed("publish"):
-            known = self._published.get(obj_id)
-            if known is None:
-                known = self._published[obj_id] = _publish(rdt_object)
-            return known
+            return self._published.setdefault(obj_id, _Publication()).publish(rdt_object)
 
     def get_communicator_metadata(self, src_actor: Any, dst_actor: Any, backend: str | None = None) -> HixlCommunicatorMetadata:
         """Owner's process, sometimes under Ray's lock on its I/O thread: no Ray call, no wait, no exception."""
@@ -95,9 +107,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         with _timed("receive"):
             fetch = self._start(tensor_transport_metadata, communicator_metadata, target_buffers)
             try:
-                return fetch.result()
-            except HixlError as error:
-                raise to_ray(error) from None
+                return _result(HixlFetchRequest(obj_id, fetch))
             finally:
                 self._forget(communicator_metadata.transfer_id)
 
@@ -112,16 +122,16 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         with _timed("receive"):
             fetch = self._start(tensor_transport_metadata, communicator_metadata, target_buffers)
             self._forget(communicator_metadata.transfer_id)  # Ray never aborts this path
-            return HixlFetchRequest(obj_id, fetch)
+            request = HixlFetchRequest(obj_id, fetch)
+            requests.add(request)
+            return request
 
     def wait_fetch_complete(self, fetch_request: HixlFetchRequest, timeout: float = -1) -> list[torch.Tensor]:
-        """The same thread, afterwards. ``timeout``: seconds; negative waits until the fetch's own deadline."""
-        try:
-            if not fetch_request.fetch.wait(None if timeout < 0 else timeout):
-                raise TimeoutError(f"object {fetch_request.obj_id} did not arrive within {timeout:g} s")
-            return fetch_request.fetch.result()
-        except HixlError as error:
-            raise to_ray(error) from None
+        """The same thread, afterwards. ``timeout``: seconds; negative waits until the fetch's own deadline.
+
+        When it raises, for whatever reason, nothing writes to the targets of this ``ray.get`` any more, or the error says so.
+        """
+        return _result(fetch_request, None if timeout < 0 else timeout)
 
     def send_multiple_tensors(self, tensors: Any, tensor_transport_metadata: Any, communicator_metadata: Any) -> None:
         """Never called: the transport is one-sided."""
@@ -129,11 +139,11 @@ class HiXLTensorTransport(compat.TensorTransportManager):
 
     def garbage_collect(self, obj_id: str, tensor_transport_meta: Any, tensors: Any = None) -> None:
         """Source process, on ``_ray_system`` or whichever thread dropped the last reference. Never raises, blocks or calls Ray."""
-        metadata = self._published.pop(obj_id, None)
-        if metadata is None or not metadata.packed:
+        publication = self._published.pop(obj_id, None)
+        if publication is None:
             return
         try:
-            process.engine().release(metadata.packed)
+            publication.free()
         except Exception:
             logger.exception("object %s could not be freed", obj_id)
 
@@ -174,6 +184,16 @@ class HiXLTensorTransport(compat.TensorTransportManager):
     def _forget(self, transfer_id: bytes) -> None:
         with self._lock:
             self._transfers.pop(transfer_id, None)
+
+
+def _result(request: HixlFetchRequest, timeout: float | None = None) -> list[torch.Tensor]:
+    with requests.get_of(request):
+        try:
+            if not request.fetch.wait(timeout):
+                raise TimeoutError(f"object {request.obj_id} did not arrive within {timeout:g} s")
+            return request.fetch.result()
+        except HixlError as error:
+            raise to_ray(error) from None
 
 
 def _publish(tensors: list[torch.Tensor]) -> HixlTransportMetadata:
@@ -218,3 +238,6 @@ def _timed(name: str) -> Iterator[None]:
 def timings() -> dict[str, dict[str, float]]:
     """For ``ray_hixl.stats()["ray"]``: calls and seconds of this process, by what the transport did."""
     return {name: {"calls": timer.calls, "seconds": timer.seconds} for name, timer in _timers.items()}
+
+
+compat.around_every_get(requests.one_get)
