@@ -28,7 +28,9 @@ class Transfer {
   [[nodiscard]] bool done() const;
   // The outcome. REQUIRES: done().
   [[nodiscard]] Status result() const;
-  // Asks the transfer to end early with Code::kCancelled. A request: a transfer about to end may still end otherwise.
+  // Asks the transfer to end early with Code::kCancelled. A request: a transfer about to end may still end otherwise. It ends at once, or,
+  // where bytes are on their way into the caller's own memory, when nothing writes there any more: at most a second later, and then
+  // result() says that something still may.
   void cancel() const;
   // Bytes moved so far by each transport.
   [[nodiscard]] std::vector<TransportBytes> bytes_by_transport() const;

@@ -53,6 +53,7 @@ class BatchBuilder {
   }
 
   [[nodiscard]] Batch finish() {
+    plan_->callers_memory = true;
     plan_->holds = std::make_shared<const Pins>(std::move(pins_));
     batch_->plan = std::move(plan_);
     return Batch(std::move(batch_));

@@ -68,10 +68,10 @@ std::shared_ptr<transport::TransferState> PeerImpl::read(const BatchImpl& batch,
   Status checked = engine_->check();
   if (checked.is_ok() && !track(transfer)) checked = closed_status();
   if (checked.is_ok()) checked = check_batch(batch);
-  if (!checked.is_ok() || batch.plan->pieces.empty()) {
-    transfer->finish(checked);
-  } else {
+  if (checked.is_ok()) {
     link_->submit(batch.plan, transfer);
+  } else {
+    transfer->finish(checked);
   }
   return transfer;
 }

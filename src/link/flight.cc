@@ -3,42 +3,43 @@
 #include <algorithm>
 #include <utility>
 
-#include "link/peer_link.h"
-
 namespace ray_hixl::link {
-namespace {
 
-// How long a transport may take to stop before its memory is put in quarantine.
-constexpr std::chrono::seconds kStopTime{2};
-
-}  // namespace
-
-void Flight::start(std::shared_ptr<PeerLink> link, std::shared_ptr<const transport::Plan> plan,
+void Flight::start(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan,
                    std::shared_ptr<transport::TransferState> state) {
-  const auto flight = std::make_shared<Flight>(std::move(link), std::move(plan), std::move(state));
-  flight->state_->set_stop_hook([weak = std::weak_ptr(flight)] {
-    if (const auto running = weak.lock()) running->on_stop();
-  });
-  flight->resolve();
-  if (!flight->state_->done()) flight->arm();
+  const std::shared_ptr<Flight> flight(new Flight(std::move(host), std::move(plan), std::move(state)));
+  flight->state_->set_stop_hook([flight] { flight->on_stop(); });
+  flight->begin();
+  if (!flight->state_->done()) flight->set_timer(flight->state_->deadline(), &Flight::past_deadline);
 }
 
-Flight::Flight(std::shared_ptr<PeerLink> link, std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state)
-    : link_(std::move(link)), plan_(std::move(plan)), state_(std::move(state)) {}
+Flight::Flight(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan,
+               std::shared_ptr<transport::TransferState> state)
+    : host_(std::move(host)), plan_(std::move(plan)), state_(std::move(state)) {}
+
+void Flight::begin() {
+  if (const Status good = check_before(); !good.is_ok()) return end(good);
+  if (plan_->pieces.empty()) {
+    unread_ = unread_sources();
+    return moved(Status::ok());
+  }
+  const bool host_memory = std::ranges::any_of(plan_->pieces, [](const transport::Piece& piece) { return piece.place < 0; });
+  if (host_memory && host_->paths().needs_addresses()) return resolve();
+  dispatch();
+}
 
 void Flight::resolve() {
-  if (const Status up = link_->state(); !up.is_ok()) return end(up);
-  const bool host_memory = std::ranges::any_of(plan_->pieces, [](const transport::Piece& piece) { return piece.place < 0; });
-  if (!host_memory || !link_->paths().needs_addresses()) return dispatch();
+  resolutions_ = std::static_pointer_cast<const Resolutions>(plan_->kept.get());
+  if (resolutions_) return dispatch();
   {
     const MutexLock lock(mutex_);
-    resolutions_.resize(plan_->sources.size());
+    coming_ = std::make_shared<Resolutions>(plan_->sources.size());
     unresolved_ = plan_->sources.size();
   }
   for (std::size_t source = 0; source < plan_->sources.size(); ++source) {
-    link_->resolver().resolve(plan_->sources[source],
-                              [self = shared_from_this(), source](Result<std::shared_ptr<const Resolution>> answer) {
-                                self->resolved(source, std::move(answer));
+    host_->resolver().resolve(plan_->sources[source], weak_from_this(),
+                              [weak = weak_from_this(), source](Result<std::shared_ptr<const Resolution>> answer) {
+                                if (const auto flight = weak.lock()) flight->resolved(source, std::move(answer));
                               });
   }
 }
@@ -47,34 +48,45 @@ void Flight::resolved(std::size_t source, Result<std::shared_ptr<const Resolutio
   if (!resolution.is_ok()) return end(verdict(resolution.status()));
   {
     const MutexLock lock(mutex_);
-    resolutions_[source] = *std::move(resolution);
-    if (--unresolved_ > 0) return;
+    (*coming_)[source] = *std::move(resolution);
+    if (--unresolved_ > 0 || phase_ != Phase::kResolving) return;
+    resolutions_ = std::move(coming_);
   }
+  plan_->kept.set(resolutions_);
+  // The round trip took its time.
+  if (const Status good = check_before(); !good.is_ok()) return end(good);
   dispatch();
 }
 
 void Flight::dispatch() {
-  std::vector<std::shared_ptr<transport::Job>> jobs(link_->paths().candidates().size());
+  if (plan_->pieces.size() <= kFewPieces || !host_->on_loop()) return split_and_submit();
+  if (!host_->run([self = shared_from_this()] { self->split_and_submit(); })) end(Status(Code::kClosed, "the engine was closed"));
+}
+
+void Flight::split_and_submit() {
+  Jobs jobs(host_->paths().candidates().size());
   if (const Status status = split(jobs); !status.is_ok()) return end(status);
+  unread_ = unread_sources();
   {
     const MutexLock lock(mutex_);
-    if (phase_ != Phase::kResolving) return;
+    if (phase_ != Phase::kResolving) return;  // stopped meanwhile
     phase_ = Phase::kMoving;
     moving_ = static_cast<std::size_t>(std::ranges::count_if(jobs, [](const auto& job) { return job != nullptr; }));
   }
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     if (!jobs[i]) continue;
     jobs[i]->done = [self = shared_from_this()](const Status& status) { self->job_done(status); };
-    link_->paths().candidates()[i].channel->submit(std::move(jobs[i]));
+    host_->paths().candidates()[i].channel->submit(std::move(jobs[i]));
   }
-  if (state_->stopping()) on_stop();  // it may have come between the two
+  // The stop may have come when some channels did not have their jobs yet.
+  if (state_->stopping()) tell_channels();
 }
 
-Status Flight::split(std::vector<std::shared_ptr<transport::Job>>& jobs) const {
+Status Flight::split(Jobs& jobs) const {
   for (const transport::Piece& piece : plan_->pieces) {
     if (piece.place >= 0) {
       RAY_HIXL_RETURN_IF_ERROR(add(piece, transport::RemoteMemory::kDevice, jobs));
-    } else if (resolutions_.empty()) {
+    } else if (!resolutions_) {
       RAY_HIXL_RETURN_IF_ERROR(add(piece, transport::RemoteMemory::kOrdinary, jobs));
     } else {
       RAY_HIXL_RETURN_IF_ERROR(split_piece(piece, jobs));
@@ -84,18 +96,18 @@ Status Flight::split(std::vector<std::shared_ptr<transport::Job>>& jobs) const {
 }
 
 // One piece per range that it touches.
-Status Flight::split_piece(const transport::Piece& piece, std::vector<std::shared_ptr<transport::Job>>& jobs) const {
-  const Resolution& resolution = *resolutions_[piece.source];
+Status Flight::split_piece(const transport::Piece& piece, Jobs& jobs) const {
+  const Resolution& resolution = *(*resolutions_)[piece.source];
   if (piece.offset > resolution.length || piece.length > resolution.length - piece.offset) {
     return Status(Code::kInvalidRegion, std::to_string(piece.length) + " bytes at offset " + std::to_string(piece.offset) +
                                             " lie outside of the " + std::to_string(resolution.length) + " bytes that the " +
-                                            link_->peer().descriptor.name() + " registered");
+                                            host_->peer_name() + " registered");
   }
   transport::Piece rest = piece;
   for (std::size_t i = resolution.range_at(piece.offset); rest.length > 0; ++i) {
     if (resolution.ranges[i].address == 0) {
       return Status(Code::kInvalidRegion,
-                    "the bytes lie in device memory of the " + link_->peer().descriptor.name() + ", and cannot be read into host memory");
+                    "the bytes lie in device memory of the " + host_->peer_name() + ", and cannot be read into host memory");
     }
     const std::uint64_t skipped = rest.offset - resolution.starts[i];
     transport::Piece part = rest;
@@ -109,17 +121,17 @@ Status Flight::split_piece(const transport::Piece& piece, std::vector<std::share
   return Status::ok();
 }
 
-Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, std::vector<std::shared_ptr<transport::Job>>& jobs) const {
-  const Candidate* const chosen = link_->choose(memory);
-  if (chosen == nullptr) return link_->no_path(memory);
-  std::shared_ptr<transport::Job>& job = jobs[static_cast<std::size_t>(chosen - link_->paths().candidates().data())];
+Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const {
+  const Candidate* const chosen = host_->choose(memory);
+  if (chosen == nullptr) return host_->no_path(memory);
+  std::shared_ptr<transport::Job>& job = jobs[static_cast<std::size_t>(chosen - host_->paths().candidates().data())];
   if (!job) {
     job = std::make_shared<transport::Job>();
     job->transfer = state_;
     job->plan = plan_;
     job->pieces.reserve(plan_->pieces.size());
     if (chosen->reads_by_address) {
-      for (const auto& resolution : resolutions_) {
+      for (const auto& resolution : *resolutions_) {
         job->segments.insert(job->segments.end(), resolution->segments.begin(), resolution->segments.end());
       }
     }
@@ -128,105 +140,170 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, std::
   return Status::ok();
 }
 
+// Where generations are not mapped, a channel checks the sources of the pieces that it reads, and nobody those of which nothing is read:
+// an empty object, or an op without bytes.
+std::vector<Handle> Flight::unread_sources() const {
+  if (host_->shows_generations() || (plan_->sources.size() == 1 && !plan_->pieces.empty())) return {};
+  std::vector<bool> read(plan_->sources.size());
+  for (const transport::Piece& piece : plan_->pieces) read[piece.source] = true;
+  std::vector<Handle> unread;
+  for (std::size_t source = 0; source < read.size(); ++source) {
+    if (!read[source]) unread.push_back(plan_->sources[source]);
+  }
+  return unread;
+}
+
 void Flight::job_done(const Status& status) {
-  bool leave_quarantine = false;
-  Status moved;
+  bool last = false;
+  bool was_left_behind = false;
   {
     const MutexLock lock(mutex_);
     if (error_.is_ok() && !status.is_ok()) error_ = status;
-    if (--moving_ > 0) return;
-    leave_quarantine = quarantined_;
-    moved = error_;
+    last = --moving_ == 0;
+    was_left_behind = phase_ == Phase::kEnded;
   }
-  if (leave_quarantine) {
-    link_->counters().quarantined_bytes.fetch_sub(plan_->bytes, std::memory_order_relaxed);
+  if (!last) {
+    // Nobody wants the rest of the bytes.
+    if (!status.is_ok()) state_->request_stop(verdict(status));
+  } else if (was_left_behind) {
+    host_->counters().quarantined_bytes.fetch_sub(plan_->bytes, std::memory_order_relaxed);
   } else {
-    end(verdict(moved));
+    Status error;
+    {
+      const MutexLock lock(mutex_);
+      error = error_;
+    }
+    moved(error);
   }
+}
+
+// Nothing moves any more.
+void Flight::moved(const Status& status) {
+  const Status result = verdict(status);
+  if (!result.is_ok() || unread_.empty()) return end(result);
+  confirm();
+}
+
+void Flight::confirm() {
+  {
+    const MutexLock lock(mutex_);
+    if (phase_ == Phase::kEnded) return;
+    phase_ = Phase::kConfirming;
+  }
+  host_->ask_live(unread_, [weak = weak_from_this()](const Status& live) {
+    if (const auto flight = weak.lock()) flight->end(flight->verdict(live));
+  });
+  // A stop that came while bytes moved has used up the hook, which nothing else keeps the flight by.
+  if (state_->stopping()) end(why_stopped());
+}
+
+// What can be seen without asking is seen before anything moves: a READ of a region that was closed must not bring what lies there now. The
+// process itself is only looked at afterwards, since that costs a system call; the loop hears of its end, too.
+Status Flight::check_before() const {
+  RAY_HIXL_RETURN_IF_ERROR(host_->state());
+  return check_sources();
+}
+
+Status Flight::check_sources() const {
+  if (!host_->shows_generations()) return Status::ok();
+  for (const Handle& source : plan_->sources) {
+    if (host_->is_live(source)) continue;
+    host_->resolver().forget(source);
+    return Status(Code::kInvalidRegion, "the " + host_->peer_name() + " closed or freed the memory before it was read to the end");
+  }
+  return Status::ok();
 }
 
 Status Flight::timed_out() const {
-  return Status(Code::kTransferTimeout, "the deadline passed while reading from the " + link_->peer().descriptor.name() +
+  return Status(Code::kTransferTimeout, "the deadline passed while reading from the " + host_->peer_name() +
                                             "; it may be stopped or overloaded. Give the transfer more time if it is only slow");
 }
 
-// What the transfer ends with, when `moved` is what the transports (or the resolving) say.
-Status Flight::verdict(const Status& moved) const {
-  if (!moved.is_ok() && state_->stopping()) {
-    Status reason = state_->stop_reason();
-    return reason.code() == Code::kTransferTimeout ? timed_out() : reason;
-  }
-  if (const Status alive = link_->check_alive(); !alive.is_ok()) return alive;
-  for (const Handle& source : plan_->sources) {
-    if (link_->is_live(source)) continue;
-    link_->resolver().forget(source);
-    return Status(Code::kInvalidRegion,
-                  "the " + link_->peer().descriptor.name() + " closed or freed the memory before it was read to the end");
-  }
-  return moved.with_context("reading from the " + link_->peer().descriptor.name());
+// A mover that sees the deadline pass knows nothing of the peer.
+Status Flight::why_stopped() const {
+  Status reason = state_->stop_reason();
+  return reason.code() == Code::kTransferTimeout ? timed_out() : reason;
 }
 
-void Flight::end(const Status& result) {
-  {
-    const MutexLock lock(mutex_);
-    phase_ = Phase::kEnded;
-  }
-  state_->finish(result);
-  if (!armed_) return;
-  link_->loop().post([self = shared_from_this()] {
-    if (self->timer_ != 0) self->link_->loop().cancel(std::exchange(self->timer_, 0));
-  });
+// What the transfer ends with, when `moved` is what the transports (or the owner's answer) say.
+Status Flight::verdict(const Status& moved) const {
+  if (!moved.is_ok() && state_->stopping()) return why_stopped();
+  RAY_HIXL_RETURN_IF_ERROR(host_->check_alive());
+  RAY_HIXL_RETURN_IF_ERROR(check_sources());
+  return moved.with_context("reading from the " + host_->peer_name());
 }
 
 void Flight::on_stop() {
-  Phase phase{};
+  bool moving = false;
   {
     const MutexLock lock(mutex_);
-    phase = phase_;
+    if (phase_ == Phase::kEnded) return;
+    moving = phase_ == Phase::kMoving;
+    if (!moving) phase_ = Phase::kEnded;
   }
-  if (phase == Phase::kResolving) return end(state_->stop_reason());
-  if (phase == Phase::kEnded) return;
-  for (const Candidate& candidate : link_->paths().candidates()) {
-    if (candidate.channel) candidate.channel->stop_stopping();
+  if (!moving) return finish(why_stopped());
+  tell_channels();
+  if (plan_->callers_memory) {
+    set_timer(Deadline::in(kStopTime), &Flight::leave_behind);
+  } else {
+    leave_behind();
   }
-  armed_ = true;
-  link_->loop().post([self = shared_from_this()] {
-    if (self->state_->done()) return;
-    if (self->timer_ != 0) self->link_->loop().cancel(self->timer_);
-    self->timer_ = self->link_->loop().at(Deadline::in(kStopTime), [weak = self->weak_from_this()] {
-      if (const auto flight = weak.lock()) flight->overdue();
-    });
+}
+
+void Flight::tell_channels() const {
+  for (const Candidate& candidate : host_->paths().candidates()) {
+    if (candidate.channel) candidate.channel->heed_stops();
+  }
+}
+
+// Ends the transfer though jobs may still write. They keep the plan, and with it the memory.
+void Flight::leave_behind() {
+  {
+    const MutexLock lock(mutex_);
+    if (phase_ != Phase::kMoving || moving_ == 0) return;  // the last job is about to end it
+    phase_ = Phase::kEnded;
+    host_->counters().quarantined_bytes.fetch_add(plan_->bytes, std::memory_order_relaxed);
+  }
+  const Status reason = why_stopped();
+  if (!plan_->callers_memory) return finish(reason);
+  finish(Status(reason.code(), reason.message() + ". A transport has not stopped within " + std::to_string(kStopTime.count()) +
+                                   " s: the target memory may still be written, and is kept until it has"));
+}
+
+// REQUIRES: no job moves.
+void Flight::end(const Status& result) {
+  {
+    const MutexLock lock(mutex_);
+    if (phase_ == Phase::kEnded) return;
+    phase_ = Phase::kEnded;
+  }
+  finish(result);
+}
+
+void Flight::finish(const Status& result) {
+  state_->finish(result);
+  if (!armed_) return;
+  host_->post([self = shared_from_this()] {
+    if (self->timer_ != 0) self->host_->cancel(std::exchange(self->timer_, 0));
   });
 }
 
-// Its deadline, on the loop.
-void Flight::arm() {
-  if (state_->deadline().when() == Clock::time_point::max()) return;
+// In place of the one before.
+void Flight::set_timer(Deadline deadline, void (Flight::*due)()) {
+  if (deadline.when() == Clock::time_point::max()) return;
   armed_ = true;
-  link_->loop().post([self = shared_from_this()] {
-    if (self->state_->done() || self->timer_ != 0) return;
-    self->timer_ = self->link_->loop().at(self->state_->deadline(), [weak = self->weak_from_this()] {
+  host_->post([self = shared_from_this(), deadline, due] {
+    if (self->state_->done()) return;
+    if (self->timer_ != 0) self->host_->cancel(self->timer_);
+    self->timer_ = self->host_->at(deadline, [weak = self->weak_from_this(), due] {
       const auto flight = weak.lock();
       if (!flight) return;
       flight->timer_ = 0;
-      flight->state_->request_stop(flight->timed_out());
+      ((*flight).*due)();
     });
   });
 }
 
-// A transport was asked to stop and did not.
-void Flight::overdue() {
-  timer_ = 0;
-  {
-    const MutexLock lock(mutex_);
-    if (moving_ == 0) return;
-    quarantined_ = true;
-  }
-  link_->counters().quarantined_bytes.fetch_add(plan_->bytes, std::memory_order_relaxed);
-  const Status reason = state_->stop_reason();
-  state_->finish(
-      Status(reason.code(),
-             reason.message() + ". A transport has not stopped yet: the target memory may still be written, and is kept until it has"));
-}
+void Flight::past_deadline() { state_->request_stop(timed_out()); }
 
 }  // namespace ray_hixl::link

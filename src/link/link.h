@@ -20,8 +20,8 @@ class Link {
   virtual ~Link() = default;
 
   // Reads what the plan says. The state ends when the last byte is in and every source was still live (kInvalidRegion otherwise) and the
-  // peer alive (kPeerGone otherwise), or with the first error, at the latest shortly after its deadline. If a transport is still writing
-  // two seconds after it was asked to stop, the state ends saying so, and the plan's holds stay until it stopped.
+  // peer alive (kPeerGone otherwise), or with the first error, at the latest a second after its deadline: see flight.h for what stopping
+  // means.
   virtual void submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) = 0;
 
   // Which memory holds the slot: one round trip if nobody asked before.

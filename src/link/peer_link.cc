@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "link/flight.h"
 #include "net/socket.h"
+#include "transport/liveness.h"
 
 namespace ray_hixl::link {
 namespace {
@@ -195,12 +195,18 @@ void PeerLink::submit(std::shared_ptr<const transport::Plan> plan, std::shared_p
 
 void PeerLink::locate(const Handle& handle, Deadline, std::function<void(Result<transport::RemoteMemory>)> answer) {
   if (!paths_->needs_addresses()) return answer(transport::RemoteMemory::kOrdinary);
-  resolver_.resolve(handle, [answer = std::move(answer)](Result<std::shared_ptr<const Resolution>> resolution) {
+  resolver_.resolve(handle, weak_from_this(), [answer = std::move(answer)](Result<std::shared_ptr<const Resolution>> resolution) {
     if (!resolution.is_ok()) return answer(resolution.status());
     const auto& ranges = (*resolution)->ranges;
     answer(ranges.empty() ? transport::RemoteMemory::kOrdinary : (*resolution)->memory_at(ranges.front().address));
   });
 }
+
+void PeerLink::ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) {
+  transport::ask_live(*this, handles, std::move(answer));
+}
+
+bool PeerLink::run(std::function<void()> work) { return context_.copy_pool.run(std::move(work)); }
 
 void PeerLink::request(std::function<std::vector<std::byte>(std::uint64_t id)> encode, Answer answer) {
   std::uint64_t id = 0;

@@ -13,6 +13,7 @@
 #include "base/mutex.h"
 #include "control/frame_reader.h"
 #include "link/dialer.h"
+#include "link/flight.h"
 #include "link/link.h"
 #include "link/resolver.h"
 #include "memory/slots.h"
@@ -21,7 +22,7 @@
 
 namespace ray_hixl::link {
 
-class PeerLink final : public Link, public transport::Port, public std::enable_shared_from_this<PeerLink> {
+class PeerLink final : public Link, public transport::Port, public FlightHost, public std::enable_shared_from_this<PeerLink> {
  public:
   using Ready = std::function<void(Status)>;
   using Gone = std::function<void()>;
@@ -48,17 +49,23 @@ class PeerLink final : public Link, public transport::Port, public std::enable_s
                std::function<void(Result<transport::Reply>)> answer) override;
   void open_connection(control::TransportKind kind, Deadline deadline, std::function<void(Result<Fd>)> opened) override;
 
-  // For flights. Any thread.
-  [[nodiscard]] Resolver& resolver() { return resolver_; }
-  [[nodiscard]] net::Loop& loop() const { return context_.loop; }
-  [[nodiscard]] transport::Counters& counters() const { return context_.counters; }
-  // The channel for such memory; null if there is none, and no_path() says why. Asking for device memory may load CANN.
-  [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory) const;
-  [[nodiscard]] Status no_path(transport::RemoteMemory memory) const;
-  // False if the owner's generations are mapped here and say that the slot moved on.
-  [[nodiscard]] bool is_live(const Handle& handle) const { return !generations_ || generations_->live(handle); }
-  // ok, or why the peer is not there any more.
-  [[nodiscard]] Status check_alive() const;
+  // FlightHost. Asking for the channel of device memory may load CANN.
+  [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory) const override;
+  [[nodiscard]] Status no_path(transport::RemoteMemory memory) const override;
+  [[nodiscard]] std::string peer_name() const override { return peer_.descriptor.name(); }
+  [[nodiscard]] transport::Counters& counters() const override { return context_.counters; }
+  [[nodiscard]] Status check_alive() const override;
+  [[nodiscard]] bool shows_generations() const override { return generations_ != nullptr; }
+  [[nodiscard]] bool is_live(const Handle& handle) const override { return generations_->live(handle); }
+  void ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) override;
+  [[nodiscard]] Resolver& resolver() override { return resolver_; }
+  [[nodiscard]] bool on_loop() const override { return context_.loop.on_loop(); }
+  [[nodiscard]] bool run(std::function<void()> work) override;
+  void post(std::function<void()> task) override { context_.loop.post(std::move(task)); }
+  [[nodiscard]] net::Loop::TimerId at(Deadline deadline, std::function<void()> task) override {
+    return context_.loop.at(deadline, std::move(task));
+  }
+  void cancel(net::Loop::TimerId timer) override { context_.loop.cancel(timer); }
 
  private:
   using Answer = std::function<void(Result<transport::Reply>)>;

@@ -1,6 +1,7 @@
 #include "link/resolver.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace ray_hixl::link {
@@ -32,7 +33,7 @@ std::size_t Resolution::range_at(std::uint64_t offset) const {
   return static_cast<std::size_t>(std::ranges::upper_bound(starts, offset) - starts.begin()) - 1;
 }
 
-void Resolver::resolve(const Handle& handle, Answer answer) {
+void Resolver::resolve(const Handle& handle, std::weak_ptr<const void> who, Answer answer) {
   std::shared_ptr<const Resolution> known;
   {
     const MutexLock lock(mutex_);
@@ -40,9 +41,12 @@ void Resolver::resolve(const Handle& handle, Answer answer) {
       recent_.splice(recent_.begin(), recent_, it->second);
       known = it->second->resolution;
     } else {
-      std::vector<Answer>& waiting = asked_[handle];
-      waiting.push_back(answer);
-      if (waiting.size() > 1) return;  // asked already
+      const auto [asked, is_new] = asked_.try_emplace(handle);
+      std::vector<Asker>& waiting = asked->second;
+      // Each time the list doubled, which costs each asker a constant share.
+      if (std::has_single_bit(waiting.size())) std::erase_if(waiting, [](const Asker& asker) { return asker.who.expired(); });
+      waiting.push_back({std::move(who), answer});
+      if (!is_new) return;
     }
   }
   if (known) {
@@ -69,14 +73,14 @@ void Resolver::answered(const Handle& handle, Result<transport::Reply> reply) {
       result = resolved.status();
     }
   }
-  std::vector<Answer> waiting;
+  std::vector<Asker> waiting;
   {
     const MutexLock lock(mutex_);
     waiting = std::move(asked_[handle]);
     asked_.erase(handle);
     if (result.is_ok()) remember(handle, *result);
   }
-  for (const Answer& answer : waiting) answer(result);
+  for (const Asker& asker : waiting) asker.answer(result);
 }
 
 void Resolver::remember(const Handle& handle, const std::shared_ptr<const Resolution>& resolution) {

@@ -28,21 +28,29 @@ struct Resolution {
   [[nodiscard]] std::size_t range_at(std::uint64_t offset) const;
 };
 
+using Resolutions = std::vector<std::shared_ptr<const Resolution>>;  // by source of a plan
+
+// Any thread may call any method.
 class Resolver {
  public:
   using Answer = std::function<void(Result<std::shared_ptr<const Resolution>>)>;
 
   explicit Resolver(transport::Port& port) : port_(port) {}
 
-  // Any thread. At once in the caller's thread if it is remembered, else on the loop thread when the owner answered.
-  void resolve(const Handle& handle, Answer answer);
-  // The owner no longer has it. Any thread.
+  // Answers at once in the caller's thread if it is remembered, else on the loop thread when the owner did. `who` wants to know: once that
+  // is gone, `answer` may be dropped without a call, so that askers who gave up do not add up while an owner hangs.
+  void resolve(const Handle& handle, std::weak_ptr<const void> who, Answer answer);
+  // The owner no longer has it.
   void forget(const Handle& handle);
 
  private:
   struct Entry {
     Handle handle;
     std::shared_ptr<const Resolution> resolution;
+  };
+  struct Asker {
+    std::weak_ptr<const void> who;
+    Answer answer;
   };
   struct Hash {
     std::size_t operator()(const Handle& handle) const { return static_cast<std::size_t>(handle.key); }
@@ -56,7 +64,7 @@ class Resolver {
   Mutex mutex_;
   std::list<Entry> recent_ RAY_HIXL_GUARDED_BY(mutex_);  // most recently used first
   std::unordered_map<Handle, std::list<Entry>::iterator, Hash> remembered_ RAY_HIXL_GUARDED_BY(mutex_);
-  std::unordered_map<Handle, std::vector<Answer>, Hash> asked_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::unordered_map<Handle, std::vector<Asker>, Hash> asked_ RAY_HIXL_GUARDED_BY(mutex_);
   std::size_t ranges_ RAY_HIXL_GUARDED_BY(mutex_) = 0;  // in what is remembered
 };
 

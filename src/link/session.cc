@@ -93,6 +93,7 @@ void Session::on_request(const control::Frame& request) {
   if (!control::is_known(request.type)) return on_unknown(request);
   if (request.request == 0) return end();  // nobody could tell what is answered
   if (request.type == control::MessageType::kResolve) return resolve(request);
+  if (request.type == control::MessageType::kCheck) return check(request);
   const bool served = std::ranges::any_of(transports_, [&](const auto& transport) { return transport->serve(request, *this); });
   if (served) return;
   send(control::encode(request.request, control::Failure{Status(Code::kInvalidArgument, "this engine has no answer to such a request")}),
@@ -113,6 +114,14 @@ void Session::resolve(const control::Frame& request) {
   }
   context_.counters.resolved.fetch_add(1, std::memory_order_relaxed);
   send(control::encode(request.request, resolved), {});
+}
+
+// For readers who cannot see the generations.
+void Session::check(const control::Frame& request) {
+  const Result<control::Check> asked = control::decode_check(request.body);
+  Status live = asked.status();
+  for (std::size_t i = 0; live.is_ok() && i < asked->handles.size(); ++i) live = context_.slots.pin(asked->handles[i]).status();
+  send(live.is_ok() ? control::encode(request.request, control::Checked{}) : control::encode(request.request, control::Failure{live}), {});
 }
 
 // Its owner destroys it, so from the loop: the connection may be in use up the stack.

@@ -30,6 +30,7 @@ class Session final : public transport::SessionPort {
   void on_unknown(const control::Frame& frame);
   void on_request(const control::Frame& request);
   void resolve(const control::Frame& request);
+  void check(const control::Frame& request);
   void end();
 
   const transport::Context& context_;

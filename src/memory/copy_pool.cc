@@ -34,6 +34,17 @@ struct Item {
   }
 };
 
+class Task final : public CopyWork {
+ public:
+  explicit Task(std::function<void()> task) : task_(std::move(task)) {}
+  [[nodiscard]] std::size_t parts() const override { return 1; }
+  void run(std::size_t) override { task_(); }
+  void finished() override {}
+
+ private:
+  const std::function<void()> task_;
+};
+
 std::uint32_t default_threads() { return std::clamp(std::thread::hardware_concurrency(), 1u, kMostDefaultThreads); }
 
 }  // namespace
@@ -97,6 +108,8 @@ bool CopyPool::submit(std::shared_ptr<CopyWork> work) {
   for (std::size_t i = std::min<std::size_t>(parts, impl_->count); i > 0; --i) impl_->wake.notify_one();
   return true;
 }
+
+bool CopyPool::run(std::function<void()> task) { return submit(std::make_shared<Task>(std::move(task))); }
 
 void CopyPool::stop() {
   if (impl_->process.in_child()) return;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 namespace ray_hixl::memory {
@@ -29,6 +30,8 @@ class CopyPool {
   // Any thread. Works take turns part by part, so that a small one does not wait for a large one. Work without parts is finished in the
   // caller. False after stop(), in a forked child, or if the system gives no thread: the work was not taken and finished() is not called.
   bool submit(std::shared_ptr<CopyWork> work);
+  // The same for work in one part.
+  bool run(std::function<void()> task);
   // Finishes what was submitted (works see their stop flags), joins. Idempotent. Not from a pool thread.
   void stop();
   [[nodiscard]] std::uint32_t threads() const;

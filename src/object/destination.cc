@@ -146,6 +146,7 @@ Result<Destinations> use_targets(const Metadata& metadata, std::span<const Memor
     destinations.tensors[i].device = targets[i].device;
   }
   destinations.holds = std::move(owner);
+  destinations.callers_memory = true;
   return destinations;
 }
 
@@ -183,6 +184,7 @@ std::shared_ptr<const transport::Plan> make_plan(const Metadata& metadata, const
   place_pieces(*plan, metadata, destinations, piece_of);
   plan->holds = destinations.holds;
   plan->pads = destinations.pads;
+  plan->callers_memory = destinations.callers_memory;
   return plan;
 }
 

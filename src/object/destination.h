@@ -25,7 +25,8 @@ inline constexpr std::uint64_t kTensorAlignment = 64;                       // o
 struct Destinations {
   std::vector<FetchedTensor> tensors;  // in published order
   std::shared_ptr<const void> holds;   // keeps all their memory
-  bool pads = false;                   // see transport::Plan
+  bool pads = false;                   // see transport::Plan, as the next
+  bool callers_memory = false;
 };
 
 // Where tensors of one of the source's devices come to.

@@ -96,10 +96,10 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
     fetch->tensors = std::move(destinations->tensors);
   }
   const auto& transfer = fetch->transfer.state();
-  if (plan->pieces.empty()) {
-    transfer->finish(Status::ok());
-    return Status::ok();
-  }
+  // Nobody gets them any more, and what may still be written to is kept by the plan.
+  transfer->when_done([weak = std::weak_ptr(fetch)] {
+    if (const auto ended = weak.lock(); ended && !ended->transfer.result().is_ok()) ended->let_tensors_go();
+  });
   const Deadline connect = Deadline::in(seconds_to_duration(engine_->options().connect_timeout_s));
   Opening::start(engine_->links(), *owner, connect.sooner(transfer->deadline()), std::move(plan), transfer);
   return Status::ok();

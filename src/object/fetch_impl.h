@@ -15,10 +15,17 @@ class FetchImpl {
   FetchImpl(Metadata described, std::shared_ptr<transport::TransferState> state)
       : metadata(std::move(described)), transfer(std::move(state)) {}
 
+  // The fetch failed: nobody will take them.
+  void let_tensors_go() {
+    std::vector<FetchedTensor> dropped;  // after the lock
+    const MutexLock lock(mutex);
+    dropped.swap(tensors);
+  }
+
   const Metadata metadata;
   const Transfer transfer;
   Mutex mutex;
-  std::vector<FetchedTensor> tensors RAY_HIXL_GUARDED_BY(mutex);  // moved out by take()
+  std::vector<FetchedTensor> tensors RAY_HIXL_GUARDED_BY(mutex);  // moved out by take(), or let go
   bool taken RAY_HIXL_GUARDED_BY(mutex) = false;
 };
 

@@ -16,9 +16,10 @@ Opening::~Opening() {
 }
 
 void Opening::opened(Result<std::shared_ptr<link::Link>> link) {
-  if (!take()) return;
+  auto plan = take();
+  if (!plan) return;
   if (link.is_ok()) {
-    (*link)->submit(plan_, transfer_);
+    (*link)->submit(std::move(plan), transfer_);
   } else {
     transfer_->finish(link.status());
   }

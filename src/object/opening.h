@@ -28,9 +28,10 @@ class Opening {
  private:
   void opened(Result<std::shared_ptr<link::Link>> link);
   void stop();
-  [[nodiscard]] bool take() { return !taken_.exchange(true); }
+  // The plan, once; nobody can write to its memory yet, so whoever ends the fetch lets it go at once.
+  [[nodiscard]] std::shared_ptr<const transport::Plan> take() { return taken_.exchange(true) ? nullptr : std::move(plan_); }
 
-  const std::shared_ptr<const transport::Plan> plan_;
+  std::shared_ptr<const transport::Plan> plan_;  // whoever took it moves it out
   const std::shared_ptr<transport::TransferState> transfer_;
   std::atomic<bool> taken_{false};
 };

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "control/messages.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
@@ -33,7 +34,24 @@ struct DevicePlace {
   friend bool operator==(const DevicePlace&, const DevicePlace&) = default;
 };
 
-// Immutable once shared. Where pieces overlap here, any of their bytes may stay.
+// What the link learned when it carried a plan out, to find it again the next time. Any thread.
+class Kept {
+ public:
+  [[nodiscard]] std::shared_ptr<const void> get() const {
+    const MutexLock lock(mutex_);
+    return value_;
+  }
+  void set(std::shared_ptr<const void> value) {
+    const MutexLock lock(mutex_);
+    value_.swap(value);  // what was there dies after the lock
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::shared_ptr<const void> value_ RAY_HIXL_GUARDED_BY(mutex_);
+};
+
+// Immutable once shared, but for what the link keeps. Where pieces overlap here, any of their bytes may stay.
 struct Plan {
   std::vector<Handle> sources;
   std::vector<Piece> pieces;  // address is 0, except in device memory where the owner told it
@@ -42,7 +60,11 @@ struct Plan {
   // In device memory here: is what lies behind a piece, up to the next multiple of memory::Slabs::kAlignment, nobody else's? Then it may
   // be written, too.
   bool pads = false;
+  // Is the local memory the caller's own (targets, regions), which he uses again once the transfer has ended? Else it came out of an arena
+  // for this plan, and a transfer that is stopped need not wait for those who still write.
+  bool callers_memory = false;
   std::shared_ptr<const void> holds;  // keeps the local memory
+  mutable Kept kept;                  // of the owner that `sources` belong to; used by the link only
 };
 
 struct Job {
@@ -51,7 +73,8 @@ struct Job {
   std::vector<Piece> pieces;                     // this channel's
   std::vector<control::RemoteSegment> segments;  // the owner's source segments that hold some pieces (by address)
   // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Drops the plan afterwards:
-  // until then the plan's `holds` keep that memory, even if the transfer ended long before (quarantine).
+  // until then the plan's `holds` keep that memory, even if the transfer has ended before (quarantine). Ok means that the sources were live
+  // after the last byte, too, where the link does not see that itself.
   std::function<void(Status)> done;
 
   // REQUIRES: it was not called yet.

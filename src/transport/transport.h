@@ -79,8 +79,9 @@ class Channel {
   [[nodiscard]] virtual Status can_read(RemoteMemory memory) const = 0;
   // Starts the job; job->done is called exactly once, maybe before this returns. Never blocks for longer than a small copy takes.
   virtual void submit(std::shared_ptr<Job> job) = 0;
-  // Jobs whose transfer is stopping end soon; called after a transfer's stop was requested or its deadline passed.
-  virtual void stop_stopping() = 0;
+  // Jobs whose transfer is stopping end soon, at most some milliseconds later where nothing else has to let go; called after a transfer's
+  // stop was requested or its deadline passed.
+  virtual void heed_stops() = 0;
   // A notice of the peer. Loop thread.
   virtual void on_notice(const control::Frame& notice) = 0;
   // Every job ends with `why`; later ones, too. Returns at once. Idempotent.

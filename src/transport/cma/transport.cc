@@ -27,7 +27,7 @@ class CmaChannel final : public Channel {
     puller_.pull(std::move(job), copies, mover_);
   }
 
-  void stop_stopping() override {}  // parts ask for themselves
+  void heed_stops() override {}  // parts ask for themselves
   void on_notice(const control::Frame&) override {}
   void close(const Status& why) override { puller_.close(why); }
 

@@ -19,7 +19,7 @@ class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
 
   [[nodiscard]] Status usable() const { return devices_->usable(); }
   void submit(std::shared_ptr<Job> job);
-  void stop_stopping();
+  void heed_stops();
   void close(const Status& why);
 
  private:
@@ -67,14 +67,14 @@ HixlChannel::Impl::Deliveries HixlChannel::Impl::deliveries() {
   return deliveries_;
 }
 
-void HixlChannel::Impl::stop_stopping() {
+void HixlChannel::Impl::heed_stops() {
   bool moving = false;
   for (const auto& delivery : deliveries()) {
     if (!delivery->stopping()) continue;
     delivery->end_if_still(delivery->transfer()->stop_reason());
     moving = true;
   }
-  if (moving) devices_->for_each([](Device& device) { device.driver().stop_stopping(); });
+  if (moving) devices_->for_each([](Device& device) { device.driver().heed_stops(); });
 }
 
 void HixlChannel::Impl::close(const Status& why) {
@@ -101,7 +101,7 @@ Status HixlChannel::can_read(RemoteMemory memory) const {
 }
 
 void HixlChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }
-void HixlChannel::stop_stopping() { impl_->stop_stopping(); }
+void HixlChannel::heed_stops() { impl_->heed_stops(); }
 void HixlChannel::close(const Status& why) { impl_->close(why); }
 
 }  // namespace ray_hixl::transport::hixl

@@ -17,7 +17,7 @@ class HixlChannel final : public Channel {
 
   Status can_read(RemoteMemory memory) const override;
   void submit(std::shared_ptr<Job> job) override;
-  void stop_stopping() override;
+  void heed_stops() override;
   void on_notice(const control::Frame&) override {}
   void close(const Status& why) override;
 

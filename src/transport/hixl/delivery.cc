@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "transport/hixl/start.h"
+#include "transport/liveness.h"
 
 namespace ray_hixl::transport::hixl {
 
@@ -51,8 +52,8 @@ void Delivery::locate() {
   }
   if (unknown.empty()) return plan_routes();
   for (const std::size_t source : unknown) {
-    context_->locator->locate(plan->sources[source], [self = shared_from_this(), source](Result<Locator::Ranges> ranges) {
-      self->located(source, std::move(ranges));
+    context_->locator->locate(plan->sources[source], [weak = weak_from_this(), source](Result<Locator::Ranges> ranges) {
+      if (const auto delivery = weak.lock()) delivery->located(source, std::move(ranges));
     });
   }
 }
@@ -92,8 +93,8 @@ void Delivery::describe() {
     missing_ = routes_.size();
   }
   for (std::size_t route = 0; route < routes_.size(); ++route) {
-    context_->locator->describe(routes_[route].remote, [self = shared_from_this(), route](const Result<Locator::Description>& description) {
-      self->described(route, description);
+    context_->locator->describe(routes_[route].remote, [weak = weak_from_this(), route](const Result<Locator::Description>& description) {
+      if (const auto delivery = weak.lock()) delivery->described(route, description);
     });
   }
 }
@@ -187,8 +188,9 @@ void Delivery::confirm(const Status& moved) {
     const MutexLock lock(mutex_);
     sources = job_->plan->sources;
   }
-  context_->locator->check(sources,
-                           [self = shared_from_this(), moved](const Status& status) { self->end(status.is_ok() ? moved : status); });
+  ask_live(context_->locator->port(), sources, [weak = weak_from_this(), moved](const Status& live) {
+    if (const auto delivery = weak.lock()) delivery->end(live.is_ok() ? moved : live);
+  });
   {
     const MutexLock lock(mutex_);
     moving_ = false;

@@ -2,8 +2,8 @@
 //
 //   locate what has no address yet -> describe the peer's engines -> move -> (ask whether the source was still live)
 //
-// Kept alive by whatever it waits for. The job ends exactly once: while HIXL has none of it, as soon as somebody wants it to; otherwise
-// when the last move has ended. Any thread.
+// Its channel keeps it until the job has ended, and HIXL's moves do; the answers that it waits for do not: they may never come. The job
+// ends exactly once: while HIXL has none of it, as soon as somebody wants it to; otherwise when the last move has ended. Any thread.
 #pragma once
 
 #include <cstddef>

@@ -53,9 +53,9 @@ void Driver::submit(const std::string& name, std::shared_ptr<Move> move) {
   if (!posted) move->end(closed());
 }
 
-void Driver::stop_stopping() {
+void Driver::heed_stops() {
   post([this] {
-    for (const auto& [name, remote] : remotes_) remote->stop_stopping();
+    for (const auto& [name, remote] : remotes_) remote->heed_stops();
   });
 }
 

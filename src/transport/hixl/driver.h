@@ -53,7 +53,7 @@ class Driver final : public RemoteHost {
   // Starts a move to the peer's engine `name`. Any thread. After stop() it ends as closed.
   void submit(const std::string& name, std::shared_ptr<Move> move);
   // See Remote. Any thread; return at once.
-  void stop_stopping();
+  void heed_stops();
   void abandon(const void* channel, const Status& why);
   // Links that are not down. Driver's thread.
   [[nodiscard]] bool has_links() const;

@@ -69,13 +69,4 @@ void Locator::described(std::int32_t device, Result<Reply> reply) {
   for (const Described& answer : waiting) answer(description);
 }
 
-void Locator::check(const std::vector<Handle>& handles, Checked answer) {
-  port_.request([handles](std::uint64_t id) { return control::encode(id, control::Check{handles}); },
-                [answer = std::move(answer)](const Result<Reply>& reply) {
-                  if (!reply.is_ok()) return answer(reply.status());
-                  const bool fits = reply->type == control::MessageType::kChecked;
-                  answer(fits ? Status::ok() : Status(Code::kInternal, "the peer gave another answer than asked for"));
-                });
-}
-
 }  // namespace ray_hixl::transport::hixl

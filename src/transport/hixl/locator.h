@@ -24,7 +24,6 @@ class Locator : public std::enable_shared_from_this<Locator> {
   using Located = std::function<void(Result<Ranges>)>;
   using Description = std::shared_ptr<const control::DeviceDescription>;
   using Described = std::function<void(Result<Description>)>;
-  using Checked = std::function<void(Status)>;
 
   explicit Locator(Port& port) : port_(port) {}
 
@@ -32,8 +31,7 @@ class Locator : public std::enable_shared_from_this<Locator> {
   void locate(const Handle& handle, Located answer);
   // The peer's engine on one of its devices.
   void describe(std::int32_t device, Described answer);
-  // Are all of them still live? Never remembered.
-  void check(const std::vector<Handle>& handles, Checked answer);
+  [[nodiscard]] Port& port() const { return port_; }
 
  private:
   struct Hash {

@@ -255,7 +255,7 @@ void Remote::settle(const std::shared_ptr<Move>& move) {
   if (move->transfer->stopping()) return move->end(move->transfer->stop_reason());
 }
 
-void Remote::stop_stopping() {
+void Remote::heed_stops() {
   for (const auto& move : std::exchange(waiting_, {})) {
     if (move->transfer->stopping() && move->in_flight == 0) {
       settle(move);

@@ -53,7 +53,7 @@ class Remote : public std::enable_shared_from_this<Remote> {
 
   void add(std::shared_ptr<Move> move);
   // Looks for moves that are to stop: those that HIXL does not have end at once, the others get a moment to finish by themselves.
-  void stop_stopping();
+  void heed_stops();
   // The channel is gone (null: all are): its moves end with `why`, and the link with them, unless others have used it, too, and HIXL has
   // none of its moves. Nothing to a link that it never used.
   void abandon(const void* channel, const Status& why);

@@ -46,7 +46,6 @@ class HixlTransport final : public Transport {
     switch (request.type) {
       case control::MessageType::kLocate: answer(request, port, &HixlTransport::located); return true;
       case control::MessageType::kDescribeDevice: answer(request, port, &HixlTransport::described); return true;
-      case control::MessageType::kCheck: answer(request, port, &HixlTransport::checked); return true;
       default: return false;
     }
   }
@@ -93,15 +92,6 @@ class HixlTransport final : public Transport {
     return control::encode(request.request,
                            control::DeviceDescription{device->engine_name(), device->registry().epoch(),
                                                       static_cast<std::uint32_t>(cann.physical_device(index)), fingerprint(cann)});
-  }
-
-  Result<Frame> checked(const control::Frame& request, const SessionPort&) {
-    const Result<control::Check> wanted = control::decode_check(request.body);
-    if (!wanted.is_ok()) return wanted.status();
-    for (const Handle& handle : wanted->handles) {
-      if (const auto content = context_.slots.pin(handle); !content.is_ok()) return content.status();
-    }
-    return control::encode(request.request, control::Checked{});
   }
 
   const Context& context_;

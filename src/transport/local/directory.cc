@@ -41,4 +41,6 @@ Result<std::shared_ptr<const memory::SlotContent>> pin(const Incarnation& engine
   return it->second->pin(handle);
 }
 
+Status check_live(const Incarnation& engine, const Handle& handle) { return pin(engine, handle).status(); }
+
 }  // namespace ray_hixl::transport::local

@@ -28,4 +28,7 @@ class Listing {
 // The content of a slot of another engine of this process. kPeerGone if that engine ended.
 [[nodiscard]] Result<std::shared_ptr<const memory::SlotContent>> pin(const Incarnation& engine, const Handle& handle);
 
+// Is it still live? ok, or why not. What was read from its pinned content before the call is what the handle stands for.
+[[nodiscard]] Status check_live(const Incarnation& engine, const Handle& handle);
+
 }  // namespace ray_hixl::transport::local

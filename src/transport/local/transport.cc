@@ -43,8 +43,10 @@ Result<std::vector<Copy>> to_copies(const std::vector<Piece>& pieces, const Sour
 
 class LocalChannel final : public Channel {
  public:
-  LocalChannel(const Context& context, const Incarnation& peer)
-      : peer_(peer), puller_(context.copy_pool, context.counters, control::TransportKind::kLocal) {}
+  LocalChannel(const Context& context, const PeerView& peer)
+      : peer_(peer.descriptor.incarnation),
+        link_checks_(peer.shows_generations),
+        puller_(context.copy_pool, context.counters, control::TransportKind::kLocal) {}
 
   Status can_read(RemoteMemory memory) const override { return memory == RemoteMemory::kDevice ? host_memory_only() : Status::ok(); }
 
@@ -54,15 +56,25 @@ class LocalChannel final : public Channel {
     if (!sources.is_ok()) return job->end(sources.status());
     const Result<std::vector<Copy>> copies = to_copies(job->pieces, *sources);
     if (!copies.is_ok()) return job->end(copies.status());
+    if (!link_checks_) check_afterwards(*job);
     puller_.pull(std::move(job), *copies, memcpy_mover(std::make_shared<const Sources>(*std::move(sources))));
   }
 
-  void stop_stopping() override {}  // parts ask for themselves
+  void heed_stops() override {}  // parts ask for themselves
   void on_notice(const control::Frame&) override {}
   void close(const Status& why) override { puller_.close(why); }
 
  private:
+  // A pin keeps memory alive, not the object in it published: its owner may have freed it, and used the memory again, while it was read.
+  void check_afterwards(Job& job) const {
+    job.done = [done = std::move(job.done), owner = peer_, sources = job.plan->sources](Status moved) {
+      for (std::size_t i = 0; moved.is_ok() && i < sources.size(); ++i) moved = check_live(owner, sources[i]);
+      done(std::move(moved));
+    };
+  }
+
   const Incarnation peer_;
+  const bool link_checks_;  // it has the owner's generations
   Puller puller_;
 };
 
@@ -76,7 +88,7 @@ class LocalTransport final : public Transport {
 
   Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView, Port&) override {
     if (!is_listed(peer.descriptor.incarnation)) return Status(Code::kNotAvailable, "the peer is another process");
-    return std::unique_ptr<Channel>(std::make_unique<LocalChannel>(context_, peer.descriptor.incarnation));
+    return std::unique_ptr<Channel>(std::make_unique<LocalChannel>(context_, peer));
   }
 
   bool serve(const control::Frame&, SessionPort&) override { return false; }

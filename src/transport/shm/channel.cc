@@ -56,7 +56,7 @@ class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
         puller_(context.copy_pool, context.counters, control::TransportKind::kShm) {}
 
   void submit(std::shared_ptr<Job> job);
-  void stop_stopping();
+  void heed_stops();
   void forget(std::uint32_t segment) { mappings_->forget(segment); }
   void close(const Status& why);
 
@@ -137,7 +137,7 @@ void ShmChannel::Impl::copy(const Waiting& waiting, std::shared_ptr<Job> job) {
 }
 
 // Those that are being copied ask for themselves.
-void ShmChannel::Impl::stop_stopping() {
+void ShmChannel::Impl::heed_stops() {
   std::vector<std::shared_ptr<Job>> stopped;
   {
     const MutexLock lock(mutex_);
@@ -172,7 +172,7 @@ Status ShmChannel::can_read(RemoteMemory memory) const {
 }
 
 void ShmChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }
-void ShmChannel::stop_stopping() { impl_->stop_stopping(); }
+void ShmChannel::heed_stops() { impl_->heed_stops(); }
 void ShmChannel::close(const Status& why) { impl_->close(why); }
 
 void ShmChannel::on_notice(const control::Frame& notice) {

@@ -40,7 +40,7 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   void open(const std::shared_ptr<Job>& job);
   void opened(Fd socket);
   void not_opened(const std::shared_ptr<Job>& job, const Status& why);
-  void stop_stopping();
+  void heed_stops();
   void close(const Status& why);
 };
 
@@ -128,7 +128,7 @@ void StreamChannel::Impl::not_opened(const std::shared_ptr<Job>& job, const Stat
   pump();
 }
 
-void StreamChannel::Impl::stop_stopping() {
+void StreamChannel::Impl::heed_stops() {
   std::deque<Queued> waiting;
   waiting.swap(queue);
   for (Queued& queued : waiting) {
@@ -162,8 +162,8 @@ void StreamChannel::submit(std::shared_ptr<Job> job) {
   if (!posted) end_job(job, Status(Code::kClosed, "the engine was closed"));
 }
 
-void StreamChannel::stop_stopping() {
-  context_.loop.post([impl = impl_] { impl->stop_stopping(); });
+void StreamChannel::heed_stops() {
+  context_.loop.post([impl = impl_] { impl->heed_stops(); });
 }
 
 void StreamChannel::close(const Status& why) {

@@ -16,7 +16,7 @@ class StreamChannel final : public Channel {
     return memory == RemoteMemory::kDevice ? host_memory_only() : Status::ok();
   }
   void submit(std::shared_ptr<Job> job) override;
-  void stop_stopping() override;
+  void heed_stops() override;
   void on_notice(const control::Frame&) override {}
   void close(const Status& why) override;
 

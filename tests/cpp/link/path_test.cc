@@ -21,7 +21,7 @@ class NamedChannel final : public transport::Channel {
     return Status(Code::kNotAvailable, "ordinary memory");
   }
   void submit(std::shared_ptr<transport::Job>) override {}
-  void stop_stopping() override {}
+  void heed_stops() override {}
   void on_notice(const control::Frame&) override {}
   void close(const Status&) override {}
 

@@ -36,7 +36,7 @@ class ResolverTest : public testing::Test {
   using Answered = Result<std::shared_ptr<const Resolution>>;
   // Asks; the answer is put at the end of `answers`.
   void resolve(const Handle& which) {
-    resolver.resolve(which, [this](const Answered& answer) { answers.push_back(answer); });
+    resolver.resolve(which, who, [this](const Answered& answer) { answers.push_back(answer); });
   }
   void reply(std::size_t request, std::uint64_t ranges = 1) {
     control::Resolved resolved;
@@ -46,6 +46,7 @@ class ResolverTest : public testing::Test {
 
   HeldPort port;
   Resolver resolver{port};
+  std::shared_ptr<const int> who = std::make_shared<const int>(0);
   std::vector<Answered> answers;
   const Handle handle{3, 5, 7};
 };
@@ -84,6 +85,19 @@ TEST_F(ResolverTest, remembers_no_failure) {
   EXPECT_EQ(answers[0].status().code(), Code::kInvalidRegion);
   EXPECT_EQ(answers[1].status().code(), Code::kInternal) << "an answer to something else";
   EXPECT_EQ(port.asked.size(), 3u);
+}
+
+TEST_F(ResolverTest, does_not_collect_askers_who_gave_up) {
+  const auto held = std::make_shared<const int>(0);
+  resolve(handle);
+  for (int i = 0; i < 1000; ++i) {
+    const auto gave_up = std::make_shared<const int>(i);
+    resolver.resolve(handle, gave_up, [held](const Answered&) {});
+  }
+  EXPECT_LT(held.use_count(), 8);
+  reply(0);
+  EXPECT_EQ(answers.size(), 1u) << "who still waits is answered";
+  EXPECT_EQ(held.use_count(), 1);
 }
 
 TEST_F(ResolverTest, forgets_what_was_not_used_for_long) {

@@ -10,6 +10,7 @@ namespace ray_hixl::test {
 namespace {
 
 using testing::AllOf;
+using testing::AnyOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
@@ -152,7 +153,7 @@ TEST(Fetch, within_one_engine_copies) {
   EXPECT_THAT(test::fetch(both.objects(), metadata).status(), FailsWith(Code::kObjectFreed));
 }
 
-TEST(Fetch, of_an_object_without_bytes_needs_nobody) {
+TEST(Fetch, of_an_object_without_bytes_is_checked_like_any_other) {
   const OwnObjects source;
   const OwnObjects consumer;
   const Bytes no_tensors = publish(source.objects(), {}, 1);
@@ -162,9 +163,19 @@ TEST(Fetch, of_an_object_without_bytes_needs_nobody) {
   ASSERT_EQ(tensors.size(), 2u);
   EXPECT_EQ(tensors[0].address, nullptr);
   EXPECT_EQ(tensors[0].block, nullptr);
-  EXPECT_EQ(consumer->stats().links, 0u);
   EXPECT_TRUE(source.objects().release(no_tensors));
   EXPECT_TRUE(source.objects().release(empty_tensors));
+  EXPECT_THAT(fetch(consumer.objects(), no_tensors).status(), FailsWith(Code::kObjectFreed));
+  EXPECT_THAT(fetch(consumer.objects(), empty_tensors).status(), FailsWith(Code::kObjectFreed));
+}
+
+TEST(Fetch, of_an_object_without_bytes_fails_once_its_owner_is_dead) {
+  PeerProcess process;
+  const OwnObjects consumer;
+  const Bytes metadata = process.publish({0}, 1);
+  ASSERT_THAT(fetch(consumer.objects(), metadata).status(), IsOk());
+  process.kill();
+  EXPECT_THAT(fetch(consumer.objects(), metadata).status().code(), AnyOf(Code::kPeerGone, Code::kConnectError));
 }
 
 TEST(Fetch, delivers_the_same_tensor_as_often_as_it_was_published) {
@@ -305,6 +316,36 @@ TEST(Fetch, timed_out_gives_its_memory_back) {
   EXPECT_EQ(consumer->stats().quarantined_bytes, 0u);
   process.resume();
   expect_patterns(fetch(consumer.objects(), metadata).value(), {8 * kMiB}, 1);
+}
+
+// Also while the handles live on, as they do in the traceback of an exception.
+TEST(Fetch, timed_out_while_the_owner_is_asked_holds_nothing) {
+  PeerProcess process("cma");
+  const OwnObjects consumer({"cma"});
+  ASSERT_TRUE(fetch(consumer.objects(), process.publish({100}, 1)).is_ok());
+  const Bytes metadata = process.publish({8 * kMiB}, 1);
+  process.pause();
+  std::vector<Fetch> fetches;
+  for (int i = 0; i < 5; ++i) {
+    fetches.push_back(consumer.objects().fetch(metadata, {}, nullptr, 50ms));
+    EXPECT_TRUE(fetches.back().transfer().wait());
+    EXPECT_THAT(fetches.back().take().status(), FailsWith(Code::kTransferTimeout));
+  }
+  EXPECT_TRUE(eventually([&] { return consumer->stats().landing.used_bytes == 0; }));
+  EXPECT_EQ(consumer->stats().quarantined_bytes, 0u);
+  process.resume();
+  expect_patterns(fetch(consumer.objects(), metadata).value(), {8 * kMiB}, 1);
+}
+
+TEST(Fetch, timed_out_while_it_connects_holds_nothing) {
+  PeerProcess process;
+  const OwnObjects consumer;
+  const Bytes metadata = process.publish({8 * kMiB}, 1);
+  process.pause();
+  const Fetch fetch = consumer.objects().fetch(metadata, {}, nullptr, 50ms);
+  EXPECT_TRUE(fetch.transfer().wait());
+  EXPECT_TRUE(eventually([&] { return consumer->stats().landing.used_bytes == 0; }));
+  process.resume();
 }
 
 TEST(Fetch, says_nothing_secret) {

@@ -101,7 +101,7 @@ class RemoteTest : public testing::Test {
   }
   void stop(const Watched& watched) {
     watched.transfer->request_stop(Status(Code::kCancelled, "the test does not want it any more"));
-    remote->stop_stopping();
+    remote->heed_stops();
   }
   // The end of a request is seen.
   void complete(std::uint64_t id) {
@@ -632,7 +632,7 @@ TEST_F(RemoteTest, ends_every_move_once_and_none_early) {
         }
         case 2:
           if (!moves.empty()) moves[one_of(moves.size())].transfer->request_stop(Status(Code::kCancelled, "random"));
-          under_test->stop_stopping();
+          under_test->heed_stops();
           break;
         case 3: under_test->abandon(&channels[one_of(3)], kGone); break;
         case 4:
