@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bytes_of import tensor_bytes
+from destination import BEFORE, Destination, HostMemory, NpuMemory, from_npu
 
 import ray_hixl
 
-_CANARY = 4096  # bytes around every destination
-_BEFORE, _AFTER = 0x5A, 0xA5  # what canaries and destinations hold; what the caller writes once a failed transfer gave them back
+_AFTER = 0xA5  # what the caller writes to a destination once a failed transfer gave it back
 _PATIENCE_S = 60.0
 
 
@@ -29,7 +29,9 @@ class Order:
     sizes: tuple[int, ...]
     seed: int
     timeout_s: float
-    watch: str = ""  # the "first" or the "last" byte that arrives...
+    npu: bool = False
+    bare: bool = False  # the caller's buffers themselves, without canaries
+    watch: str = ""  # the "first" or the "last" byte that arrives, or that NPUs are at "work"...
     signal: tuple[int, int] | None = None  # ... sends this signal to this process
     pause: bool = False  # between the end of the transfer and its result
 
@@ -51,29 +53,19 @@ class Attempt:
         self.order = order
         self.seen = threading.Event()  # the watched byte came, or the pause began
         self.go = threading.Event()  # ends the pause
-        self.region: Any = None
+        self.regions: list[Any] = []
         self.transfer: Any = None
         self.tensors: list[Any] = []
         self.outcome: Outcome | None = None
-        self._buffers: list[bytearray] = []
+        self.destination: Destination | None = None
         if order.how != "fetch":
-            self._buffers = [bytearray([_BEFORE]) * (2 * _CANARY + size) for size in order.sizes]
-        self.views = [memoryview(buffer)[_CANARY:-_CANARY] for buffer in self._buffers]
+            self.destination = NpuMemory(engine, order.sizes) if order.npu else HostMemory(order.sizes, order.bare)
+        self._requests = self._npu_requests()
         self._threads = [threading.Thread(target=self._run, daemon=True)]
         if order.watch:
             self._threads.insert(0, threading.Thread(target=self._watch, daemon=True))
         for thread in self._threads:
             thread.start()
-
-    def resize(self) -> str:
-        """Tries to take a target's memory away. What did not refuse it, or nothing."""
-        for index, buffer in enumerate(self._buffers):
-            try:
-                buffer.clear()
-                return f"target {index} was cleared while its view was out"
-            except BufferError:
-                pass
-        return ""
 
     def join(self) -> None:
         self.go.set()
@@ -84,15 +76,14 @@ class Attempt:
         """What is wrong with the destination now: canaries, the bytes of a success, what the caller wrote after a failure."""
         outcome = self.outcome
         assert outcome is not None
-        for index, buffer in enumerate(self._buffers):
-            if buffer[:_CANARY] != bytes([_BEFORE]) * _CANARY or buffer[-_CANARY:] != bytes([_BEFORE]) * _CANARY:
-                return f"a canary around destination {index} was written"
+        if self.destination is not None and not self.destination.whole():
+            return "a canary around a destination was written"
         if not outcome.error:
             return self._compare()
-        if "may still be written" in outcome.message:
+        if self.destination is None or "may still be written" in outcome.message:
             return ""
-        for index, view in enumerate(self.views):
-            if view != bytes([_AFTER]) * len(view):
+        for index, size in enumerate(self.order.sizes):
+            if self.destination.content(index) != bytes([_AFTER]) * size:
                 return f"destination {index} was written after the transfer had failed"
         return ""
 
@@ -100,8 +91,10 @@ class Attempt:
         """Lets everything go that it received."""
         self.tensors = []
         self.transfer = None
-        if self.region is not None:
-            self.region = [each.close() for each in self.region] and None
+        for region in self.regions:
+            region.close()
+        self.regions = []
+        self.destination = None
         gc.collect()
 
     def _run(self) -> None:
@@ -113,15 +106,19 @@ class Attempt:
         except Exception as error:
             outcome.error, outcome.message = type(error).__name__, str(error)
             outcome.again = self._same_again(error)
-            outcome.moved = sum(len(view) - bytes(view).count(_BEFORE) for view in self.views)
-            for view in self.views:
-                view[:] = bytes([_AFTER]) * len(view)
+            if self.destination is not None:
+                outcome.moved = sum(
+                    size - bytes(self.destination.content(index)).count(BEFORE) for index, size in enumerate(self.order.sizes)
+                )
+                self.destination.fill(_AFTER)
         outcome.seconds = time.monotonic() - begin
         self.outcome = outcome
 
     def _fetch(self) -> None:
         order = self.order
-        self.transfer = self.engine.fetch(order.metadata, self.views if order.how == "targets" else None, timeout=order.timeout_s)
+        targets = self.destination.targets() if self.destination else None
+        self.transfer = self.engine.fetch(order.metadata, targets, timeout=order.timeout_s)
+        del targets
         self.transfer.wait()
         self._pause()
         self.tensors = self.transfer.result()
@@ -129,9 +126,11 @@ class Attempt:
     def _read(self) -> None:
         order = self.order
         peer = self.engine.connect(order.descriptor, timeout=order.timeout_s)
-        self.region = [self.engine.register(view) for view in self.views]
+        assert self.destination is not None
+        places = self.destination.locals(self.engine)
+        self.regions = [region for region, _ in places]
         remotes = [peer.region(region) for region in order.regions]
-        ops = [(local, 0, remote, 0, size) for local, remote, size in zip(self.region, remotes, order.sizes, strict=True)]
+        ops = [(*place, remote, 0, size) for place, remote, size in zip(places, remotes, order.sizes, strict=True)]
         self.transfer = peer.read_async(ops, timeout=order.timeout_s)
         self.transfer.wait()
         self._pause()
@@ -152,23 +151,37 @@ class Attempt:
         return "success"
 
     def _compare(self) -> str:
-        got = [memoryview(tensor) for tensor in self.tensors] if self.order.how == "fetch" else self.views
-        if len(got) != len(self.order.sizes):
-            return f"{len(got)} tensors instead of {len(self.order.sizes)}"
-        for index, (view, size) in enumerate(zip(got, self.order.sizes, strict=True)):
-            if view.cast("B") != tensor_bytes(self.order.seed, index, size):
+        if self.destination is None and len(self.tensors) != len(self.order.sizes):
+            return f"{len(self.tensors)} tensors instead of {len(self.order.sizes)}"
+        for index, size in enumerate(self.order.sizes):
+            if self._content(index) != tensor_bytes(self.order.seed, index, size):
                 return f"tensor {index} of {size} bytes differs"
         return ""
 
+    def _content(self, index: int) -> memoryview:
+        if self.destination is not None:
+            return self.destination.content(index)
+        tensor = self.tensors[index]
+        return memoryview(from_npu(tensor) if self.order.npu else tensor).cast("B")
+
     def _watch(self) -> None:
-        """Until a byte of the destination is another than before: the largest tensor's first or last one that can differ."""
-        index = max(range(len(self.views)), key=lambda each: len(self.views[each]))
-        view, expected = self.views[index], tensor_bytes(self.order.seed, index, len(self.views[index]))
-        places = range(len(view)) if self.order.watch == "first" else range(len(view) - 1, -1, -1)
-        place = next(each for each in places if expected[each] != _BEFORE)
+        """Until what is watched for happens: at a byte of the largest tensor, the first or last one that differs from what was there."""
+        if self.order.watch == "work":
+            arrived = lambda: self._npu_requests() != self._requests  # noqa: E731
+        else:
+            assert self.destination is not None
+            index = max(range(len(self.order.sizes)), key=lambda each: self.order.sizes[each])
+            view, expected = self.destination.content(index), tensor_bytes(self.order.seed, index, self.order.sizes[index])
+            places = range(len(view)) if self.order.watch == "first" else range(len(view) - 1, -1, -1)
+            place = next(each for each in places if expected[each] != BEFORE)
+            arrived = lambda: view[place] != BEFORE  # noqa: E731
         end = time.monotonic() + _PATIENCE_S
-        while view[place] == _BEFORE and self.outcome is None and time.monotonic() < end:
+        while not arrived() and self.outcome is None and time.monotonic() < end:
             pass
         if self.order.signal:
             os.kill(*self.order.signal)
         self.seen.set()
+
+    def _npu_requests(self) -> int:
+        """How often HIXL was asked to move something."""
+        return sum(device["requests"] for device in self.engine.stats()["devices"]) if self.order.npu else 0

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from functools import cache
 
-TRANSPORTS = ("local", "shm", "cma", "stream-unix", "stream-tcp")
+TRANSPORTS = ("local", "shm", "cma", "stream-unix", "stream-tcp", "hixl")  # hixl: over TCP, as between hosts, on the FAKE CANN
 PHASES = ("connect", "resolve", "move", "check", "deliver", "close")
 SIDES = ("owner", "reader")
 HOWS = ("fetch", "targets", "read")
@@ -68,6 +68,10 @@ class Case:
         return self.transport in BY_MEMORY
 
     @property
+    def by_stream(self) -> bool:
+        return self.transport.startswith("stream")
+
+    @property
     def other(self) -> str:
         return "reader" if self.side == "owner" else "owner"
 
@@ -77,9 +81,19 @@ class Case:
 
 def why_empty(transport: str, phase: str, fault: str, side: str) -> str:
     """Why there is no case in a cell; empty if there are some."""
-    for rule in (_no_such_phase, _one_process, _on_the_wire, _of_memory, _of_processes):
+    for rule in (_of_npus, _no_such_phase, _one_process, _on_the_wire, _of_memory, _of_processes):
         if why := rule(transport, phase, fault, side):
             return why
+    return ""
+
+
+def _of_npus(transport: str, phase: str, fault: str, side: str) -> str:
+    if transport != "hixl":
+        return ""
+    if fault not in ("sigkill", "sigstop", "exit", "signals", "freed", *WIRE) or (fault == "freed" and side == "reader"):
+        return "hixl: host memory and this host's kernel have little part in it; tests/cpp/transport/hixl and tests/npu play its own faults"
+    if phase == "move" and fault in CHANGES:
+        return "HIXL moves the bytes, over connections of its own"
     return ""
 
 
@@ -109,7 +123,7 @@ def _on_the_wire(transport: str, phase: str, fault: str, side: str) -> str:
     if phase in ("move", "check"):
         if transport in BY_MEMORY:
             return "memory is copied in this phase, and nothing sent"
-        if side == "owner":
+        if side == "owner" and transport != "hixl":
             return "the reader sends nothing in this phase"
         if phase == "move" and fault == "garbled":
             return "payload carries no checksum (Options.checksum is not built); docs/protocol.md says so"
@@ -131,6 +145,8 @@ def _of_memory(transport: str, phase: str, fault: str, side: str) -> str:
     if fault == "resized":
         if transport == "shm" and side == "owner":
             return "shm reads the source arena, whose blocks have one size"
+        if side == "reader" and phase in ("move", "check") and transport in BY_MEMORY:
+            return "nothing holds the copy: it may be over, and its buffers the caller's again"
         return "the transfer has ended: its buffers are the caller's again" if over and side == "reader" else ""
     if fault == "full_arena":
         if over or phase in ("move", "check"):
@@ -162,6 +178,8 @@ def hows(transport: str, phase: str, fault: str, side: str) -> tuple[str, ...]:
         return ("read",)
     if fault == "full_arena" and side == "reader":
         return ("fetch",)
+    if transport == "hixl":
+        return ("fetch", "read")  # without torch a target is a whole buffer
     if transport in BY_MEMORY and phase in ("move", "check"):
         return ("targets", "read")  # only these show when bytes arrive
     return HOWS

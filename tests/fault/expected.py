@@ -36,8 +36,10 @@ def _while(case: Case, sent: bool) -> frozenset[str]:
         return _of_freed_memory(case, sent)
     if fault == "unmapped":
         return _of_memory_that_went(case, sent)
-    if fault in ("truncated", "garbled", "half_open"):
+    if fault in ("truncated", "half_open"):
         return _LATE | {BYTES}
+    if fault == "garbled":
+        return _LATE | {BYTES, "NotAvailable"}  # an unknown request is refused, and so is an unknown answer
     if fault in CUTS:
         return _ANY_END | {BYTES}
     return _of_where_it_is(case)
@@ -47,7 +49,7 @@ def _of_a_dead_owner(case: Case) -> frozenset[str]:
     if case.phase == "connect":
         return _ANY_END
     if case.phase == "resolve":
-        return _ANY_END if case.transport.startswith("stream") else frozenset({"PeerGone"})
+        return _ANY_END if case.by_stream else frozenset({"PeerGone"})
     return frozenset({"PeerGone", BYTES})
 
 
@@ -68,7 +70,7 @@ def _of_memory_that_went(case: Case, sent: bool) -> frozenset[str]:
 
 
 def _of_where_it_is(case: Case) -> frozenset[str]:
-    stream = case.transport.startswith("stream")
+    stream = case.by_stream
     if case.fault == "other_uid":
         return frozenset({BYTES} if stream else {"NotAvailable"})
     if case.fault == "no_pid_namespace":

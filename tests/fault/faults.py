@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import protocol
+from processes import FAKE_CANN
 from protocol import Message
 from proxy import Pair
 
@@ -242,8 +243,10 @@ FAULTS = {
 }
 
 
-def needs(fault: str) -> str:
-    """What this machine lacks for a fault; empty if nothing."""
+def needs(transport: str, fault: str) -> str:
+    """What this machine lacks for a case; empty if nothing."""
+    if transport == "hixl" and not (FAKE_CANN / "lib").exists():
+        return "the FAKE CANN is not built: cmake --build --preset dev"
     if fault in ("other_uid", "ptrace_refused", "no_pid_namespace", "no_net_namespace", "recycled_pid") and os.getuid() != 0:
         return "root is needed to become another user, leave a namespace or choose a pid"
     return ""

@@ -7,13 +7,21 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from support import Other, eventually
+from support import ROOT, Other, eventually
 
 _HERE = str(Path(__file__).parent)
 NOBODY = 65534
 _PREFIX = {
     "no_pid_namespace": ("unshare", "--pid", "--fork", "--kill-child", "--"),
     "no_net_namespace": ("unshare", "--net", "--"),
+}
+FAKE_CANN = ROOT / "build" / "dev" / "fake_cann"
+_FAKE_CANN = {
+    "LD_LIBRARY_PATH": f"{FAKE_CANN}/lib:{FAKE_CANN}/lib/hixl",
+    "ASCEND_HOME_PATH": f"{FAKE_CANN}/home",
+    "ASCEND_OPP_PATH": f"{FAKE_CANN}/home/opp",
+    "RAY_HIXL_ALLOW_FAKE_CANN": "1",
+    "FAKE_CANN_STRICT": "1",
 }
 _SETTLE_S = 10.0
 
@@ -22,7 +30,7 @@ class Process(Other):
     """One process with a `side.Side`. ``flavour``: how it differs, by the fault's name."""
 
     def __init__(self, flavour: str = "") -> None:
-        super().__init__(prefix=_PREFIX.get(flavour, ()))
+        super().__init__(_FAKE_CANN if flavour == "npu" else None, _PREFIX.get(flavour, ()))
         self.flavour = flavour
         self.over = False  # killed, or asked to exit
         self.run("import sys; sys.path.insert(0, here); from side import Side; side = Side()", here=_HERE)
@@ -32,8 +40,11 @@ class Process(Other):
             self._pid = int(children.read_text())
         if flavour in ("other_uid", "nobody"):
             self.do("become", NOBODY)
-        self.do("open", "first", {})
-        self.do("forget")
+        for _ in range(2 if flavour == "npu" else 1):
+            self.do("open", "first", {})
+            if flavour == "npu":
+                self.do("offer", "first", "first", "npu", (4096,), 1)
+            self.do("forget")
         self.idle = self.usage()
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 from attempt import Attempt, Order, Outcome
 from bytes_of import tensor_bytes
+from destination import HostMemory, to_npu
 
 import ray_hixl
 from ray_hixl import HixlError, Options
@@ -32,20 +33,26 @@ class Offer:
     """What an engine shows: an object, and each of its tensors as a region, too."""
 
     def __init__(self, engine: ray_hixl.Engine, memory: str, sizes: tuple[int, ...], seed: int) -> None:
-        """``memory``: "ordinary", "arena", or "raw", which can be unmapped under everybody."""
+        """``memory``: "ordinary", "arena", "npu", or "raw", which can be unmapped under everybody."""
         self.engine = engine
         self._raw: list[tuple[int, int]] = []
         self.tensors = [self._make(memory, size) for size in sizes]
         for index, tensor in enumerate(self.tensors):
-            memoryview(tensor).cast("B")[:] = tensor_bytes(seed, index, sizes[index])
+            data = tensor_bytes(seed, index, sizes[index])
+            if memory == "npu":
+                to_npu(tensor.address, bytes(data))
+            else:
+                memoryview(tensor).cast("B")[:] = data
         self.metadata = engine.publish(self.tensors)
-        self.regions = [tensor.region if memory == "arena" else engine.register(tensor) for tensor in self.tensors]
+        self.regions = [tensor.region if memory in ("arena", "npu") else engine.register(tensor) for tensor in self.tensors]
 
     def _make(self, memory: str, size: int) -> Any:
         if memory == "ordinary":
             return bytearray(size)
         if memory == "arena":
             return self.engine.empty(size)
+        if memory == "npu":
+            return self.engine.empty(size, "npu:0")
         address = _libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
         self._raw.append((address, size))
         return (ctypes.c_ubyte * size).from_address(address)
@@ -181,7 +188,7 @@ class Side:
     def close_local(self) -> None:
         """Takes back the regions that a read goes to."""
         assert self.attempt is not None
-        for region in self.attempt.region or []:
+        for region in self.attempt.regions:
             region.close()
 
     def resize(self, name: str) -> str:
@@ -189,7 +196,8 @@ class Side:
         if name:
             return self.offers[name].resize()
         assert self.attempt is not None
-        return self.attempt.resize()
+        assert isinstance(self.attempt.destination, HostMemory)
+        return self.attempt.destination.resize()
 
     def undumpable(self, on: bool) -> None:
         """From now on, processes of the same user may not read this one."""
@@ -200,6 +208,10 @@ class Side:
         os.setgid(uid)
         os.setuid(uid)
         self.undumpable(False)  # as a program has it that was started by that user
+
+    def fake(self, name: str, value: str) -> None:
+        """Sets a switch of the FAKE HIXL."""
+        ctypes.CDLL("libcann_hixl.so").fake_hixl_set(name.encode(), value.encode())
 
     def storm(self) -> None:
         """Signals, to every thread, again and again."""

@@ -26,12 +26,15 @@ _STOP_S = 2.0  # what a stopped transfer may take beyond its deadline
 _SERVICE_BYTES = (50_000, 300)
 _SMALL = ((100, 70_000, 1_048_579), (1000,) * 200 + (5,), (8192,), (300_000, 1, 4096))
 _LARGE = {True: ((24 << 20, 1000, 4 << 20), (20 << 20, 8 << 20)), False: ((8 << 20, 1000), (300, 9_000_001))}
+_FAKE_MOVE_US = 100_000  # the move stands still for so long before it begins
 _BLOCKING = ("half_open", "truncated", "garbled", "emfile", "enomem")  # a lost message ends with the deadline at the latest
 _HANDSHAKE = (Point("hello", False), Point("challenge", True), Point("proof", False), Point("welcome", True))
 _DATA_HANDSHAKE = (Point("hello", False, True), Point("challenge", True, True), Point("proof", False, True))
+_CHECKING = {"hixl": (Point("check", False), Point("checked", True))}
 _RESOLVING = {
     "shm": (Point("resolve", False), Point("resolved", True), Point("map_segment", False), Point("segment", True)),
     "cma": (Point("resolve", False), Point("resolved", True)),
+    "hixl": (Point("describe_device", False), Point("device_description", True)),
     "stream-unix": (*_DATA_HANDSHAKE, Point("read", False, True), Point("reading", True, True)),
     "stream-tcp": (*_DATA_HANDSHAKE, Point("read", False, True), Point("reading", True, True)),
 }
@@ -63,7 +66,8 @@ class Stage:
         self._bystander_linked = False
         flavours = {side: case.fault if side == case.side else "" for side in ("owner", "reader")}
         if case.fault not in FLAVOURS:
-            flavours = dict.fromkeys(flavours, "nobody" if case.fault == "ptrace_refused" else "")
+            usual = "npu" if case.transport == "hixl" else "nobody" if case.fault == "ptrace_refused" else ""
+            flavours = dict.fromkeys(flavours, usual)
         self.owner = Player(fleet.take(flavours["owner"]), "owner")
         self.reader = Player(self.owner.process if case.transport == "local" else fleet.take(flavours["reader"]), "reader")
 
@@ -109,26 +113,30 @@ class Stage:
     def _open(self) -> None:
         limits = {"connect_timeout_s": self.timeout_s, "transfer_timeout_s": self.timeout_s, "copy_threads": 2}
         limits["stall_timeout_s"] = 0.5 if self.timeout_s == _SHORT_S and self.chance.random() < 0.3 else 10.0
-        allowed = {"local": ("local", "stream"), "stream-unix": ("stream",), "stream-tcp": ("stream",)}
+        allowed = {"local": ("local", "stream"), "stream-unix": ("stream",), "stream-tcp": ("stream",), "hixl": ("hixl", "stream")}
         transports = allowed.get(self.case.transport, (self.case.transport,))
         if self.case.transport in ("shm", "cma") and self.case.fault == "full_arena":
             limits |= {"source_arena_bytes": 1 << 20, "landing_arena_bytes": 1 << 20}
         self._descriptor = self.owner.do("open", "owner", limits)
         self.reader.do("open", "reader", {**limits, "transports": transports})
+        if self.case.transport == "hixl":
+            delay = _FAKE_MOVE_US if self.case.phase == "move" else 0
+            self.reader.do("fake", "FAKE_HIXL_TRANSFER_DELAY_US", str(delay))
 
     def _make_order(self) -> None:
         case, seed = self.case, self.chance.randrange(1 << 20)
         large = case.phase in ("move", "check", "close")
         sizes = self.chance.choice(_LARGE[case.by_memory] if large else _SMALL)
-        memory = "arena" if case.transport == "shm" else "raw" if case.fault == "unmapped" else "ordinary"
+        memory = {"shm": "arena", "hixl": "npu"}.get(case.transport, "raw" if case.fault == "unmapped" else "ordinary")
         metadata, regions = self.owner.do("offer", "object", "owner", memory, sizes, seed)
         self._service = self.owner.do("offer", "service", "owner", "ordinary", _SERVICE_BYTES, seed + 1), seed + 1
         if case.transport != "local":
             self.gate = self._make_gate(sizes)
             uid = NOBODY if self.owner.process.flavour == "nobody" else os.geteuid()
-            self.proxy = Proxy(self._descriptor, case.transport != "stream-tcp", self.gate, uid)
+            self.proxy = Proxy(self._descriptor, case.transport not in ("stream-tcp", "hixl"), self.gate, uid)
         found = self.proxy.descriptor if self.proxy else self._descriptor
-        by_memory = case.by_memory and case.phase in ("move", "check")
+        at_work = case.transport == "hixl" and case.phase == "move"
+        by_memory = (case.by_memory and case.phase in ("move", "check")) or at_work
         number = SIGNALS.get(case.fault)
         self.order = Order(
             how=case.how,
@@ -138,7 +146,9 @@ class Stage:
             sizes=sizes,
             seed=seed,
             timeout_s=self.timeout_s,
-            watch={"move": "first", "check": "last"}[case.phase] if by_memory else "",
+            npu=case.transport == "hixl",
+            bare=case.fault == "resized" and case.side == "reader",
+            watch="work" if at_work else {"move": "first", "check": "last"}[case.phase] if by_memory else "",
             signal=(self.faulty.process.pid, int(number)) if by_memory and number else None,
             pause=case.phase == "deliver",
         )
@@ -158,12 +168,12 @@ class Stage:
                 points = (None,)
             if case.fault in ("freed", "resized") and case.side == "reader":
                 points = _HANDSHAKE  # first there has to be something
-        elif case.phase == "resolve" or (case.phase == "close" and case.by_memory):
+        elif case.phase == "resolve" or (case.phase == "close" and not case.by_stream and case.transport != "local"):
             points = _RESOLVING[case.transport]
-        elif case.by_memory or case.phase == "deliver":
+        elif case.by_memory or case.phase == "deliver" or (case.transport == "hixl" and case.phase == "move"):
             return None
         elif case.phase == "check":
-            points = (Point("read_end", True, True),)
+            points = _CHECKING.get(case.transport, (Point("read_end", True, True),))
         else:
             points = (Point("payload", True, True, self.chance.randrange(1, sum(sizes) // 2)),)
         if case.fault in CHANGES:
@@ -229,7 +239,7 @@ class Stage:
             assert outcome.seconds < self.bound_s, f"it took {outcome.seconds:.1f} s to end with {said}"
             unclear = expected.unclear(self.case, outcome.error, outcome.message, self._owner_pid())
             assert not unclear, f"{unclear}: {said}"
-            if self.case.fault == "freed" and self.case.side == "owner" and not self._was_sent():
+            if self.case.fault == "freed" and self.case.side == "owner" and not self._was_sent() and not self.order.npu:
                 assert outcome.moved == 0, f"{outcome.moved} bytes were moved out of memory that was freed before"
 
     def _was_sent(self) -> bool:
@@ -248,11 +258,13 @@ class Stage:
             self._others_are_served(alive)
             if len(alive) == 2:
                 self._works_again()
-        for player in alive:
+        for player in reversed(alive):  # what the reader leaves at the owner is seen once it has closed
             self._nothing_is_left(player)
-        if self.proxy is not None:
-            self.proxy.close()
-            self.proxy = None
+            if player is self.reader:
+                player.do("close", "reader")
+            if self.proxy is not None:
+                self.proxy.close()
+                self.proxy = None
         for process in self.processes:
             if process.over:
                 process.discard()
@@ -289,7 +301,7 @@ class Stage:
         fault = self.case.fault
         if fault in ("freed", "unmapped", *FLAVOURS, "ptrace_refused"):
             return
-        order = Order("fetch", b"", self.order.metadata, (), self.order.sizes, self.order.seed, _ENOUGH_S)
+        order = Order("fetch", b"", self.order.metadata, (), self.order.sizes, self.order.seed, _ENOUGH_S, npu=self.order.npu)
         if fault in CUTS or self.gate is not None:
             eventually(lambda: self.reader.do("fetch", "reader", order) == "", SOON_S)
         else:
@@ -312,6 +324,8 @@ class Stage:
         if self.case.fault != "full_arena" and stats["landing"]["used_bytes"]:
             left["landing"] = stats["landing"]["used_bytes"]
         ended = stats["transfers_succeeded"] + stats["transfers_failed"] + stats["transfers_in_flight"]
+        if player is self.owner and stats["sessions"] != (links := self.fleet.bystander.do("stats", "bystander")["links"]):
+            left["sessions"] = stats["sessions"] - links
         if stats["transfers_started"] != ended:
             left["transfers_started"] = stats["transfers_started"] - ended
         return left

@@ -11,7 +11,7 @@ from stage import Stage
 
 
 def test_fault(case: Case, fleet: Fleet, request: pytest.FixtureRequest) -> None:
-    if why := needs(case.fault):
+    if why := needs(case.transport, case.fault):
         pytest.skip(why)
     for matches, reason in KNOWN:
         if matches(case):
