@@ -53,8 +53,9 @@ void PeerLink::listen(Dialed dialed) {
   callbacks.on_closed = [weak = weak_from_this()](const Status& why) {
     if (const auto link = weak.lock()) link->go_down(why);
   };
-  connection_.emplace(context_.loop, std::move(dialed.socket), control::kLongestFrame, std::move(callbacks),
-                      net::Connection::Passing::kAccepted);
+  // What another user passes could be a file whose pages it gives when it likes.
+  const auto passing = peer_.same_uid ? net::Connection::Passing::kAccepted : net::Connection::Passing::kRefused;
+  connection_.emplace(context_.loop, std::move(dialed.socket), control::kLongestFrame, std::move(callbacks), passing);
 }
 
 std::size_t PeerLink::on_bytes(std::span<const std::byte> bytes, net::Arrival arrival) {
@@ -74,7 +75,7 @@ Status PeerLink::on_next_frame(bool& is_last) {
 
 Status PeerLink::on_frame(control::FrameReader::Received received) {
   const control::Frame& frame = received.frame;
-  if (frame.type == control::MessageType::kWelcome) return on_welcome(received);
+  if (frame.type == control::MessageType::kWelcome && frame.request == 0) return on_welcome(received);
   if (!paths_) return Status(Code::kInvalidArgument, "the peer spoke before its welcome");
   return frame.request == 0 ? on_notice(frame) : on_answer(std::move(received));
 }

@@ -15,6 +15,7 @@ namespace {
 constexpr std::size_t kMostVectors = 512;
 constexpr std::uint64_t kCallBytes = std::uint64_t{1} << 20;
 constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;  // then other connections have their turn
+constexpr std::uint64_t kRequest = 1;                         // the one under way on a connection: no other is asked before its end
 
 // The pieces as spans of the owner's slots; neighbours are joined.
 control::Read to_request(const Job& job) {
@@ -55,7 +56,7 @@ void Reader::start(std::shared_ptr<Job> job, Ended ended) {
     const Status too_many(Code::kNotAvailable, "a batch of " + std::to_string(request.spans.size()) + " separate pieces; split it");
     return abandon(too_many);
   }
-  request_ = control::encode(1, request);
+  request_ = control::encode(kRequest, request);
   sent_ = 0;
   const Status watched = context_.loop.watch(socket_.get(), EPOLLIN, [this](std::uint32_t events) { on_event(events); });
   if (!watched.is_ok()) return abandon(watched);
@@ -117,6 +118,10 @@ bool Reader::receive_small() {
 }
 
 bool Reader::on_answer(const control::Frame& frame) {
+  if (frame.request != kRequest) {
+    broke("it answered another request");
+    return false;
+  }
   if (frame.type == control::MessageType::kFailure) {
     const Result<control::Failure> failure = control::decode_failure(frame.body);
     end(failure.is_ok() ? failure->status : failure.status(), failure.is_ok());
@@ -201,7 +206,8 @@ bool Reader::receive_payload() {
 
 void Reader::on_trailer(const control::Frame& frame) {
   const Result<control::ReadEnd> trailer = control::decode_read_end(frame.body);
-  if (frame.type != control::MessageType::kReadEnd || !trailer.is_ok() || frame.size != small_size_) {
+  const bool is_end = frame.type == control::MessageType::kReadEnd && frame.request == kRequest;
+  if (!is_end || !trailer.is_ok() || frame.size != small_size_) {
     return broke("it did not end its answer as it should");
   }
   end(trailer->status, true);

@@ -140,9 +140,9 @@ void Sender::on_stall_time() {
   stall_timer_ = 0;
   const std::uint64_t before = progress_seen_;
   if (progress_ == before) on_event();  // this process itself may have been stopped meanwhile
-  if (!ended_ || stall_timer_ != 0) return;
+  if (!ended_) return;
   if (progress_ == before) return end();
-  if (answer_ || filled_ > 0) watch_stall();
+  if (stall_timer_ == 0 && (answer_ || filled_ > 0)) watch_stall();
 }
 
 void Sender::end() {

@@ -64,6 +64,8 @@ const std::vector<std::pair<std::string, Bytes>>& bad_frames() {
 
 class BadReader : public testing::TestWithParam<bool> {
  protected:
+  explicit BadReader(const Options& options = {}) : engine(options) {}
+
   RawSocket connect(Purpose purpose, TransportKind transport = TransportKind::kLocal) {
     const auto to = control::decode_engine(engine->descriptor()).value();
     RawSocket socket = GetParam() ? RawSocket::over_tcp(to) : RawSocket::over_unix(to);
@@ -225,6 +227,30 @@ TEST_P(BadReader, learns_addresses_over_a_unix_socket_only) {
   ASSERT_TRUE(unknown && unknown->type == control::MessageType::kFailure);
   EXPECT_THAT(control::decode_failure(unknown->body)->status, FailsWith(Code::kInvalidArgument));
 }
+
+class SlowTaker : public BadReader {
+ protected:
+  SlowTaker() : BadReader(impatient()) {}
+  static Options impatient() {
+    Options options;
+    options.stall_timeout_s = 0.2;
+    return options;
+  }
+};
+
+TEST_P(SlowTaker, is_hung_up_on_and_keeps_no_memory) {
+  auto memory = std::make_shared<Bytes>(16 << 20);
+  const Region large = engine->register_memory({memory->data(), memory->size()}, false, memory).value();
+  const std::weak_ptr<Bytes> kept = std::exchange(memory, nullptr);
+  RawSocket socket = connect(Purpose::kData, TransportKind::kStream);
+  EXPECT_TRUE(socket.send(control::encode(1, control::Read{{{control::decode_region(large.descriptor())->handle, 0, 16 << 20}}})));
+  EXPECT_TRUE(eventually([&] { return engine->stats().served_bytes > 0; }));
+  large.close();
+  EXPECT_TRUE(eventually([&] { return kept.expired(); }));
+  EXPECT_TRUE(socket.is_hung_up());
+}
+
+INSTANTIATE_TEST_SUITE_P(Over, SlowTaker, testing::Bool(), [](const auto& tcp) { return tcp.param ? "tcp" : "unix"; });
 
 INSTANTIATE_TEST_SUITE_P(Over, BadReader, testing::Bool(), [](const auto& tcp) { return tcp.param ? "tcp" : "unix"; });
 
@@ -435,6 +461,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadAnswer{"another_message_as_verdict", kReading + Bytes(100) + control::encode(1, control::Segment{1}), Code::kPeerGone},
         BadAnswer{"more_behind_the_verdict", kReading + Bytes(100) + kGood + Bytes(1), Code::kPeerGone},
         BadAnswer{"a_verdict_before_the_payload", kGood, Code::kPeerGone},
+        BadAnswer{"an_answer_to_another_request",
+                  control::encode(2, control::Reading{100}) + Bytes(100) + control::encode(2, control::ReadEnd{Status::ok()}),
+                  Code::kPeerGone},
+        BadAnswer{"a_verdict_on_another_request", kReading + Bytes(100) + control::encode(2, control::ReadEnd{Status::ok()}),
+                  Code::kPeerGone},
         BadAnswer{"a_failure", control::encode(1, control::Failure{Status(Code::kInvalidRegion, "closed")}), Code::kInvalidRegion},
         BadAnswer{"a_bad_verdict", kReading + Bytes(100) + control::encode(1, control::ReadEnd{Status(Code::kInvalidRegion, "freed")}),
                   Code::kInvalidRegion}),

@@ -135,10 +135,12 @@ TEST(SegmentView, a_wrong_length_is_refused) {
 
 TEST(SegmentView, anything_but_a_complete_sealed_source_is_refused) {
   constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
-  const auto code = [](int seals, bool complete) {
+  const std::vector<std::byte> bytes(2 * kMiB);
+  const auto code = [&](int seals, bool complete) {
     const Fd fd(::memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     EXPECT_EQ(::ftruncate(fd.get(), 2 * kMiB), 0);
-    EXPECT_EQ(::fallocate(fd.get(), 0, 0, static_cast<off_t>(complete ? 2 * kMiB : kMiB)), 0);
+    EXPECT_EQ(::pwrite(fd.get(), bytes.data(), complete ? 2 * kMiB : kMiB, 0), static_cast<ssize_t>(complete ? 2 * kMiB : kMiB));
+    EXPECT_EQ(::fallocate(fd.get(), FALLOC_FL_KEEP_SIZE, 2 * kMiB, 2 * kMiB), 0);  // pages enough, but behind its end
     EXPECT_EQ(::fcntl(fd.get(), F_ADD_SEALS, seals), 0);
     return SegmentView::map(fd, 2 * kMiB).status().code();
   };

@@ -8,7 +8,7 @@
 
 namespace ray_hixl::test {
 
-// Each is measured once in a process (some 20 ms) and at least 1.
+// Each is measured once in a process (some 20 ms), and is 1 to 20.
 [[nodiscard]] double cpu_yardstick();   // of this build's computing, in thread CPU time: what a sanitizer costs
 [[nodiscard]] double wall_yardstick();  // of computing and of handing over between threads, by the clock: what a busy machine costs, too
 

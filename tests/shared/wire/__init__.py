@@ -5,7 +5,7 @@ compares it with the examples in docs/protocol.md.
 """
 
 from wire.connection import Connection, HungUp, authenticate, connect, is_refused
-from wire.descriptors import EngineDescriptor, Handle, RegionDescriptor
+from wire.descriptors import EngineDescriptor, Handle, RegionDescriptor, object_metadata
 from wire.frames import HEADER_BYTES, Code, Frame, Reader, Type
 from wire.handshake import CHALLENGE_BYTES, HELLO_BYTES, PROOF_BYTES, VERSION, Hello, Purpose, Transport
 from wire.server import Impostor
@@ -32,4 +32,5 @@ __all__ = [
     "authenticate",
     "connect",
     "is_refused",
+    "object_metadata",
 ]

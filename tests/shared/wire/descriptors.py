@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 _ENGINE = struct.Struct("<4sH16s32s16sQQI")
@@ -82,3 +83,20 @@ class RegionDescriptor:
 
     def pack(self) -> bytes:
         return _REGION.pack(b"RHXR", 1, self.owner, self.handle.pack(), self.length, self.kind, self.device, self.flags)
+
+
+def _varint(number: int) -> bytes:
+    made = b""
+    while number >= 0x80:
+        made += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return made + bytes([number])
+
+
+def object_metadata(handle: Handle, engine: bytes, type_name: bytes, item_bytes: int, shape: Sequence[int]) -> bytes:
+    """Of an object of one tensor in host memory."""
+    types = _varint(1) + struct.pack("<H", len(type_name)) + type_name + _varint(item_bytes)
+    layouts = _varint(1) + _varint(0) + _varint(len(shape)) + b"".join(_varint(each) for each in shape)
+    runs = _varint(1) + _varint(0) + _varint(1)
+    head = b"RHXO" + struct.pack("<H", 1) + handle.pack() + struct.pack("<I", len(engine)) + engine + bytes(3)
+    return head + types + layouts + runs + _varint(0)
