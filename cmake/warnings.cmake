@@ -3,7 +3,10 @@ target_compile_options(ray_hixl_warnings INTERFACE -Wall -Wextra -Wpedantic -Wsh
 if(RAY_HIXL_WERROR)
   target_compile_options(ray_hixl_warnings INTERFACE -Werror)
 endif()
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(ray_hixl_warnings INTERFACE -Wthread-safety)
+endif()
 # From precompiled headers (layers.cmake) GCC 12 warns of std::string itself. The aarch64 preset compiles without them, and with every warning.
-if(RAY_HIXL_TESTS)
+if(RAY_HIXL_TESTS AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(ray_hixl_warnings INTERFACE -Wno-array-bounds -Wno-restrict -Wno-stringop-overflow)
 endif()

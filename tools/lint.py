@@ -1,17 +1,13 @@
 #!/usr/bin/env python3
-"""Formatters, linters and type checks. clang-tidy is slow, so its verdict is remembered by the hash of a file and all headers."""
+"""Formatters, linters and type checks. clang-tidy is slow, so its verdict is remembered (remembered.py)."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / "build" / "tidy"
+from remembered import ROOT, check_changed
 
 
 def tracked(*patterns: str) -> list[Path]:
@@ -37,24 +33,10 @@ def tidy(source: Path, build: Path) -> bool:
 def tidy_all() -> bool:
     build = ROOT / "build" / "release"
     subprocess.run(["cmake", "--preset", "release"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    headers = hashlib.sha256()
-    for path in [ROOT / ".clang-tidy", *tracked("src/*.h", "include/*.h")]:
-        headers.update(path.read_bytes())
-    CACHE.mkdir(parents=True, exist_ok=True)
-    todo = []
-    for source in tracked("src/*.cc"):
-        digest = headers.copy()
-        digest.update(source.read_bytes())
-        stamp = CACHE / digest.hexdigest()
-        if not stamp.exists():
-            todo.append((source, stamp))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        verdicts = list(pool.map(lambda item: tidy(item[0], build), todo))
-    for (_, stamp), passed in zip(todo, verdicts, strict=True):
-        if passed:
-            stamp.touch()
-    print(f"lint: clang-tidy: {len(todo)} file(s) checked: {'ok' if all(verdicts) else 'FAILED'}", flush=True)
-    return all(verdicts)
+    settings = (ROOT / ".clang-tidy").read_bytes()
+    checked, passed = check_changed("tidy", tracked("src/*.cc"), settings, lambda source: tidy(source, build))
+    print(f"lint: clang-tidy: {checked} file(s) checked: {'ok' if passed else 'FAILED'}", flush=True)
+    return passed
 
 
 def main() -> int:

@@ -2,8 +2,8 @@
 """Mutants: patches that put a defect in. Each must turn the test it names red, or the suite could not have caught the defect.
 
 A patch in tests/mutants/ starts with two lines:  `Defect: <what is wrong>` and `Test: <kind> <selector>`, where kind is `ctest` (a regular
-expression of test names), `pytest` (a test id) or `npu` (a test id, over the FAKE CANN). Arguments choose mutants by parts of their names;
---check only asks whether every patch still applies.
+expression of test names), `pytest` (a test id), `npu` (a test id, over the FAKE CANN) or `syntax` (a check of tools/syntax.py). Arguments
+choose mutants by parts of their names; --check only asks whether every patch still applies.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def copy_tree() -> None:
         shutil.copy(ROOT / line, target)
 
 
-def build() -> bool:
+def build(mutant: Mutant) -> bool:
+    if mutant.kind == "syntax":
+        return True  # it is about what a compiler says
     module = ["cmake", "-S", ".", "-B", "build/python", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", f"-DPython_EXECUTABLE={BIN}/python"]
     module += [f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={COPY}/python/ray_hixl"]
     steps = [
@@ -73,6 +75,8 @@ def build() -> bool:
 def test_passes(mutant: Mutant) -> bool:
     if mutant.kind == "ctest":
         return quiet(["ctest", "--preset", "dev", "--no-tests=error", "-R", mutant.selector])
+    if mutant.kind == "syntax":
+        return quiet([sys.executable, "tools/syntax.py", mutant.selector])
     if mutant.kind == "npu":
         return quiet(["tools/fake_cann.sh", str(NPU_PYTHON), "-m", "pytest", "-q", "-x", mutant.selector])
     return quiet([str(TEST_PYTHON), "-m", "pytest", "-q", "-x", mutant.selector])
@@ -80,11 +84,11 @@ def test_passes(mutant: Mutant) -> bool:
 
 def verdict(mutant: Mutant) -> str:
     copy_tree()
-    if not build() or not test_passes(mutant):
+    if not build(mutant) or not test_passes(mutant):
         return "the test is red without the mutant"
     if subprocess.run(["git", "apply", "--unsafe-paths", f"--directory={COPY}", str(mutant.path)], cwd="/", check=False).returncode != 0:
         return "the patch does not apply"
-    if not build():
+    if not build(mutant):
         return "the mutant does not build"
     return "SURVIVED" if test_passes(mutant) else "killed"
 

@@ -56,6 +56,8 @@ def cross() -> Stage:
 QUICK = [
     Stage("layers", [["python", "tools/check_layers.py"]]),
     Stage("lint", [["python", "tools/lint.py"]]),
+    Stage("thread safety (clang)", [["python", "tools/syntax.py", "thread-safety"]]),
+    Stage("g++-11", [["python", "tools/syntax.py", "g++-11"]]),
     Stage("stubs", [["python", "tools/stubs.py"]]),
     Stage("mutants apply", [["python", "tools/run_mutants.py", "--check"]]),
     cpp("dev"),
@@ -81,6 +83,8 @@ def fakes(preset: str) -> Stage:
 
 
 LONG = [
+    cpp("clang"),
+    cpp("gcc11"),
     fakes("asan"),
     fakes("tsan"),
     Stage("fuzz, long", [["ctest", "--preset", "asan", "-R", "fuzz"]], {"RAY_HIXL_FUZZ_ROUNDS": "2000000"}),
