@@ -65,6 +65,7 @@ QUICK = [
     cpp("tsan"),
     cross(),
     pytest("Python tests", BIN, "tests/python", "-n", "2", "--dist", "loadfile"),
+    pytest("attacks", BIN, "tests/attack"),
     pytest("faults", BIN, "tests/fault", "--cases=200", "-n", "2"),
     pytest("Ray tests (newest)", BIN, "tests/ray"),
     pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, "tests/ray"),
