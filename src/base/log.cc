@@ -3,8 +3,10 @@
 #include <atomic>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "base/fork.h"
 #include "base/mutex.h"
 
 namespace ray_hixl {
@@ -20,6 +22,11 @@ Hook& hook() {
   static Hook& instance = *new Hook;
   return instance;
 }
+
+// The lock is held over a fork, so that the child finds it free and the sink whole.
+std::optional<MutexLock> held_over_fork;
+const bool registered =
+    on_fork([] { held_over_fork.emplace(hook().mutex); }, [] { held_over_fork.reset(); }, [] { held_over_fork.reset(); });
 
 std::atomic<LogLevel> lowest_level{LogLevel::kWarning};
 

@@ -6,9 +6,11 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 
 #include "base/deadline.h"
+#include "base/fork.h"
 
 #ifdef __clang__
 #define RAY_HIXL_ATTRIBUTE(...) __attribute__((__VA_ARGS__))
@@ -55,6 +57,14 @@ class RAY_HIXL_ATTRIBUTE(scoped_lockable) MutexLock {
 // Waits are loops: `while (!ready_) ready_or_not_.wait(lock);`. A predicate given as a lambda would be analysed without the lock.
 class Condition {
  public:
+  Condition() {}  // NOLINT(modernize-use-equals-default): a union's would be deleted
+  // In a forked child it is left as it is: destroying it would wait for the parent's threads that wait for it.
+  ~Condition() {
+    if (generation_ == process_generation()) condition_.~condition_variable();
+  }
+  Condition(const Condition&) = delete;
+  Condition& operator=(const Condition&) = delete;
+
   void notify_one() noexcept { condition_.notify_one(); }
   void notify_all() noexcept { condition_.notify_all(); }
   void wait(MutexLock& lock) { condition_.wait(lock.lock_); }
@@ -67,7 +77,10 @@ class Condition {
   }
 
  private:
-  std::condition_variable condition_;
+  union {
+    std::condition_variable condition_{};
+  };
+  const std::uint32_t generation_ = process_generation();
 };
 
 }  // namespace ray_hixl

@@ -1,7 +1,6 @@
 #include "base/thread.h"
 
 #include <pthread.h>
-#include <unistd.h>
 
 #include "base/signals.h"
 
@@ -14,12 +13,7 @@ std::thread start_thread(const std::string& name, std::function<void()> body) {
   return thread;
 }
 
-ProcessGuard::ProcessGuard() : pid_(::getpid()) {}
-
-bool ProcessGuard::in_child() const noexcept { return ::getpid() != pid_; }
-
-Status ProcessGuard::check() const {
-  if (!in_child()) return Status::ok();
+Status ProcessGuard::closed() {
   return Status(
       Code::kClosed,
       "this engine belongs to the parent process: its threads did not survive the fork. Create an engine of your own in the child");

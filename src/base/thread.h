@@ -1,10 +1,13 @@
 // Named threads, and the check that this process is still the one that started them.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 
+#include "base/fork.h"
 #include "ray_hixl/status.h"
 
 namespace ray_hixl {
@@ -15,13 +18,20 @@ namespace ray_hixl {
 // Remembers the process that made it. After a fork the child has the memory but none of the threads.
 class ProcessGuard {
  public:
-  ProcessGuard();
-  [[nodiscard]] bool in_child() const noexcept;
+  [[nodiscard]] bool in_child() const noexcept { return process_generation() != generation_; }
   // kClosed with a sentence about fork if called in a forked child.
-  [[nodiscard]] Status check() const;
+  [[nodiscard]] Status check() const { return in_child() ? closed() : Status::ok(); }
+  // That Status.
+  [[nodiscard]] static Status closed();
 
  private:
-  int pid_;
+  const std::uint32_t generation_ = process_generation();
 };
+
+// For a forked child, in place of a destructor: what would be destroyed belongs to the parent, whose locks may never be free here.
+template <class T>
+void leak(T value) {
+  new T(std::move(value));
+}
 
 }  // namespace ray_hixl

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "base/fork.h"
 #include "base/log.h"
 #include "base/random.h"
 
@@ -15,6 +16,7 @@ namespace ray_hixl::control {
 Mac hmac(const Key& key, std::initializer_list<ByteView> parts) {
   std::vector<std::byte> message;
   for (const ByteView part : parts) message.insert(message.end(), part.begin(), part.end());
+  const NoFork no_fork;  // libcrypto's locks must be free in a forked child
   Mac mac{};
   unsigned int length = 0;
   const auto* made = HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(message.data()),

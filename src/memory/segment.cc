@@ -52,7 +52,8 @@ Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t
   if (bytes > std::uint64_t{INT64_MAX} - kGranule) return Status(Code::kOutOfMemory, "no machine has " + mebibytes(bytes));
   const std::uint64_t length = (bytes + kGranule - 1) / kGranule * kGranule;
   RAY_HIXL_RETURN_IF_ERROR(check_room(length));
-  Fd fd(::memfd_create(kind == ArenaKind::kSource ? "ray-hixl-source" : "ray-hixl-landing", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  const char* const name = kind == ArenaKind::kSource ? "ray-hixl-source" : "ray-hixl-landing";
+  Fd fd = Fd::make([name] { return ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); });
   if (!fd) return errno_status(Code::kOutOfMemory, "cannot create a segment");
   if (::ftruncate(fd.get(), static_cast<off_t>(length)) != 0) {
     return errno_status(Code::kOutOfMemory, "cannot size a segment to " + mebibytes(length));
@@ -69,7 +70,11 @@ Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t
 Segment::Segment(std::uint32_t id, Fd fd, std::byte* base, std::uint64_t length)
     : id_(id), fd_(std::move(fd)), base_(base), length_(length) {}
 
-Segment::~Segment() { ::munmap(base_, length_); }
+// The pages go with the mapping: the last descriptor would take them along while no thread may fork.
+Segment::~Segment() {
+  fd_.reset();
+  ::munmap(base_, length_);
+}
 
 Result<std::shared_ptr<const SegmentView>> SegmentView::map(const Fd& fd, std::uint64_t length) {
   if (const char* why = what_is_wrong(fd, length)) {

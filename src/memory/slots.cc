@@ -96,7 +96,7 @@ std::shared_ptr<const SlotContent> SlotTable::Impl::clear(std::uint32_t slot) {
 
 Result<std::unique_ptr<SlotTable>> SlotTable::create(Reaper& reaper, std::uint32_t limit) {
   auto impl = std::make_unique<Impl>(reaper, limit);
-  impl->fd = Fd(::memfd_create("ray-hixl-generations", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  impl->fd = Fd::make([] { return ::memfd_create("ray-hixl-generations", MFD_CLOEXEC | MFD_ALLOW_SEALING); });
   if (!impl->fd) return errno_status(Code::kOutOfMemory, "cannot create the generation table");
   if (::ftruncate(impl->fd.get(), static_cast<off_t>(kTableBytes)) != 0) {
     return errno_status(Code::kOutOfMemory, "cannot size the generation table");

@@ -37,6 +37,7 @@ ssize_t receive_with_fds(int socket, std::span<std::byte> into, Arrival& arrival
   message.msg_iovlen = 1;
   message.msg_control = control.bytes.data();
   message.msg_controllen = control.bytes.size();
+  const NoFork no_fork;  // until every descriptor has its Fd
   const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
   if (got < 0) return got;
   arrival.fds_lost = (message.msg_flags & MSG_CTRUNC) != 0;

@@ -64,9 +64,9 @@ std::uint64_t pack(int fd, std::uint64_t id) { return (id << 32) | static_cast<s
 
 Result<std::unique_ptr<Loop>> Loop::create(const std::string& thread_name) {
   auto impl = std::make_unique<Impl>();
-  impl->epoll = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  impl->epoll = Fd::make([] { return ::epoll_create1(EPOLL_CLOEXEC); });
   if (!impl->epoll) return errno_status(Code::kOutOfMemory, "cannot create an epoll instance");
-  impl->wake = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  impl->wake = Fd::make([] { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); });
   if (!impl->wake) return errno_status(Code::kOutOfMemory, "cannot create an eventfd");
   epoll_event event{};
   event.events = EPOLLIN;
@@ -83,9 +83,13 @@ Result<std::unique_ptr<Loop>> Loop::create(const std::string& thread_name) {
 
 Loop::Loop(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Loop::~Loop() { stop(); }
+Loop::~Loop() {
+  stop();
+  if (impl_->process.in_child()) leak(std::move(impl_));  // with a thread of the parent
+}
 
 bool Loop::post(Task task) {
+  if (impl_->process.in_child()) return false;
   bool sleeping = false;
   {
     const MutexLock lock(impl_->mutex);
@@ -103,10 +107,7 @@ bool Loop::post(Task task) {
 bool Loop::on_loop() const { return std::this_thread::get_id() == impl_->thread_id.load(); }
 
 void Loop::stop() {
-  if (impl_->process.in_child()) {
-    if (impl_->thread.joinable()) impl_->thread.detach();
-    return;
-  }
+  if (impl_->process.in_child()) return;
   assert(!on_loop());
   const MutexLock once(impl_->stopping);
   if (!impl_->thread.joinable()) return;

@@ -26,10 +26,10 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
 
   // Any thread. Runs `task` on the loop thread, in order of posting. After stop() tasks are dropped (destroyed, not run), and false
-  // is returned. A task posted before stop() runs.
+  // is returned, as in a forked child. A task posted before stop() runs.
   bool post(Task task);
   [[nodiscard]] bool on_loop() const;
-  // Any thread but the loop's: runs what was posted, joins the thread. Idempotent. In a forked child it only forgets the thread.
+  // Any thread but the loop's: runs what was posted, joins the thread. Idempotent. In a forked child it does nothing.
   void stop();
 
   // Loop thread. Level-triggered. One watch per fd; unwatch before the fd is closed. A callback may unwatch its own or another fd:

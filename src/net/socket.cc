@@ -56,7 +56,7 @@ Result<SocketAddress> unix_address(const std::string& abstract_name) {
 }
 
 Result<Fd> new_socket(int family) {
-  Fd socket(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  Fd socket = Fd::make([family] { return ::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0); });
   if (!socket) return errno_status(Code::kOutOfMemory, "cannot create a socket");
   return socket;
 }
@@ -132,7 +132,7 @@ Status finish_connect(const Fd& socket) {
 
 Result<std::optional<Fd>> accept_connection(const Fd& listener) {
   while (true) {
-    Fd socket(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    Fd socket = Fd::make([&] { return ::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); });
     if (socket) {
       set_no_delay(socket);
       return std::optional<Fd>(std::move(socket));
