@@ -1,8 +1,8 @@
 // Engine: registers memory, connects to peers and reads their regions, one-sidedly. Start here.
 //
 // One engine per process is the usual number. Handles (Engine, Region, Peer, Batch) are cheap to copy; copies share. Every method may
-// be called from any thread. Every call that waits has a deadline. After close(), or in a forked child, every call fails with
-// Code::kClosed. See docs/design.md for the words and docs/threading.md for the threads.
+// be called from any thread. Every call that waits has a deadline. After close(), and at once in a forked child, every call fails with
+// Code::kClosed; the child can make an engine of its own. See docs/design.md for the words, docs/threading.md for threads and forks.
 #pragma once
 
 #include <chrono>
@@ -138,6 +138,7 @@ class Engine {
   // Connects, or joins a connection there is. kConnectError says whether it was reached, refused, timed out or failed to prove itself;
   // kInvalidArgument: the bytes are no descriptor.
   [[nodiscard]] Result<Peer> connect(std::span<const std::byte> descriptor, std::chrono::nanoseconds timeout) const;
+  // Empty in a forked child.
   [[nodiscard]] Stats stats() const;
   [[nodiscard]] const Options& options() const;
   // Transfers under way end with kClosed; threads are joined; arena memory in use outlives it. Idempotent. An engine whose last handle goes

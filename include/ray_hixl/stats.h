@@ -18,6 +18,9 @@ struct ArenaStats {
   std::uint64_t mapped_bytes = 0;  // mapped now
   std::uint64_t used_bytes = 0;    // in live blocks now
   std::uint64_t live_blocks = 0;   // now
+  // Now: in dead blocks that are not used again before their whole segment is free, because forked children share their pages. Above the
+  // arena's keep option new blocks are private memory. Always 0 of slabs.
+  std::uint64_t retained_bytes = 0;
   std::uint64_t allocations = 0;
   std::uint64_t recycled = 0;  // allocations served without new memory
 };

@@ -163,7 +163,8 @@ class Peer:
 class Engine:
     """One per process is the usual number. Every method may be called from any thread. A context manager.
 
-    Listens on 127.0.0.1 unless ``Options.host`` says otherwise. Unusable in a forked child, where every call raises ``Closed``.
+    Listens on 127.0.0.1 unless ``Options.host`` says otherwise. In a forked child every call of the parent's engine raises ``Closed``;
+    tensors stay readable, and an engine made there works in full (docs/threading.md).
     """
 
     def __init__(self, options: Options | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_hixl import _core
 from ray_hixl.engine import Engine
-from ray_hixl.errors import Closed, InvalidArgument, InvalidRegion, NotAvailable
+from ray_hixl.errors import InvalidArgument, InvalidRegion, NotAvailable
 from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
 
@@ -23,25 +23,18 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()  # guards everything below
 _engine: Engine | None = None
-_pid = 0  # of the process that made the engine
 _options: Options | None = None
 _registered: dict[int, tuple[Region, int]] = {}  # by address of storage or NPU segment: its region, and how often it was registered
 
 
 def engine() -> Engine:
-    """The engine of this process, started if there is none.
-
-    :raises Closed: in the forked child of a process that has one.
-    """
-    global _engine, _pid
-    if _engine is not None and _pid == os.getpid():  # without the lock: both are set before anybody can see the engine
+    """The engine of this process, started if there is none. A forked child starts one of its own, with the same options."""
+    global _engine
+    if _engine is not None:  # without the lock: nobody sees it before it is whole
         return _engine
     with _lock:
         if _engine is None:
-            _pid = os.getpid()
             _engine = Engine((_options or Options()).with_default_host(_node_ip()))
-        elif _pid != os.getpid():
-            raise Closed(f"this process was forked from process {_pid}, whose engine it cannot use; start processes by spawn instead")
         return _engine
 
 
@@ -58,7 +51,7 @@ def configure(options: Options) -> None:
 def stats() -> dict[str, Any]:
     """Counters of this process: the engine's (empty if none was started), and under ``"ray"`` the time spent in Ray's calls."""
     with _lock:
-        found = {} if _engine is None or _pid != os.getpid() else _engine.stats()
+        found = {} if _engine is None else _engine.stats()
     found.setdefault("fetched", {})
     transport = sys.modules.get("ray_hixl.ray.transport")
     found["ray"] = {} if transport is None else transport.timings()
@@ -69,7 +62,7 @@ def shutdown() -> None:
     """Closes the engine, if there is one: its transfers end with ``Closed``, what it published is gone. The next use starts another."""
     global _engine
     with _lock:
-        closing, _engine = (_engine if _pid == os.getpid() else None), None
+        closing, _engine = _engine, None
         _registered.clear()
     if closing is not None:
         closing.close()
@@ -183,4 +176,13 @@ def _node_ip() -> str:
     return str(ray.util.get_node_ip_address())
 
 
+def _begin_anew() -> None:
+    """In a forked child, where the engine is the parent's, and the lock may be held by a thread that is not there."""
+    global _lock, _engine, _registered
+    _lock = threading.Lock()
+    _engine = None
+    _registered = {}
+
+
 atexit.register(shutdown)
+os.register_at_fork(after_in_child=_begin_anew)

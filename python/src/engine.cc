@@ -7,6 +7,7 @@
 #include "common.h"
 #include "control/descriptor.h"
 #include "device_ops.h"
+#include "engine/engine_impl.h"
 #include "gil.h"
 #include "region.h"
 #include "stats.h"
@@ -66,6 +67,7 @@ void reserve(const Engine& engine, std::int32_t npu, std::uint64_t bytes) {
 }
 
 nb::dict stats_of(const Engine& engine) {
+  if (engine.impl()->in_child()) throw StatusError{ProcessGuard::closed()};  // rather than numbers that are all 0
   Stats stats;
   {
     const GilRelease no_gil;

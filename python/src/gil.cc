@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <thread>
 
+#include "base/fork.h"
 #include "transport/hixl/device.h"
 
 namespace ray_hixl::python {
@@ -20,7 +21,8 @@ constexpr std::chrono::seconds kLongestWait{5};  // for those who have the GIL i
 std::atomic<std::uint32_t> takers{0};  // threads that take the GIL now or, in GilAcquire, have it
 std::atomic<bool> ending{false};
 std::thread::id last_thread;  // the one that ends Python; set before `ending`
-pid_t process = 0;
+// A forked child has no other threads, though some may have been counted.
+const bool registered = on_fork(nullptr, nullptr, [] { takers.store(0); });
 
 // Announces a taker. False if it must not take the GIL any more.
 bool enter() {
@@ -41,7 +43,6 @@ void stop_taking() {
   last_thread = std::this_thread::get_id();
   ending.store(true);
   transport::hixl::leave_memory();
-  if (::getpid() != process) return;  // a forked child has no other threads, though some may have been counted
   PyThreadState* const state = PyEval_SaveThread();
   const auto end = std::chrono::steady_clock::now() + kLongestWait;
   while (takers.load() != 0 && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::microseconds(100));
@@ -69,9 +70,6 @@ GilAcquire::~GilAcquire() {
   leave();
 }
 
-void watch_for_exit() {
-  process = ::getpid();
-  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&stop_taking));
-}
+void watch_for_exit() { nb::module_::import_("atexit").attr("register")(nb::cpp_function(&stop_taking)); }
 
 }  // namespace ray_hixl::python

@@ -9,6 +9,7 @@ nb::dict to_dict(const ArenaStats& arena) {
   made["mapped_bytes"] = arena.mapped_bytes;
   made["used_bytes"] = arena.used_bytes;
   made["live_blocks"] = arena.live_blocks;
+  made["retained_bytes"] = arena.retained_bytes;
   made["allocations"] = arena.allocations;
   made["recycled"] = arena.recycled;
   return made;

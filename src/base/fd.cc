@@ -39,6 +39,7 @@ class OwnedFds {
 
   void close_all() noexcept {
     for (std::size_t i = 0; i < words_.size(); ++i) {
+      if (words_[i].load(std::memory_order_relaxed) == 0) continue;  // so that pages which nobody used stay so
       std::uint64_t owned = words_[i].exchange(0, std::memory_order_relaxed);
       for (; owned != 0; owned &= owned - 1) ::close(static_cast<int>(i * 64) + std::countr_zero(owned));
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/process_shared.h"
 #include "control/descriptor.h"
 #include "engine/engine_impl.h"
 #include "engine/peer_impl.h"
@@ -100,6 +101,7 @@ Status Engine::reserve(std::int32_t device, std::uint64_t bytes) const {
 
 bool Engine::is_registered(const MemoryRange& range) const {
   if (range.kind == MemoryKind::kHost) return true;
+  if (impl_->in_child()) return false;
   const auto device = impl_->devices().find(range.device);
   return device && device->registry().epoch_of(range.address, range.length).has_value();
 }
@@ -114,7 +116,7 @@ Result<Peer> Engine::connect(std::span<const std::byte> descriptor, std::chrono:
   auto link = pending->wait(a_moment_after(deadline));
   if (!link) return Status(Code::kConnectError, "connecting to the " + peer->name() + " timed out");
   if (!link->is_ok()) return link->status();
-  return Peer(std::make_shared<PeerImpl>(impl_, **std::move(link)));
+  return Peer(make_process_shared<PeerImpl>(impl_, **std::move(link)));
 }
 
 Stats Engine::stats() const { return impl_->stats(); }

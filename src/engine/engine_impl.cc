@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "base/process_shared.h"
 #include "base/random.h"
 #include "control/auth.h"
 #include "engine/pending.h"
@@ -166,10 +167,11 @@ std::shared_ptr<transport::TransferState> EngineImpl::new_transfer(Deadline dead
     counters->transfers_in_flight.fetch_sub(1, std::memory_order_relaxed);
     return result.is_ok() || !explain ? result : explain(std::move(result));
   };
-  return std::make_shared<transport::TransferState>(deadline, std::move(settle));
+  return make_process_shared<transport::TransferState>(deadline, std::move(settle));
 }
 
 Stats EngineImpl::stats() const {
+  if (in_child()) return {};
   const transport::Counters& c = *counters_;
   Stats stats;
   for (std::size_t kind = 0; kind < c.fetched.size(); ++kind) {

@@ -6,7 +6,7 @@
 
 namespace ray_hixl {
 
-// A transfer ends within seconds of its deadline, but where nothing runs that could end it (in a forked child), waiting ends all the same.
+// A transfer ends within seconds of its deadline; should a defect keep it from that, waiting ends all the same.
 bool Transfer::wait(std::optional<std::chrono::nanoseconds> timeout) const {
   if (timeout || state_->done()) return state_->wait(timeout);
   constexpr std::chrono::nanoseconds kGrace = std::chrono::seconds(10);

@@ -7,9 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "base/fork.h"
 #include "base/mutex.h"
+#include "base/process_shared.h"
 #include "base/thread.h"
 #include "memory/free_ranges.h"
+#include "memory/private_memory.h"
 
 namespace ray_hixl::memory {
 namespace {
@@ -59,7 +62,15 @@ class RetiredHook {
 struct Arena::Impl {
   struct Owned {
     std::unique_ptr<Segment> segment;
-    std::uint64_t used = 0;
+    std::uint64_t used = 0;      // bytes in live blocks
+    std::uint64_t retained = 0;  // bytes of dead ones that a child may still read
+  };
+  // Where a block lies, and what a fork since then means for its end.
+  struct Place {
+    std::byte* address = nullptr;
+    std::uint64_t length = 0;
+    bool is_private = false;
+    std::uint64_t forks = fork_count();
   };
   struct Lease;
 
@@ -78,27 +89,32 @@ struct Arena::Impl {
 
   void count_taken(std::uint32_t segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
   std::byte* adopt(std::unique_ptr<Segment> segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
-  bool give_back(std::byte* address, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
+  bool give_back(const Place& block) RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] Segments take_surplus(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_REQUIRES(mutex);
 
+  Result<Place> find_room(std::uint64_t length);
   std::byte* recycle(std::uint64_t length);
   Result<std::byte*> grow(std::uint64_t length);
   Result<std::unique_ptr<Segment>> new_segment(std::uint64_t length);
-  void release(std::byte* address, std::uint64_t length);
+  [[nodiscard]] bool retains_too_much() const;
+  Result<std::byte*> take_private(std::uint64_t length);
+  void give_back_private(const Place& block);
+  void release(const Place& block);
   void shed(std::uint64_t incoming, std::uint64_t keep);
   void drop(Segments surplus) RAY_HIXL_EXCLUDES(mutex);
 };
 
 // What the pointer to a block keeps: the arena, and the memory until the pointer dies.
 struct Arena::Impl::Lease {
-  Lease(std::shared_ptr<Arena> from, Block lent, std::uint64_t taken) : arena(std::move(from)), block(lent), length(taken) {}
-  ~Lease() { arena->impl_->release(block.address, length); }
+  Lease(std::shared_ptr<Arena> from, const Place& taken, std::uint64_t bytes)
+      : arena(std::move(from)), place(taken), block{taken.address, bytes} {}
+  ~Lease() { arena->impl_->release(place); }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
 
   const std::shared_ptr<Arena> arena;
+  const Place place;
   const Block block;
-  const std::uint64_t length;  // block.length, rounded up
 };
 
 void Arena::Impl::count_taken(std::uint32_t segment, std::uint64_t length) {
@@ -121,29 +137,38 @@ std::byte* Arena::Impl::adopt(std::unique_ptr<Segment> segment, std::uint64_t le
   return base;
 }
 
-// Is its segment empty now?
-bool Arena::Impl::give_back(std::byte* address, std::uint64_t length) {
-  const std::uint32_t id = std::prev(bases.upper_bound(address))->second;
+// Is its segment empty now? A child of a fork since the block was made shares these pages and may read them for as long as it lives, so
+// nobody may write there any more: they go with the segment.
+bool Arena::Impl::give_back(const Place& block) {
+  const std::uint32_t id = std::prev(bases.upper_bound(block.address))->second;
   Owned& owned = segments.at(id);
-  owned.used -= length;
-  stats.used_bytes -= length;
+  owned.used -= block.length;
+  stats.used_bytes -= block.length;
   --stats.live_blocks;
-  free_ranges.add(address, length, id);
+  if (block.forks == fork_count()) {
+    free_ranges.add(block.address, block.length, id);
+  } else {
+    owned.retained += block.length;
+    stats.retained_bytes += block.length;
+  }
   return owned.used == 0;
 }
 
-// Empty segments, the oldest first, as long as the arena would map more than `keep` bytes together with `incoming` ones.
+// Empty segments, the oldest first: those that retain bytes, and others as long as the arena would map more than `keep` bytes together with
+// `incoming` ones.
 Segments Arena::Impl::take_surplus(std::uint64_t incoming, std::uint64_t keep) {
   Segments surplus;
-  for (auto it = segments.begin(); it != segments.end() && stats.mapped_bytes + incoming > keep;) {
-    if (it->second.used > 0) {
+  for (auto it = segments.begin(); it != segments.end();) {
+    Owned& owned = it->second;
+    if (owned.used > 0 || (owned.retained == 0 && stats.mapped_bytes + incoming <= keep)) {
       ++it;
       continue;
     }
-    std::unique_ptr<Segment> segment = std::move(it->second.segment);
-    free_ranges.remove(segment->base());
+    std::unique_ptr<Segment> segment = std::move(owned.segment);
+    free_ranges.remove(segment->base(), segment->length());
     bases.erase(segment->base());
     --stats.segments;
+    stats.retained_bytes -= owned.retained;
     stats.mapped_bytes -= segment->length();
     surplus.push_back(std::move(segment));
     it = segments.erase(it);
@@ -204,10 +229,43 @@ Result<std::byte*> Arena::Impl::grow(std::uint64_t length) {
   return address;
 }
 
-void Arena::Impl::release(std::byte* address, std::uint64_t length) {
-  if (process.in_child()) return;  // the memory is the parent's
+bool Arena::Impl::retains_too_much() const {
+  const MutexLock lock(mutex);
+  return stats.retained_bytes > keep_bytes;
+}
+
+Result<std::byte*> Arena::Impl::take_private(std::uint64_t length) {
+  const Result<std::byte*> address = PrivateMemory::take(length);
+  if (!address.is_ok()) return address;
+  const MutexLock lock(mutex);
+  stats.mapped_bytes += length;
+  stats.used_bytes += length;
+  ++stats.live_blocks;
+  ++stats.allocations;
+  return address;
+}
+
+void Arena::Impl::give_back_private(const Place& block) {
+  PrivateMemory::give_back(block.address, block.length);
+  const MutexLock lock(mutex);
+  stats.mapped_bytes -= block.length;
+  stats.used_bytes -= block.length;
+  --stats.live_blocks;
+}
+
+// Blocks that live long, each with forks since, could keep any number of segments: with too much retained there are no new segments.
+Result<Arena::Impl::Place> Arena::Impl::find_room(std::uint64_t length) {
+  if (std::byte* const address = recycle(length)) return Place{address, length};
+  const bool is_private = retains_too_much();
+  const Result<std::byte*> address = is_private ? take_private(length) : grow(length);
+  if (!address.is_ok()) return address.status();
+  return Place{*address, length, is_private};
+}
+
+void Arena::Impl::release(const Place& block) {
+  if (block.is_private) return give_back_private(block);
   MutexLock lock(mutex);
-  if (!give_back(address, length)) return;
+  if (!give_back(block)) return;
   Segments surplus = take_surplus(0, keep_bytes);
   lock.unlock();
   drop(std::move(surplus));
@@ -225,17 +283,12 @@ Result<std::shared_ptr<const Block>> Arena::allocate(std::uint64_t bytes) {
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
   if (bytes == 0) return Status(Code::kInvalidArgument, "an arena block of 0 bytes");
   if (bytes > kMost) return Status(Code::kOutOfMemory, "no machine has " + std::to_string(bytes) + " bytes");
-  const std::uint64_t length = round_up(bytes);
-  std::byte* address = impl_->recycle(length);
-  if (address == nullptr) {
-    const Result<std::byte*> grown = impl_->grow(length);
-    if (!grown.is_ok()) {
-      return grown.status().with_context("no room for " + std::to_string(bytes) + " bytes in the arena, which maps " +
-                                         std::to_string(stats().mapped_bytes) + " bytes");
-    }
-    address = *grown;
+  const Result<Impl::Place> place = impl_->find_room(round_up(bytes));
+  if (!place.is_ok()) {
+    return place.status().with_context("no room for " + std::to_string(bytes) + " bytes in the arena, which maps " +
+                                       std::to_string(stats().mapped_bytes) + " bytes");
   }
-  const auto lease = std::make_shared<const Impl::Lease>(shared_from_this(), Block{address, bytes}, length);
+  const auto lease = make_process_shared<const Impl::Lease>(shared_from_this(), *place, bytes);
   return std::shared_ptr<const Block>(lease, &lease->block);
 }
 

@@ -2,8 +2,12 @@
 //
 // Blocks are carved out of segments (best fit, neighbours merge when freed). A segment larger than a request serves many; an empty segment
 // is kept while the arena maps at most `keep_bytes`, else given back. Any thread. Blocks keep the arena alive, so they may die after the
-// engine. A forked child can read and write blocks, which it shares with the parent; one that dies there does nothing, and no new one is
-// made.
+// engine.
+//
+// A forked child can read and write blocks that lived at the fork; their pages are the parent's, too, so each sees what the other writes.
+// What it reads is never overwritten by anything else: memory that was live at a fork is not used again. It counts as retained until its
+// segment has no live block any more, and goes with the segment (the child keeps its own mapping). Where more than `keep_bytes` are
+// retained, new blocks are private memory, in no segment. In the child a block that dies does nothing, and no new one is made.
 #pragma once
 
 #include <cstddef>
@@ -44,7 +48,7 @@ class Arena : public std::enable_shared_from_this<Arena> {
   // Aligned to kAlignment, in steps of it. REQUIRES: bytes > 0. kOutOfMemory says how much was asked for and mapped.
   static constexpr std::uint64_t kAlignment = 4096;
   [[nodiscard]] Result<std::shared_ptr<const Block>> allocate(std::uint64_t bytes);
-  // The segment that holds this address.
+  // The segment that holds this address; none for private memory.
   [[nodiscard]] std::optional<SegmentInfo> find(const void* address) const;
   // A descriptor of a live segment, to pass to a peer. kInvalidRegion if it was given back.
   [[nodiscard]] Result<Fd> segment_fd(std::uint32_t id) const;

@@ -92,7 +92,7 @@ CopyPool::CopyPool(std::uint32_t threads) : impl_(std::make_unique<Impl>(threads
 
 CopyPool::~CopyPool() {
   stop();
-  if (impl_->process.in_child()) (void)impl_.release();  // threads of the parent can be neither joined nor forgotten
+  if (impl_->process.in_child()) leak(std::move(impl_));  // threads of the parent can be neither joined nor forgotten
 }
 
 bool CopyPool::submit(std::shared_ptr<CopyWork> work) {

@@ -33,7 +33,10 @@ void FreeRanges::add(std::byte* address, std::uint64_t length, std::uint32_t seg
   by_size_.emplace(length, address);
 }
 
-void FreeRanges::remove(std::byte* address) { erase(by_address_.find(address)); }
+void FreeRanges::remove(std::byte* address, std::uint64_t length) {
+  auto it = by_address_.lower_bound(address);
+  while (it != by_address_.end() && it->first < address + length) erase(it++);
+}
 
 void FreeRanges::erase(ByAddress::iterator it) {
   by_size_.erase({it->second.length, it->first});

@@ -22,8 +22,8 @@ class FreeRanges {
   [[nodiscard]] Taken take(std::uint64_t length);
   // REQUIRES: no byte of it is here yet. Merges with neighbours of the same segment; segments may lie side by side.
   void add(std::byte* address, std::uint64_t length, std::uint32_t segment);
-  // REQUIRES: one range begins there.
-  void remove(std::byte* address);
+  // Every range that begins in these bytes.
+  void remove(std::byte* address, std::uint64_t length);
   [[nodiscard]] std::size_t size() const { return by_address_.size(); }
 
  private:

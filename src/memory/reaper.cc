@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/process_shared.h"
 #include "base/thread.h"
 
 namespace ray_hixl::memory {
@@ -53,8 +54,7 @@ void Reaper::Impl::drop(std::shared_ptr<const void> owner) {
   if (owner.use_count() == 0) return;
   if (process.in_child()) {
     // The owner belongs to the parent; what its destructor would touch may be locked for ever here.
-    new std::shared_ptr<const void>(std::move(owner));
-    return;
+    return leak(std::move(owner));
   }
   {
     const MutexLock lock(mutex);
@@ -66,13 +66,9 @@ void Reaper::Impl::drop(std::shared_ptr<const void> owner) {
   wake.notify_one();
 }
 
-Reaper::Reaper() : impl_(std::make_shared<Impl>()) {}
+Reaper::Reaper() : impl_(make_process_shared<Impl>()) {}
 
-Reaper::~Reaper() {
-  stop();
-  // A thread of the parent can be neither joined nor forgotten.
-  if (impl_->process.in_child()) new std::shared_ptr<Impl>(std::move(impl_));
-}
+Reaper::~Reaper() { stop(); }
 
 void Reaper::drop(std::shared_ptr<const void> owner) { impl_->drop(std::move(owner)); }
 

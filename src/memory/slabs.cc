@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "base/process_shared.h"
 #include "base/thread.h"
 #include "memory/free_ranges.h"
 
@@ -307,7 +308,7 @@ Result<std::shared_ptr<const Block>> Slabs::allocate(std::uint64_t bytes, const 
   if (bytes > kMost) return Status(Code::kOutOfMemory, "no device has " + std::to_string(bytes) + " bytes");
   const Result<std::byte*> address = impl_->find_room(bytes, fence);
   if (!address.is_ok()) return address.status();
-  const auto lease = std::make_shared<const Impl::Lease>(shared_from_this(), Block{*address, bytes}, round_up(bytes, kAlignment));
+  const auto lease = make_process_shared<const Impl::Lease>(shared_from_this(), Block{*address, bytes}, round_up(bytes, kAlignment));
   return std::shared_ptr<const Block>(lease, &lease->block);
 }
 

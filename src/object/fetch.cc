@@ -2,6 +2,7 @@
 #include <set>
 #include <string>
 
+#include "base/process_shared.h"
 #include "control/descriptor.h"
 #include "object/destination.h"
 #include "object/fetch_impl.h"
@@ -66,8 +67,8 @@ std::shared_ptr<FetchImpl> ObjectsImpl::fetch(std::span<const std::byte> packed,
   Result<Metadata> decoded = Metadata::decode(packed);
   const Status status = decoded.status();
   auto explain = status.is_ok() ? explain_failures(*decoded) : nullptr;
-  auto fetch =
-      std::make_shared<FetchImpl>(status.is_ok() ? *std::move(decoded) : Metadata{}, engine_->new_transfer(deadline, std::move(explain)));
+  auto fetch = make_process_shared<FetchImpl>(status.is_ok() ? *std::move(decoded) : Metadata{},
+                                              engine_->new_transfer(deadline, std::move(explain)));
   const Status started = start_fetch(fetch, status, targets, engine_->reaper().adopt(std::move(targets_owner)), ops);
   if (!started.is_ok()) fetch->transfer.state()->finish(started);
   return fetch;
@@ -91,10 +92,7 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
   if (!destinations.is_ok()) return destinations.status();
   RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets));
   auto plan = make_plan(metadata, *destinations);
-  {
-    const MutexLock lock(fetch->mutex);
-    fetch->tensors = std::move(destinations->tensors);
-  }
+  fetch->tensors = std::move(destinations->tensors);
   const auto& transfer = fetch->transfer.state();
   // Nobody gets them any more, and what may still be written to is kept by the plan.
   transfer->when_done([weak = std::weak_ptr(fetch)] {
@@ -110,9 +108,7 @@ const Metadata& Fetch::metadata() const { return impl_->metadata; }
 
 Result<std::vector<FetchedTensor>> Fetch::take() const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->transfer.result());
-  const MutexLock lock(impl_->mutex);
-  if (impl_->taken) return Status(Code::kInvalidArgument, "the tensors of this fetch were taken before");
-  impl_->taken = true;
+  if (impl_->taken.exchange(true)) return Status(Code::kInvalidArgument, "the tensors of this fetch were taken before");
   return std::move(impl_->tensors);
 }
 

@@ -1,11 +1,12 @@
 // FetchImpl: what the copies of a Fetch share: the metadata, the transfer, and the tensors' memory until it is taken.
 //
-// Written by the thread that starts the fetch, before anybody else has it; afterwards only `tensors` changes, under the mutex.
+// Written by the thread that starts the fetch, before anybody else has it; afterwards `tensors` belongs to the first take() or, once the
+// fetch failed, to let_tensors_go(). Without a lock, which another thread might hold for ever in a forked child.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
-#include "base/mutex.h"
 #include "ray_hixl/objects.h"
 
 namespace ray_hixl {
@@ -17,16 +18,13 @@ class FetchImpl {
 
   // The fetch failed: nobody will take them.
   void let_tensors_go() {
-    std::vector<FetchedTensor> dropped;  // after the lock
-    const MutexLock lock(mutex);
-    dropped.swap(tensors);
+    if (!taken.exchange(true)) tensors.clear();
   }
 
   const Metadata metadata;
   const Transfer transfer;
-  Mutex mutex;
-  std::vector<FetchedTensor> tensors RAY_HIXL_GUARDED_BY(mutex);  // moved out by take(), or let go
-  bool taken RAY_HIXL_GUARDED_BY(mutex) = false;
+  std::vector<FetchedTensor> tensors;
+  std::atomic<bool> taken{false};
 };
 
 }  // namespace ray_hixl

@@ -7,6 +7,7 @@
 namespace ray_hixl::transport {
 
 void TransferState::request_stop(const Status& reason) {
+  if (process_.in_child()) return;
   std::function<void()> hook;
   {
     const MutexLock lock(mutex_);
@@ -22,12 +23,14 @@ void TransferState::request_stop(const Status& reason) {
 bool TransferState::stopping() const { return stop_.load(std::memory_order_acquire) || deadline_.passed(); }
 
 Status TransferState::stop_reason() const {
+  if (process_.in_child()) return ProcessGuard::closed();
   const MutexLock lock(mutex_);
   if (stop_) return reason_;
   return Status(Code::kTransferTimeout, "the deadline passed; give the transfer more time if the peer is only slow");
 }
 
 void TransferState::set_stop_hook(std::function<void()> hook) {
+  if (process_.in_child()) return;
   {
     const MutexLock lock(mutex_);
     if (done_) return;
@@ -40,6 +43,7 @@ void TransferState::set_stop_hook(std::function<void()> hook) {
 }
 
 bool TransferState::finish(Status result) {
+  if (process_.in_child()) return false;
   std::function<void()> hook;
   std::vector<std::function<void()>> callbacks;
   {
@@ -72,12 +76,12 @@ bool TransferState::wait(std::optional<std::chrono::nanoseconds> timeout) {
 }
 
 Status TransferState::result() const {
-  const MutexLock lock(mutex_);
-  return result_;
+  if (done_.load(std::memory_order_acquire)) return result_;
+  return process_.in_child() ? ProcessGuard::closed() : Status::ok();
 }
 
 void TransferState::when_done(std::function<void()> callback) {
-  {
+  if (!process_.in_child()) {
     const MutexLock lock(mutex_);
     if (!done_) {
       callbacks_.push_back(std::move(callback));

@@ -2,6 +2,9 @@
 //
 // Two steps on purpose: stopping (somebody wants it to end: cancelled, past its deadline, the link went down) and done (it has ended: no
 // job writes any more, or the result says that one may). Any thread may call any method; callbacks run with no lock held.
+//
+// In a forked child a transfer that had ended is as it was. One of the parent's that was under way has ended with kClosed, takes no locks
+// and does nothing more. Made by make_process_shared().
 #pragma once
 
 #include <array>
@@ -14,6 +17,7 @@
 
 #include "base/deadline.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "control/kinds.h"
 #include "ray_hixl/stats.h"
 #include "ray_hixl/status.h"
@@ -43,7 +47,7 @@ class TransferState {
 
   // Ends it. The first call wins and gives true; the hook is dropped, waiters wake, callbacks run in this thread.
   bool finish(Status result);
-  [[nodiscard]] bool done() const { return done_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool done() const { return done_.load(std::memory_order_acquire) || process_.in_child(); }
   [[nodiscard]] bool wait(std::optional<std::chrono::nanoseconds> timeout);
   [[nodiscard]] Status result() const;  // REQUIRES: done()
   // Runs `callback` when it is done, in the finishing thread; at once if it is.
@@ -55,13 +59,14 @@ class TransferState {
  private:
   const Deadline deadline_;
   const Settle settle_;  // may be null
+  const ProcessGuard process_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> done_{false};
   mutable Mutex mutex_;
   bool ending_ RAY_HIXL_GUARDED_BY(mutex_) = false;  // a finish() has won
   Condition ended_;
   Status reason_ RAY_HIXL_GUARDED_BY(mutex_);
-  Status result_ RAY_HIXL_GUARDED_BY(mutex_);
+  Status result_;  // written before done_ is set, and constant from then on
   std::function<void()> stop_hook_ RAY_HIXL_GUARDED_BY(mutex_);
   std::vector<std::function<void()>> callbacks_ RAY_HIXL_GUARDED_BY(mutex_);
   std::array<std::atomic<std::uint64_t>, control::kTransportKinds> bytes_{};

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -164,3 +165,20 @@ def test_an_object_freed_while_it_is_published_is_gone(transport: HiXLTensorTran
     with pytest.raises(ray_hixl.ObjectFreed):
         engine.fetch(metadata.packed).result()
     eventually(lambda: ray_hixl.stats()["objects"] == 0)
+
+
+def test_a_forked_child_frees_nothing_of_its_parent(transport: HiXLTensorTransport) -> None:
+    """Nor does it start an engine for that. What it publishes under the same name is its own."""
+    metadata = transport.extract_tensor_transport_metadata("object", [torch.arange(10)])
+    child = os.fork()
+    if child == 0:
+        sound = False
+        try:
+            transport.garbage_collect("object", metadata)
+            started = "objects" in ray_hixl.stats()
+            own = transport.extract_tensor_transport_metadata("object", [torch.arange(5)])
+            sound = not started and own.packed != metadata.packed and ray_hixl.stats()["objects"] == 1
+        finally:
+            os._exit(0 if sound else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert torch.equal(process.engine().fetch(metadata.packed).result()[0], torch.arange(10))

@@ -6,8 +6,10 @@ Ray calls one instance per process from several threads at once (docs/ray.md lis
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +65,11 @@ class HiXLTensorTransport(compat.TensorTransportManager):
     """One-sided, abortable tensor transport for Ray Direct Transport. Cheap to make: the engine starts at first use."""
 
     def __init__(self) -> None:
+        self._begin()
+        _instances.add(self)
+
+    def _begin(self) -> None:
+        """With nothing published and nothing under way: at first, and again in a forked child, since all of it is the parent's."""
         self._published: dict[str, _Publication] = {}  # changed by single operations of dict alone: garbage_collect takes no lock
         self._transfers: dict[bytes, Fetch] = {}
         self._aborted: OrderedDict[bytes, None] = OrderedDict()
@@ -194,6 +201,19 @@ def _result(request: HixlFetchRequest, timeout: float | None = None) -> list[tor
             return request.fetch.result()
         except HixlError as error:
             raise to_ray(error) from None
+
+
+_instances: weakref.WeakSet[HiXLTensorTransport] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for instance in list(_instances):
+        instance._begin()
+    for timer in _timers.values():
+        timer.calls, timer.seconds = 0, 0.0
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def _publish(tensors: list[torch.Tensor]) -> HixlTransportMetadata:

@@ -1,8 +1,11 @@
 #include "transport/hixl/cann.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <string_view>
 #include <utility>
+
+#include "base/fork.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
@@ -22,6 +25,19 @@ std::string soc_of(const Acl& acl) {
   const char* const name = acl.get_soc_name();
   return name == nullptr ? "unknown" : name;
 }
+
+// What this process uses; null until it was looked for.
+std::atomic<const Result<Cann>*> in_use{nullptr};
+std::atomic<bool> is_looked_for{false};
+const Result<Cann>& left_behind = *new Result<Cann>(
+    Status(Code::kNotAvailable, "the process that forked this one uses CANN, which does not survive a fork: start processes by spawn"));
+
+// CANN's state is copied and its threads are not, also where it was only being loaded. Where there is none the child may say the same.
+void leave_behind() {
+  const Result<Cann>* const known = in_use.load();
+  if (is_looked_for.load() && (known == nullptr || known->is_ok())) in_use.store(&left_behind);
+}
+const bool registered = on_fork(nullptr, nullptr, leave_behind);
 
 }  // namespace
 
@@ -46,7 +62,10 @@ Result<Cann> Cann::find(const Places& places, bool allow_fake) {
 }
 
 const Result<Cann>& Cann::get() {
+  if (const Result<Cann>* known = in_use.load()) return *known;
+  is_looked_for.store(true);
   static const Result<Cann>& found = *new Result<Cann>(find(places_from_environment(), fake_cann_is_allowed()));
+  in_use.store(&found);
   return found;
 }
 

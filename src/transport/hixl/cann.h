@@ -22,7 +22,8 @@ struct Cann {
   // Loads the runtime and HIXL and counts devices; makes no context. kNotAvailable says what is missing and what to do about it.
   // `allow_fake`: otherwise the FAKE libraries are refused, so that nobody takes them for an NPU.
   [[nodiscard]] static Result<Cann> find(const Places& places, bool allow_fake);
-  // What this process uses: looked for once, as the environment says, at the first call. The libraries stay. Any thread.
+  // What this process uses: looked for once, as the environment says, at the first call. The libraries stay. kNotAvailable in a forked
+  // child of a process that looked for it. Any thread.
   [[nodiscard]] static const Result<Cann>& get();
 
   // The number of the device that npu-smi and peers of other processes know, by the index that this process uses; the same where this

@@ -1,7 +1,10 @@
 #include "transport/local/directory.h"
 
+#include <cstddef>
 #include <map>
+#include <new>
 
+#include "base/fork.h"
 #include "base/mutex.h"
 
 namespace ray_hixl::transport::local {
@@ -12,10 +15,13 @@ struct Directory {
   std::map<Incarnation, const memory::SlotTable*> engines RAY_HIXL_GUARDED_BY(mutex);  // also while a table is used
 };
 
-Directory& directory() {
-  static Directory& instance = *new Directory;
-  return instance;
-}
+// Never destroyed. A forked child starts with an empty one in the same place: the parent's engines are not in its process, and their lock
+// may be held there for ever.
+alignas(Directory) std::byte place[sizeof(Directory)];
+Directory* const first = ::new (place) Directory;
+const bool registered = on_fork(nullptr, nullptr, [] { ::new (place) Directory; });
+
+Directory& directory() { return *std::launder(first); }
 
 }  // namespace
 

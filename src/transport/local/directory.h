@@ -1,7 +1,7 @@
 // The engines of this process, by incarnation: what lets one read another's slots directly.
 //
 // Process-wide, because engines of one process know of each other only by their descriptors. Never destroyed: engines may end while the
-// process exits. Any thread.
+// process exits. Empty in a forked child, to which the parent is another process. Any thread.
 #pragma once
 
 #include <memory>

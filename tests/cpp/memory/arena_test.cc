@@ -12,7 +12,6 @@
 #include <thread>
 #include <vector>
 
-#include "support/child.h"
 #include "support/event.h"
 #include "support/pattern.h"
 
@@ -206,18 +205,6 @@ TEST(Arena, a_block_outlives_every_other_pointer_to_its_arena) {
   EXPECT_FALSE(watch.expired());
   block.reset();
   EXPECT_TRUE(watch.expired());
-}
-
-TEST(Arena, in_a_forked_child_blocks_are_shared_dropped_without_effect_and_not_made) {
-  const auto arena = Arena::create(ArenaKind::kSource, 0);
-  BlockPtr block = allocate(arena, 4096);
-  EXPECT_TRUE(test::in_child([&] {
-    block->address[0] = std::byte{77};
-    const Code made = arena->allocate(1).status().code();
-    block.reset();
-    return made == Code::kClosed && arena->stats().live_blocks == 1;
-  }));
-  EXPECT_EQ(block->address[0], std::byte{77});
 }
 
 // Marks both ends of a block, which a block that overlaps it would overwrite.

@@ -55,10 +55,14 @@ TEST_F(Ranges, segments_side_by_side_do_not_merge) {
   EXPECT_EQ(take(101), nullptr);
 }
 
-TEST_F(Ranges, a_removed_range_is_gone) {
+TEST_F(Ranges, removed_ranges_are_gone) {
   ranges.add(at(0), 100, 1);
-  ranges.remove(at(0));
-  EXPECT_EQ(take(1), nullptr);
+  ranges.add(at(200), 100, 1);
+  ranges.add(at(300), 100, 2);
+  ranges.remove(at(0), 300);
+  EXPECT_EQ(ranges.size(), 1U);
+  EXPECT_EQ(take(100), at(300));
+  ranges.remove(at(0), 300);
 }
 
 }  // namespace

@@ -11,6 +11,8 @@
 #include <fstream>
 #include <iostream>
 
+#include "support/child.h"
+
 namespace ray_hixl::transport::hixl {
 namespace {
 
@@ -122,6 +124,23 @@ TEST_F(FindCann, is_done_once_for_a_process) {
     std::exit(probe().to_string().find("/nowhere/libascendcl.so") == std::string::npos ? 1 : 0);  // NOLINT(concurrency-mt-unsafe)
   };
   EXPECT_EXIT(report_probe(), ExitedWithCode(0), "not_available: .*/nowhere/libascendcl.so");
+}
+
+TEST_F(FindCann, does_not_survive_a_fork) {
+  ::setenv("RAY_HIXL_CANN_PATH", (runtime + ":" + with_hixl).c_str(), 1);
+  ::setenv("RAY_HIXL_ALLOW_FAKE_CANN", "1", 1);
+  const auto in_parent_and_child = [] {
+    std::cerr << "parent: " << probe().to_string();
+    (void)test::in_child([] {
+      std::cerr << ", child: " << probe().to_string();
+      return true;
+    });
+    std::exit(0);  // NOLINT(concurrency-mt-unsafe): of a death test's child
+  };
+  EXPECT_EXIT(in_parent_and_child(), ExitedWithCode(0), "parent: ok, child: not_available: .*does not survive a fork");
+  ::setenv("RAY_HIXL_CANN_PATH", "/nowhere", 1);  // and where there is none, the child may say so
+  EXPECT_EXIT(in_parent_and_child(), ExitedWithCode(0), "child: not_available: .*/nowhere/libascendcl.so");
+  ::unsetenv("RAY_HIXL_ALLOW_FAKE_CANN");
 }
 
 }  // namespace
