@@ -63,6 +63,7 @@ QUICK = [
     cpp("dev"),
     cpp("asan"),
     cpp("tsan"),
+    Stage("fuzz (libFuzzer, clang)", [["python", "tools/fuzz.py", "15"]]),
     cross(),
     pytest("Python tests", BIN, "tests/python", "-n", "2", "--dist", "loadfile"),
     pytest("attacks", BIN, "tests/attack"),
@@ -88,7 +89,7 @@ LONG = [
     cpp("gcc11"),
     fakes("asan"),
     fakes("tsan"),
-    Stage("fuzz, long", [["ctest", "--preset", "asan", "-R", "fuzz"]], {"RAY_HIXL_FUZZ_ROUNDS": "2000000"}),
+    Stage("fuzz, long", [["python", "tools/fuzz.py", "600"]]),
     Stage(
         "HIXL faults, long",
         [["build/asan/tests/cpp/test_transport", "--gtest_filter=HixlRounds.*"]],

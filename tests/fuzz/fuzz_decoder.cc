@@ -1,4 +1,4 @@
-// Fuzz target: whatever a peer may send goes to everything that takes bytes from a peer. Runs under libFuzzer or driver.cc.
+// Fuzz target: whatever a peer may send goes to everything that takes bytes from a peer.
 //
 // An input is raw bytes: each decoder gets all of them, so that one corpus serves all. Beyond "no crash", what decodes must encode to the
 // same bytes again, failures must have the documented code, and a handshake must not depend on how its bytes were cut.
@@ -13,6 +13,7 @@
 #include "control/handshake.h"
 #include "control/messages.h"
 #include "control/status_codec.h"
+#include "largest_allocation.h"
 #include "require.h"
 
 namespace ray_hixl::control {
@@ -196,6 +197,7 @@ void try_handshakes(ByteView input) {
 }  // namespace ray_hixl::control
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const ray_hixl::ModestAllocations limit(size);
   const ray_hixl::ByteView input = std::as_bytes(std::span(data, size));
   ray_hixl::control::try_descriptors(input);
   ray_hixl::control::try_frames(input);

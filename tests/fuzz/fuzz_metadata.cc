@@ -1,8 +1,9 @@
-// Fuzz target: object metadata, which comes from another process by way of Ray. Runs under libFuzzer or driver.cc.
+// Fuzz target: object metadata, which comes from another process by way of Ray.
 #include <cstdint>
 #include <optional>
 #include <span>
 
+#include "largest_allocation.h"
 #include "object/metadata.h"
 #include "object/placement.h"
 #include "require.h"
@@ -75,6 +76,7 @@ void try_metadata(ByteView input) {
 }  // namespace ray_hixl
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const ray_hixl::ModestAllocations limit(size);
   ray_hixl::try_metadata(std::as_bytes(std::span(data, size)));
   return 0;
 }

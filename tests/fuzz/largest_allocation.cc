@@ -1,26 +1,29 @@
 #include "largest_allocation.h"
 
-#include <cstdlib>
+#include <sanitizer/allocator_interface.h>
+
+#include <algorithm>
+
+#include "require.h"
 
 namespace ray_hixl {
 namespace {
 
-std::size_t g_largest = 0;
+constexpr std::size_t kBytesPerByte = 64;
+constexpr std::size_t kBytesAnyway = std::size_t{64} << 10;
 
-void* allocate(std::size_t size) {
-  if (size > g_largest) g_largest = size;
-  void* memory = std::malloc(size);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
+thread_local std::size_t largest = 0;
+
+void on_malloc(const volatile void* /*address*/, std::size_t size) { largest = std::max(largest, size); }
+void on_free(const volatile void* /*address*/) {}
 
 }  // namespace
 
-void reset_largest_allocation() { g_largest = 0; }
-std::size_t largest_allocation() { return g_largest; }
+ModestAllocations::ModestAllocations(std::size_t input_bytes) : limit_(kBytesAnyway + kBytesPerByte * input_bytes) {
+  [[maybe_unused]] static const int installed = __sanitizer_install_malloc_and_free_hooks(&on_malloc, &on_free);
+  largest = 0;
+}
+
+ModestAllocations::~ModestAllocations() { require(largest <= limit_, "no allocation is far beyond the input's size"); }
 
 }  // namespace ray_hixl
-
-void* operator new(std::size_t size) { return ray_hixl::allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }

@@ -1,12 +1,20 @@
-// The largest single allocation by operator new since reset(). In a file of its own: in one with its callers the compiler takes the
-// replaced operators for a mismatch. Single-threaded.
+// No input may cost memory out of proportion to its size. Asks AddressSanitizer's allocator, so it says nothing without that.
 #pragma once
 
 #include <cstddef>
 
 namespace ray_hixl {
 
-void reset_largest_allocation();
-[[nodiscard]] std::size_t largest_allocation();
+// While it lives, no single allocation of this thread is far larger than the input.
+class ModestAllocations {
+ public:
+  explicit ModestAllocations(std::size_t input_bytes);
+  ~ModestAllocations();
+  ModestAllocations(const ModestAllocations&) = delete;
+  ModestAllocations& operator=(const ModestAllocations&) = delete;
+
+ private:
+  const std::size_t limit_;
+};
 
 }  // namespace ray_hixl

@@ -6,6 +6,7 @@ import re
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "protocol.md"
 FRAME_HEADER_BYTES = 16
+GROWN = re.compile("[0-9a-f]{40}")  # what libFuzzer found and tools/fuzz.py committed
 NOT_FRAMES = ("engine_descriptor", "region_descriptor", "hello", "challenge", "proof")
 
 
@@ -27,10 +28,20 @@ def decoder_seeds(seeds: dict[str, bytes]) -> dict[str, bytes]:
     return seeds | bodies | sessions
 
 
+def session_seeds(seeds: dict[str, bytes]) -> dict[str, bytes]:
+    """Settings (see fuzz_session.cc) and requests: each of them, and several in one stream."""
+    control = {name: seeds[name] for name in ("resolve", "map_segment", "check", "locate", "describe_device")}
+    data = {"read": seeds["read"], "reads": seeds["read"] * 3, "resolve_for_data": seeds["resolve"]}
+    several = {"all": b"".join(control.values()), "pieces": seeds["resolve"] * 2}
+    settings = {name: b"\0\0" for name in control | several} | dict.fromkeys(data, b"\1\0") | {"pieces": b"\4\7", "check": b"\xf0\0"}
+    return {name: settings[name] + data_ for name, data_ in (control | data | several).items()}
+
+
 def write(folder: pathlib.Path, seeds: dict[str, bytes]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
-        old.unlink()
+        if not GROWN.fullmatch(old.name):
+            old.unlink()
     for name, data in seeds.items():
         (folder / name).write_bytes(data)
 
@@ -38,6 +49,7 @@ def write(folder: pathlib.Path, seeds: dict[str, bytes]) -> None:
 def main() -> None:
     seeds = examples()
     metadata = {name: seeds.pop(name) for name in list(seeds) if name.startswith("object_")}
+    write(HERE / "corpus" / "session", session_seeds(seeds))
     write(HERE / "corpus" / "decoder", decoder_seeds(seeds))
     write(HERE / "corpus" / "metadata", metadata)
 
