@@ -28,7 +28,7 @@ format:  ## rewrite sources the way `make test` wants them
 	.venv/bin/clang-format -i $$(git ls-files -co --exclude-standard '*.cc' '*.h')
 	.venv/bin/ruff check -q --fix . ; .venv/bin/ruff format -q .
 
-stubs: setup  ## regenerate python/ray_hixl/_core.pyi
+stubs: setup  ## regenerate what is made out of the built module: _core.pyi, _option_table.py, docs/options.md
 	.venv/bin/python tools/stubs.py --write
 
 clean:  ## remove build products (keeps the environments)

@@ -55,8 +55,16 @@ class Options:
     @property
     def stall_timeout_s(self) -> float: ...
 
-def option_infos() -> list[tuple[str, str, str]]:
-    """Name, unit and effect of every option."""
+    @property
+    def checksum(self) -> bool: ...
+
+    @property
+    def tls(self) -> bool: ...
+
+def option_infos() -> list[tuple[str, str, str, str, str, str]]:
+    """
+    Of every option: name, types of its argument and its property, default, what it takes, text.
+    """
 
 class Buffer:
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ray_hixl import _core
+from ray_hixl import _core, at_exit
 from ray_hixl.errors import HixlError, NotAvailable
 from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
@@ -315,6 +315,9 @@ def close_all() -> None:
     """Closes every engine of this process that is still open."""
     for engine in list(_open):
         engine.close()
+
+
+at_exit.closes(close_all)
 
 
 def _copy_into(targets: list[Any], tensors: list[Any]) -> None:

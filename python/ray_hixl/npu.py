@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ray_hixl import _core
+from ray_hixl import _core, at_exit
 from ray_hixl.errors import NotAvailable, UnsupportedTensor
 
 try:
@@ -221,10 +221,7 @@ def _alike(tensor: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> bool:
 
 def _leave() -> None:
     """Runs at exit before torch_npu takes the runtime down, since it was registered later."""
-    from ray_hixl import engine, process
-
-    process.shutdown()
-    engine.close_all()
+    at_exit.close_all()
     _core.leave_memory()
 
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ray_hixl import _core
+from ray_hixl import _core, at_exit
 from ray_hixl.engine import Engine
 from ray_hixl.errors import InvalidArgument, InvalidRegion, NotAvailable
 from ray_hixl.options import Options
@@ -186,3 +186,4 @@ def _begin_anew() -> None:
 
 atexit.register(shutdown)
 os.register_at_fork(after_in_child=_begin_anew)
+at_exit.closes(shutdown)

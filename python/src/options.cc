@@ -3,6 +3,47 @@
 #include "common.h"
 
 namespace ray_hixl::python {
+namespace {
+
+// A value as Python has it.
+template <class T>
+const T& to_python(const T& value) {
+  return value;
+}
+std::pair<std::uint16_t, std::uint16_t> to_python(const PortRange& range) { return {range.first, range.last}; }
+
+// How Python's type checkers spell an option's argument and its property.
+struct Spelling {
+  const char* argument;
+  const char* property;
+};
+Spelling spelling_of(const std::vector<std::string>&) { return {"Sequence[str]", "tuple[str, ...]"}; }
+Spelling spelling_of(const std::string&) { return {"str", "str"}; }
+Spelling spelling_of(std::uint32_t) { return {"int", "int"}; }
+Spelling spelling_of(std::uint64_t) { return {"int", "int"}; }
+Spelling spelling_of(double) { return {"float", "float"}; }
+Spelling spelling_of(bool) { return {"bool", "bool"}; }
+Spelling spelling_of(const PortRange&) { return {"str | tuple[int, int]", "tuple[int, int]"}; }
+
+std::vector<Spelling> spellings() {
+  const Options options;
+  return {
+#define RAY_HIXL_OPTION(type, name, value, rule, text) spelling_of(options.name),
+#include "ray_hixl/options.def"
+  };
+}
+
+nb::list option_infos_of_python() {
+  nb::list made;
+  const std::vector<Spelling> spelled = spellings();
+  for (std::size_t i = 0; i < spelled.size(); ++i) {
+    const OptionInfo& info = option_infos()[i];
+    made.append(nb::make_tuple(info.name, spelled[i].argument, spelled[i].property, info.by_default, info.takes, info.text));
+  }
+  return made;
+}
+
+}  // namespace
 
 void bind_options(nb::module_& module) {
   nb::class_<Options>(module, "Options", "The C++ options; ray_hixl.Options is the Python face.")
@@ -13,28 +54,11 @@ void bind_options(nb::module_& module) {
           "set",
           [](Options& options, const std::string& name, const std::string& text) { raise_if_failed(set_option(options, name, text)); },
           nb::arg("name"), nb::arg("text"))
-      .def_ro("transports", &Options::transports)
-      .def_ro("host", &Options::host)
-      .def_ro("publish", &Options::publish)
-      .def_ro("fetch", &Options::fetch)
-      .def_ro("copy_threads", &Options::copy_threads)
-      .def_ro("source_arena_bytes", &Options::source_arena_bytes)
-      .def_ro("landing_arena_bytes", &Options::landing_arena_bytes)
-      .def_ro("slab_bytes", &Options::slab_bytes)
-      .def_ro("slab_cap_bytes", &Options::slab_cap_bytes)
-      .def_prop_ro("hixl_ports", [](const Options& options) { return std::pair(options.hixl_ports.first, options.hixl_ports.last); })
-      .def_ro("connect_timeout_s", &Options::connect_timeout_s)
-      .def_ro("transfer_timeout_s", &Options::transfer_timeout_s)
-      .def_ro("stall_timeout_s", &Options::stall_timeout_s);
-
-  module.def(
-      "option_infos",
-      [] {
-        std::vector<std::tuple<std::string, std::string, std::string>> rows;
-        for (const OptionInfo& info : option_infos()) rows.emplace_back(info.name, info.unit, info.effect);
-        return rows;
-      },
-      "Name, unit and effect of every option.");
+#define RAY_HIXL_OPTION(type, name, value, rule, text) .def_prop_ro(#name, [](const Options& options) { return to_python(options.name); })
+#include "ray_hixl/options.def"
+      ;
+  module.def("option_infos", &option_infos_of_python, nb::sig("def option_infos() -> list[tuple[str, str, str, str, str, str]]"),
+             "Of every option: name, types of its argument and its property, default, what it takes, text.");
 }
 
 }  // namespace ray_hixl::python

@@ -1,12 +1,19 @@
 #include "control/kinds.h"
 
+#include <algorithm>
 #include <array>
 
 namespace ray_hixl::control {
 namespace {
 
-constexpr std::array<std::string_view, kTransportKinds> kNames = {"local", "shm", "cma", "stream", "hixl"};
-static_assert(static_cast<std::size_t>(TransportKind::kHixl) + 1 == kTransportKinds);
+// By number: an index into arrays, so that none may be left out or given twice.
+constexpr std::array<std::string_view, kTransportKinds> kNames = [] {
+  std::array<std::string_view, kTransportKinds> names{};
+#define RAY_HIXL_TRANSPORT(name, kind, number, memory) names.at(number) = #name;
+#include "base/transports.def"
+  return names;
+}();
+static_assert(std::ranges::none_of(kNames, [](std::string_view name) { return name.empty(); }));
 
 }  // namespace
 

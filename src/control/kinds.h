@@ -1,4 +1,4 @@
-// TransportKind: the closed list of transports, as it is on the wire. Append only.
+// TransportKind: the transports of base/transports.def, as they are on the wire.
 #pragma once
 
 #include <cstddef>
@@ -8,10 +8,16 @@
 
 namespace ray_hixl::control {
 
-enum class TransportKind : std::uint8_t { kLocal = 0, kShm = 1, kCma = 2, kStream = 3, kHixl = 4 };
-inline constexpr std::size_t kTransportKinds = 5;
+enum class TransportKind : std::uint8_t {
+#define RAY_HIXL_TRANSPORT(name, kind, number, memory) k##kind = number,
+#include "base/transports.def"
+};
+inline constexpr std::size_t kTransportKinds = 0
+#define RAY_HIXL_TRANSPORT(name, kind, number, memory) +1
+#include "base/transports.def"
+    ;
 
-[[nodiscard]] std::string_view kind_name(TransportKind kind);  // "local", "shm", "cma", "stream", "hixl"
+[[nodiscard]] std::string_view kind_name(TransportKind kind);  // "local", "shm", ...
 [[nodiscard]] std::optional<TransportKind> kind_from_name(std::string_view name);
 
 }  // namespace ray_hixl::control

@@ -67,10 +67,10 @@ Status EngineImpl::start_transports() {
   if (!process.is_ok()) return process.status();
   Incarnation self;
   fill_random(self);
-  context_.emplace(transport::Context{self, *process, options_, *loop_, *processes_, *slots_, *source_, *pool_, *counters_});
   const bool hixl = std::ranges::find(options_.transports, "hixl") != options_.transports.end();
   devices_ = std::make_shared<transport::hixl::Devices>(options_, reaper_, hixl);
-  Result<ChosenTransports> chosen = choose_transports(*context_, devices_);
+  context_.emplace(transport::Context{self, *process, options_, *loop_, *processes_, *slots_, *source_, *pool_, *counters_, devices_});
+  Result<ChosenTransports> chosen = choose_transports(*context_);
   if (!chosen.is_ok()) return chosen.status();
   transports_ = std::move(chosen->transports);
   absent_ = std::move(chosen->absent);

@@ -4,12 +4,7 @@
 #include <array>
 
 #include "ray_hixl/engine.h"
-#include "transport/cma/factory.h"
-#include "transport/hixl/cann.h"
-#include "transport/hixl/factory.h"
-#include "transport/local/factory.h"
-#include "transport/shm/factory.h"
-#include "transport/stream/factory.h"
+#include "transport/factories.h"
 
 namespace ray_hixl {
 namespace {
@@ -18,11 +13,6 @@ const TransportFactory* find_factory(std::string_view name) {
   const auto all = transport_factories();
   const auto found = std::find_if(all.begin(), all.end(), [&](const TransportFactory& f) { return control::kind_name(f.kind) == name; });
   return found == all.end() ? nullptr : &*found;
-}
-
-template <std::unique_ptr<transport::Transport> (*kCreate)(const transport::Context&)>
-std::unique_ptr<transport::Transport> of_host_memory(const transport::Context& context, std::shared_ptr<transport::hixl::Devices>) {
-  return kCreate(context);
 }
 
 std::string list_reasons(const std::vector<std::pair<std::string, std::string>>& absent) {
@@ -34,26 +24,23 @@ std::string list_reasons(const std::vector<std::pair<std::string, std::string>>&
 }  // namespace
 
 std::span<const TransportFactory> transport_factories() {
-  using control::TransportKind;
-  static const std::array<TransportFactory, 5> kAll = {{
-      {TransportKind::kLocal, transport::local::probe, of_host_memory<transport::local::create>},
-      {TransportKind::kShm, transport::shm::probe, of_host_memory<transport::shm::create>},
-      {TransportKind::kCma, transport::cma::probe, of_host_memory<transport::cma::create>},
-      {TransportKind::kStream, transport::stream::probe, of_host_memory<transport::stream::create>},
-      {TransportKind::kHixl, transport::hixl::probe, transport::hixl::create},
+  static const std::array<TransportFactory, control::kTransportKinds> kAll = {{
+#define RAY_HIXL_TRANSPORT(name, kind, number, memory) \
+  {control::TransportKind::k##kind, MemoryKind::k##memory, transport::name::probe, transport::name::create},
+#include "base/transports.def"
   }};
   return kAll;
 }
 
-Result<ChosenTransports> choose_transports(const transport::Context& context, const std::shared_ptr<transport::hixl::Devices>& devices) {
+Result<ChosenTransports> choose_transports(const transport::Context& context) {
   ChosenTransports chosen;
   const std::vector<std::string>& allowed = context.options.transports;
   for (const std::string& name : allowed) {
     const TransportFactory* factory = find_factory(name);
     if (factory == nullptr) return Status(Code::kInvalidArgument, "unknown transport '" + name + "' in Options.transports");
-    const Status probed = factory->kind == control::TransportKind::kHixl ? Status::ok() : factory->probe();
+    const Status probed = factory->memory == MemoryKind::kDevice ? Status::ok() : factory->probe();
     if (probed.is_ok()) {
-      chosen.transports.push_back(factory->create(context, devices));
+      chosen.transports.push_back(factory->create(context));
     } else {
       chosen.absent.emplace_back(name, probed.message());
     }

@@ -1,4 +1,4 @@
-// The explicit list of transports, and the choice of those that an engine runs with.
+// The transports of this build, and the choice of those that an engine runs with.
 #pragma once
 
 #include <memory>
@@ -8,18 +8,18 @@
 #include <vector>
 
 #include "control/kinds.h"
+#include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
-#include "transport/hixl/devices.h"
 #include "transport/transport.h"
 
 namespace ray_hixl {
 
-// One row per transport of this build.
+// One row of base/transports.def, with what the transport's folder defines.
 struct TransportFactory {
   control::TransportKind kind{};
+  MemoryKind memory{};  // what it moves
   Status (*probe)() = nullptr;
-  std::unique_ptr<transport::Transport> (*create)(const transport::Context& context,
-                                                  std::shared_ptr<transport::hixl::Devices> devices) = nullptr;
+  std::unique_ptr<transport::Transport> (*create)(const transport::Context& context) = nullptr;
 };
 [[nodiscard]] std::span<const TransportFactory> transport_factories();
 
@@ -27,9 +27,8 @@ struct ChosenTransports {
   std::vector<std::unique_ptr<transport::Transport>> transports;  // in the order of options.transports
   std::vector<std::pair<std::string, std::string>> absent;        // every other transport -> a sentence why
 };
-// Makes those that the options allow and this machine can do; hixl without asking, since that would load CANN. Without any: kNotAvailable
-// with every reason.
-[[nodiscard]] Result<ChosenTransports> choose_transports(const transport::Context& context,
-                                                         const std::shared_ptr<transport::hixl::Devices>& devices);
+// Makes those that the options allow and this machine can do; those of device memory without asking, since that would load the device's
+// libraries. Without any: kNotAvailable with every reason.
+[[nodiscard]] Result<ChosenTransports> choose_transports(const transport::Context& context);
 
 }  // namespace ray_hixl

@@ -26,6 +26,10 @@
 #include "transport/counters.h"
 #include "transport/job.h"
 
+namespace ray_hixl::transport::hixl {
+class Devices;
+}
+
 namespace ray_hixl::transport {
 
 // Which memory of the peer the bytes lie in. Device memory goes to device memory, host memory to host memory.
@@ -99,6 +103,7 @@ struct Context {
   memory::Arena& source_arena;
   memory::CopyPool& copy_pool;
   Counters& counters;
+  std::shared_ptr<hixl::Devices> devices = nullptr;  // shared with the engine; only hixl needs them
 };
 
 class Transport {

@@ -82,8 +82,14 @@ LATER: list[tuple[str, Any]] = [
 
 def test_every_knob_is_known_here() -> None:
     later = {"checksum", "tls"}
-    assert {name for name, _, _ in _core.option_infos()} == set(KNOBS) | later
-    assert all(unit and effect for _, unit, effect in _core.option_infos())
+    assert {info[0] for info in _core.option_infos()} == set(KNOBS) | later
+
+
+def test_the_table_says_all_of_every_knob() -> None:
+    for name, argument, shown, default, takes, text in _core.option_infos():
+        assert all((argument, shown, default, takes, text)), name
+        assert Options(**{name: default}) == Options(), "its default, as the environment spells it, is its default"
+        assert getattr(Options, name).__doc__.split()[:3] == text.split()[:3]
 
 
 def test_ports_as_text() -> None:

@@ -19,7 +19,7 @@ from ray.exceptions import GetTimeoutError
 import actors
 import ray_hixl
 from ray_hixl.ray import compat, requests
-from ray_hixl.ray.requests import HixlFetchRequest
+from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.ray.transport import HiXLTensorTransport
 from versions import RAY, target_for_ref
 
@@ -61,13 +61,13 @@ class FakeFetch:
         return ["tensors"]
 
 
-def request(name: str = "object", **how: Any) -> HixlFetchRequest:
-    made = HixlFetchRequest(name, FakeFetch(**how))  # type: ignore[arg-type]
+def request(name: str = "object", **how: Any) -> PendingFetch:
+    made = PendingFetch(name, FakeFetch(**how))  # type: ignore[arg-type]
     requests.add(made)
     return made
 
 
-def cancelled(*made: HixlFetchRequest) -> list[bool]:
+def cancelled(*made: PendingFetch) -> list[bool]:
     return [one.fetch.cancelled_at is not None for one in made]  # type: ignore[attr-defined]
 
 
@@ -102,7 +102,7 @@ def test_a_request_of_no_get_is_alone(transport: HiXLTensorTransport) -> None:
 
 
 def test_gets_inside_of_a_get_and_in_other_threads_go_on(transport: HiXLTensorTransport) -> None:
-    others: list[HixlFetchRequest] = []
+    others: list[PendingFetch] = []
     ready, end = threading.Event(), threading.Event()
 
     def elsewhere() -> None:

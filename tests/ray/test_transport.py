@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
 
 import ray_hixl
 from ray_hixl import process
-from ray_hixl.ray.metadata import HixlCommunicatorMetadata, HixlTransportMetadata
+from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 from ray_hixl.ray.transport import HiXLTensorTransport
 from ray_hixl.tensors import TensorMetaSequence
 from support import Owner, eventually
@@ -38,15 +38,13 @@ def transport() -> HiXLTensorTransport:
     return HiXLTensorTransport()
 
 
-def publish(owner: Owner) -> HixlTransportMetadata:
+def publish(owner: Owner) -> ObjectMetadata:
     """A new object of the other process: the numbers from 0 to 9. Nobody knows where its memory is before its owner was asked."""
     packed = owner.get("engine.publish([torch.arange(10)])")
-    return HixlTransportMetadata(TensorMetaSequence(packed), torch.device("cpu"), packed=packed)
+    return ObjectMetadata(TensorMetaSequence(packed), torch.device("cpu"), packed=packed)
 
 
-def receive(
-    transport: HiXLTensorTransport, metadata: HixlTransportMetadata, transfer: HixlCommunicatorMetadata
-) -> Future[list[torch.Tensor]]:
+def receive(transport: HiXLTensorTransport, metadata: ObjectMetadata, transfer: TransferMetadata) -> Future[list[torch.Tensor]]:
     """``recv_multiple_tensors`` on another thread, as in an actor."""
     return CONSUMERS.submit(transport.recv_multiple_tensors, "object", metadata, transfer)
 
@@ -57,15 +55,15 @@ def in_flight() -> int:
     return count
 
 
-def arrives(transport: HiXLTensorTransport, metadata: HixlTransportMetadata, transfer: HixlCommunicatorMetadata) -> bool:
+def arrives(transport: HiXLTensorTransport, metadata: ObjectMetadata, transfer: TransferMetadata) -> bool:
     (tensor,) = receive(transport, metadata, transfer).result(timeout=10)
     return torch.equal(tensor, torch.arange(10))
 
 
 def test_an_abort_ends_the_transfer_that_it_names(owner: Owner, transport: HiXLTensorTransport) -> None:
-    assert arrives(transport, publish(owner), HixlCommunicatorMetadata())
+    assert arrives(transport, publish(owner), TransferMetadata())
     metadata = publish(owner)
-    aborted, other = HixlCommunicatorMetadata(), HixlCommunicatorMetadata()
+    aborted, other = TransferMetadata(), TransferMetadata()
     with owner.stopped():
         ends, goes_on = receive(transport, metadata, aborted), receive(transport, metadata, other)
         eventually(lambda: in_flight() == 2)
@@ -83,8 +81,8 @@ def test_an_abort_may_come_while_its_transfer_is_started(
     owner: Owner, transport: HiXLTensorTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine is fetching already, and the transport does not know of it yet."""
-    assert arrives(transport, publish(owner), HixlCommunicatorMetadata())
-    metadata, aborted = publish(owner), HixlCommunicatorMetadata()
+    assert arrives(transport, publish(owner), TransferMetadata())
+    metadata, aborted = publish(owner), TransferMetadata()
     engine = process.engine()
     start = engine.fetch
 
@@ -101,22 +99,22 @@ def test_an_abort_may_come_while_its_transfer_is_started(
 
 def test_an_abort_does_not_touch_later_transfers_of_the_object(owner: Owner, transport: HiXLTensorTransport) -> None:
     """It may come after the transfer that it names, which has ended by itself."""
-    metadata, ended = publish(owner), HixlCommunicatorMetadata()
+    metadata, ended = publish(owner), TransferMetadata()
     assert arrives(transport, metadata, ended)
     transport.abort_transport("object", ended)
-    assert arrives(transport, metadata, HixlCommunicatorMetadata())
+    assert arrives(transport, metadata, TransferMetadata())
 
 
 def test_an_abort_may_come_before_its_transfer(owner: Owner, transport: HiXLTensorTransport) -> None:
     """Ray would hand the error to the next fetch of the object: the transfer gets its bytes if they come soon, and else ends soon."""
-    early, late = HixlCommunicatorMetadata(), HixlCommunicatorMetadata()
+    early, late = TransferMetadata(), TransferMetadata()
     for transfer in (early, late):
         transport.abort_transport("object", transfer)
     assert arrives(transport, publish(owner), early)
     metadata = publish(owner)
     with owner.stopped(), pytest.raises(ray_hixl.TransferTimeout):
         receive(transport, metadata, late).result(timeout=5)
-    assert arrives(transport, metadata, HixlCommunicatorMetadata())
+    assert arrives(transport, metadata, TransferMetadata())
 
 
 class Untouchable:
@@ -137,7 +135,7 @@ def test_an_object_is_published_once(transport: HiXLTensorTransport) -> None:
         before = ray_hixl.stats()["objects_published"]
         barrier = threading.Barrier(8)
 
-        def publish_at_once(count: int = count, barrier: threading.Barrier = barrier) -> HixlTransportMetadata:
+        def publish_at_once(count: int = count, barrier: threading.Barrier = barrier) -> ObjectMetadata:
             tensors = [torch.zeros(10) for _ in range(100)]
             barrier.wait(10)
             return transport.extract_tensor_transport_metadata(f"object {count}", tensors)

@@ -9,7 +9,7 @@ import torch
 from ray_hixl import process
 from ray_hixl.errors import NotAvailable
 from ray_hixl.ray import compat
-from ray_hixl.ray.metadata import HixlTransportMetadata
+from ray_hixl.ray.metadata import ObjectMetadata
 from ray_hixl.ray.transport import HiXLTensorTransport
 from ray_hixl.tensors import TensorMetaSequence
 
@@ -22,10 +22,10 @@ class FloorTransport(HiXLTensorTransport):
     def tensor_transport_backend(self) -> str:
         return NAME
 
-    def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> HixlTransportMetadata:
+    def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> ObjectMetadata:
         packed = process.engine().publish_error(rdt_object, NotAvailable("the floor moves no bytes"))
         device = rdt_object[0].device.type if rdt_object else "cpu"
-        return HixlTransportMetadata(TensorMetaSequence(packed), compat.tensor_device(device))
+        return ObjectMetadata(TensorMetaSequence(packed), compat.tensor_device(device))
 
     def recv_multiple_tensors(self, obj_id: str, metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
         return [torch.empty(shape, dtype=dtype, device=metadata.tensor_device) for shape, dtype in metadata.tensor_meta]

@@ -16,7 +16,7 @@ LAST_CHANCE_S = 2.0
 
 
 @dataclass(eq=False)
-class HixlTransportMetadata(compat.TensorTransportMetadata):
+class ObjectMetadata(compat.TensorTransportMetadata):
     """An object's metadata. ``tensor_meta`` expands lazily out of ``packed``.
 
     ``failure`` stands in for ``packed`` where the source process has no engine: Ray must get metadata in any case, since an exception while
@@ -28,7 +28,7 @@ class HixlTransportMetadata(compat.TensorTransportMetadata):
 
 
 @dataclass
-class HixlCommunicatorMetadata(compat.CommunicatorMetadata):
+class TransferMetadata(compat.CommunicatorMetadata):
     """One transfer: its id, and when Ray started to count its fetch timeout."""
 
     transfer_id: bytes = field(default_factory=lambda: os.urandom(12))

@@ -24,7 +24,7 @@ STOP_S = 1.0  # for all requests of a ray.get together
 _STILL_WRITING = "may still be written"  # how the engine ends a transfer that something has not let go of
 
 
-class HixlFetchRequest(compat.FetchRequest):
+class PendingFetch(compat.FetchRequest):
     """A fetch under way. Dropping it cancels what is not finished; the engine keeps the memory until nothing writes to it."""
 
     def __init__(self, obj_id: str, fetch: Fetch) -> None:
@@ -41,7 +41,7 @@ class _Gets(threading.local):
     """The requests of each ``ray.get`` that this thread is in, the innermost last."""
 
     def __init__(self) -> None:
-        self.stack: list[list[HixlFetchRequest]] = []
+        self.stack: list[list[PendingFetch]] = []
 
 
 _gets = _Gets()
@@ -50,7 +50,7 @@ _gets = _Gets()
 @contextmanager
 def one_get() -> Iterator[None]:
     """Around what starts and waits for the fetches of one ``ray.get``, all in this thread. Whatever it raises is raised once they ended."""
-    begun: list[HixlFetchRequest] = []
+    begun: list[PendingFetch] = []
     _gets.stack.append(begun)
     try:
         yield
@@ -62,7 +62,7 @@ def one_get() -> Iterator[None]:
 
 
 @contextmanager
-def get_of(request: HixlFetchRequest) -> Iterator[None]:
+def get_of(request: PendingFetch) -> Iterator[None]:
     """Around waiting for a request: part of the ``ray.get`` that began it, else one of its own."""
     if _gets.stack and any(request is begun for begun in _gets.stack[-1]):
         yield
@@ -72,13 +72,13 @@ def get_of(request: HixlFetchRequest) -> Iterator[None]:
         yield
 
 
-def add(request: HixlFetchRequest) -> None:
+def add(request: PendingFetch) -> None:
     """Belongs to the ``ray.get`` that this thread is in, if it is in one."""
     if _gets.stack:
         _gets.stack[-1].append(request)
 
 
-def give_up(requests: Iterable[HixlFetchRequest]) -> list[HixlFetchRequest]:
+def give_up(requests: Iterable[PendingFetch]) -> list[PendingFetch]:
     """Cancels, and waits until nothing writes to targets any more, for at most ``STOP_S``. Memory of the engine's own is not waited for.
 
     :returns: those to whose targets something may still write.
@@ -107,7 +107,7 @@ def _stopped(fetch: Fetch, end: float, interrupts: list[BaseException]) -> bool:
                 return False
 
 
-def _tell(error: BaseException, writing: list[HixlFetchRequest]) -> None:
+def _tell(error: BaseException, writing: list[PendingFetch]) -> None:
     if not writing or _STILL_WRITING in str(error):
         return
     objects = ", ".join(request.obj_id for request in writing)

@@ -19,8 +19,8 @@ from ray_hixl import _core, process
 from ray_hixl.errors import HixlError
 from ray_hixl.ray import compat, requests
 from ray_hixl.ray.errors import to_ray
-from ray_hixl.ray.metadata import LAST_CHANCE_S, HixlCommunicatorMetadata, HixlTransportMetadata
-from ray_hixl.ray.requests import HixlFetchRequest
+from ray_hixl.ray.metadata import LAST_CHANCE_S, ObjectMetadata, TransferMetadata
+from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.tensors import TensorMetaSequence
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ class _Publication:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.metadata: HixlTransportMetadata | None = None
+        self.metadata: ObjectMetadata | None = None
         self.freed = False
 
-    def publish(self, tensors: list[torch.Tensor]) -> HixlTransportMetadata:
+    def publish(self, tensors: list[torch.Tensor]) -> ObjectMetadata:
         """Once; the same metadata at every call. Freed meanwhile: its metadata names an object that is gone."""
         with self.lock:
             if self.metadata is None:
@@ -93,47 +93,47 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         """Submitter's process, at every call of an RDT method: must not cost a round trip. A missing engine shows up in the metadata."""
         return True
 
-    def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> HixlTransportMetadata:
+    def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> ObjectMetadata:
         """Source process, on the thread that ran the task or called ``ray.put``. Never raises; may be called again for an object."""
         with _timed("publish"):
             return self._published.setdefault(obj_id, _Publication()).publish(rdt_object)
 
-    def get_communicator_metadata(self, src_actor: Any, dst_actor: Any, backend: str | None = None) -> HixlCommunicatorMetadata:
+    def get_communicator_metadata(self, src_actor: Any, dst_actor: Any, backend: str | None = None) -> TransferMetadata:
         """Owner's process, sometimes under Ray's lock on its I/O thread: no Ray call, no wait, no exception."""
         with _timed("communicator"):
-            return HixlCommunicatorMetadata()
+            return TransferMetadata()
 
     def recv_multiple_tensors(
         self,
         obj_id: str,
-        tensor_transport_metadata: HixlTransportMetadata,
-        communicator_metadata: HixlCommunicatorMetadata,
+        tensor_transport_metadata: ObjectMetadata,
+        communicator_metadata: TransferMetadata,
         target_buffers: list[torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
         """Consumer's process, on the one thread of the actor's ``_ray_system`` group (2.54, 2.55: also where ``ray.get`` is called)."""
         with _timed("receive"):
             fetch = self._start(tensor_transport_metadata, communicator_metadata, target_buffers)
             try:
-                return _result(HixlFetchRequest(obj_id, fetch))
+                return _result(PendingFetch(obj_id, fetch))
             finally:
                 self._forget(communicator_metadata.transfer_id)
 
     def fetch_multiple_tensors(
         self,
         obj_id: str,
-        tensor_transport_metadata: HixlTransportMetadata,
-        communicator_metadata: HixlCommunicatorMetadata,
+        tensor_transport_metadata: ObjectMetadata,
+        communicator_metadata: TransferMetadata,
         target_buffers: list[torch.Tensor] | None = None,
-    ) -> HixlFetchRequest:
+    ) -> PendingFetch:
         """Process and thread that call ``ray.get`` (2.56 and later), for every object before any is waited for."""
         with _timed("receive"):
             fetch = self._start(tensor_transport_metadata, communicator_metadata, target_buffers)
             self._forget(communicator_metadata.transfer_id)  # Ray never aborts this path
-            request = HixlFetchRequest(obj_id, fetch)
+            request = PendingFetch(obj_id, fetch)
             requests.add(request)
             return request
 
-    def wait_fetch_complete(self, fetch_request: HixlFetchRequest, timeout: float = -1) -> list[torch.Tensor]:
+    def wait_fetch_complete(self, fetch_request: PendingFetch, timeout: float = -1) -> list[torch.Tensor]:
         """The same thread, afterwards. ``timeout``: seconds; negative waits until the fetch's own deadline.
 
         When it raises, for whatever reason, nothing writes to the targets of this ``ray.get`` any more, or the error says so.
@@ -154,7 +154,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         except Exception:
             logger.exception("object %s could not be freed", obj_id)
 
-    def abort_transport(self, obj_id: str, communicator_metadata: HixlCommunicatorMetadata) -> None:
+    def abort_transport(self, obj_id: str, communicator_metadata: TransferMetadata) -> None:
         """Consumer's process, on ``_ray_system_error``, before, during or after the transfer it names."""
         with self._lock:
             fetch = self._transfers.get(communicator_metadata.transfer_id)
@@ -165,7 +165,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         if fetch is not None:
             fetch.cancel()
 
-    def _start(self, metadata: HixlTransportMetadata, communicator: HixlCommunicatorMetadata, targets: list[torch.Tensor] | None) -> Fetch:
+    def _start(self, metadata: ObjectMetadata, communicator: TransferMetadata, targets: list[torch.Tensor] | None) -> Fetch:
         if metadata.failure is not None:
             raise to_ray(metadata.failure)
         aborted = self._take_abort(communicator.transfer_id)
@@ -193,7 +193,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
             self._transfers.pop(transfer_id, None)
 
 
-def _result(request: HixlFetchRequest, timeout: float | None = None) -> list[torch.Tensor]:
+def _result(request: PendingFetch, timeout: float | None = None) -> list[torch.Tensor]:
     with requests.get_of(request):
         try:
             if not request.fetch.wait(timeout):
@@ -216,7 +216,7 @@ def _begin_anew() -> None:
 os.register_at_fork(after_in_child=_begin_anew)
 
 
-def _publish(tensors: list[torch.Tensor]) -> HixlTransportMetadata:
+def _publish(tensors: list[torch.Tensor]) -> ObjectMetadata:
     """Ray knows one device type for each object, and compares it with the registered ones: ``"npu"`` if any tensor is on one."""
     try:
         packed = process.engine().publish_quietly(tensors)
@@ -224,8 +224,8 @@ def _publish(tensors: list[torch.Tensor]) -> HixlTransportMetadata:
     except Exception as error:  # no engine: the consumer is told, the producer lives on
         failure = error if isinstance(error, HixlError) else HixlError(f"the source could not publish: {error!r}")
         shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
-        return HixlTransportMetadata(shapes, compat.tensor_device("cpu"), failure=failure)
-    return HixlTransportMetadata(TensorMetaSequence(packed), compat.tensor_device(device), packed=packed)
+        return ObjectMetadata(shapes, compat.tensor_device("cpu"), failure=failure)
+    return ObjectMetadata(TensorMetaSequence(packed), compat.tensor_device(device), packed=packed)
 
 
 def _device_type(tensors: list[torch.Tensor]) -> str:

@@ -7,8 +7,8 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
-#include "transport/cma/factory.h"
 #include "transport/cma/mover.h"
+#include "transport/factories.h"
 
 namespace ray_hixl::transport::cma {
 namespace {

@@ -82,6 +82,4 @@ bool fake_cann_is_allowed() {
   return text != nullptr && std::string_view(text) == "1";
 }
 
-Status probe() { return Cann::get().status(); }
-
 }  // namespace ray_hixl::transport::hixl

@@ -34,7 +34,4 @@ struct Cann {
 // $RAY_HIXL_ALLOW_FAKE_CANN is 1: for tests.
 [[nodiscard]] bool fake_cann_is_allowed();
 
-// ok, or a sentence (kNotAvailable) why npu memory cannot be moved on this machine.
-[[nodiscard]] Status probe();
-
 }  // namespace ray_hixl::transport::hixl

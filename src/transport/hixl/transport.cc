@@ -4,8 +4,10 @@
 #include <set>
 #include <utility>
 
+#include "transport/factories.h"
+#include "transport/hixl/cann.h"
 #include "transport/hixl/channel.h"
-#include "transport/hixl/factory.h"
+#include "transport/hixl/devices.h"
 #include "transport/hixl/start.h"
 
 namespace ray_hixl::transport::hixl {
@@ -32,7 +34,7 @@ Result<control::Located> locate(const memory::SlotContent& content, const Device
 
 class HixlTransport final : public Transport {
  public:
-  HixlTransport(const Context& context, std::shared_ptr<Devices> devices) : context_(context), devices_(std::move(devices)) {}
+  explicit HixlTransport(const Context& context) : context_(context), devices_(context.devices) {}
 
   control::TransportKind kind() const override { return control::TransportKind::kHixl; }
   bool reads_by_address() const override { return false; }
@@ -101,8 +103,8 @@ class HixlTransport final : public Transport {
 
 }  // namespace
 
-std::unique_ptr<Transport> create(const Context& context, std::shared_ptr<Devices> devices) {
-  return std::make_unique<HixlTransport>(context, std::move(devices));
-}
+Status probe() { return Cann::get().status(); }
+
+std::unique_ptr<Transport> create(const Context& context) { return std::make_unique<HixlTransport>(context); }
 
 }  // namespace ray_hixl::transport::hixl

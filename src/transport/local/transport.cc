@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "transport/factories.h"
 #include "transport/local/directory.h"
-#include "transport/local/factory.h"
 #include "transport/pull.h"
 #include "transport/slices.h"
 

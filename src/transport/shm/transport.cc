@@ -3,8 +3,8 @@
 
 #include <utility>
 
+#include "transport/factories.h"
 #include "transport/shm/channel.h"
-#include "transport/shm/factory.h"
 
 namespace ray_hixl::transport::shm {
 namespace {

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "net/socket.h"
+#include "transport/factories.h"
 #include "transport/stream/channel.h"
-#include "transport/stream/factory.h"
 #include "transport/stream/sender.h"
 
 namespace ray_hixl::transport::stream {

@@ -81,8 +81,10 @@ TEST(Options, defaults_are_valid_and_each_is_described) {
   EXPECT_TRUE(validate(Options()).is_ok());
   EXPECT_GE(option_infos().size(), 15u);
   for (const OptionInfo& info : option_infos()) {
-    EXPECT_FALSE(info.unit.empty()) << info.name;
-    EXPECT_FALSE(info.effect.empty()) << info.name;
+    EXPECT_FALSE(info.takes.empty()) << info.name;
+    EXPECT_FALSE(info.text.empty()) << info.name;
+    Options options;
+    EXPECT_TRUE(set_option(options, info.name, info.by_default).is_ok()) << info.name << " does not take its own default";
   }
 }
 

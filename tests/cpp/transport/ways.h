@@ -5,6 +5,7 @@
 #include <memory>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/engines.h"
@@ -13,32 +14,47 @@ namespace ray_hixl::test {
 
 struct Way {
   std::string name;
-  std::string transport;  // the only one that the reader allows
   bool own_process = false;
   SourceMemory source = SourceMemory::kOrdinary;
   bool over_tcp = false;
+  std::string transport = {};  // the only one that the reader allows
   [[nodiscard]] bool on_device() const { return source == SourceMemory::kSlab || source == SourceMemory::kDevice; }
 };
 inline void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
 
+// What each transport of base/transports.def is tested with: one without such a function does not compile.
+namespace ways {
+
+using enum SourceMemory;
+
+inline std::vector<Way> local() { return {{"local_ordinary"}, {"local_arena", false, kArena}}; }
+inline std::vector<Way> shm() { return {{"shm_in_process", false, kArena}, {"shm", true, kArena}}; }
+inline std::vector<Way> cma() { return {{"cma_in_process"}, {"cma_ordinary", true}, {"cma_arena", true, kArena}}; }
+inline std::vector<Way> stream() {
+  return {{"stream_unix_in_process"},
+          {"stream_unix_ordinary", true},
+          {"stream_unix_arena", true, kArena},
+          {"stream_tcp_in_process", false, kOrdinary, true},
+          {"stream_tcp_ordinary", true, kOrdinary, true}};
+}
+inline std::vector<Way> hixl() {
+  return {
+      {"hixl_in_process", false, kSlab}, {"hixl", true, kSlab}, {"hixl_registered", true, kDevice}, {"hixl_other_host", true, kSlab, true}};
+}
+
+}  // namespace ways
+
 inline std::vector<Way> every_way() {
-  using enum SourceMemory;
-  return {{"local_ordinary", "local"},
-          {"local_arena", "local", false, kArena},
-          {"shm_in_process", "shm", false, kArena},
-          {"shm", "shm", true, kArena},
-          {"cma_in_process", "cma"},
-          {"cma_ordinary", "cma", true},
-          {"cma_arena", "cma", true, kArena},
-          {"stream_unix_in_process", "stream"},
-          {"stream_unix_ordinary", "stream", true},
-          {"stream_unix_arena", "stream", true, kArena},
-          {"stream_tcp_in_process", "stream", false, kOrdinary, true},
-          {"stream_tcp_ordinary", "stream", true, kOrdinary, true},
-          {"hixl_in_process", "hixl", false, kSlab},
-          {"hixl", "hixl", true, kSlab},
-          {"hixl_registered", "hixl", true, kDevice},
-          {"hixl_other_host", "hixl", true, kSlab, true}};
+  std::vector<Way> all;
+  const auto add = [&](const std::string& transport, const std::vector<Way>& of_transport) {
+    for (Way way : of_transport) {
+      way.transport = transport;
+      all.push_back(std::move(way));
+    }
+  };
+#define RAY_HIXL_TRANSPORT(name, kind, number, memory) add(#name, ways::name());
+#include "base/transports.def"
+  return all;
 }
 
 inline std::vector<Way> ways_between_processes() {

@@ -1,0 +1,118 @@
+"""The options as Python sees them. Made by ``make stubs`` out of include/ray_hixl/options.def: do not edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray_hixl._core import Options as CoreOptions
+
+
+class OptionTable:
+    """Arguments and properties of ``ray_hixl.Options``."""
+
+    _core: CoreOptions
+
+    def __init__(
+        self,
+        *,
+        transports: Sequence[str] | None = None,
+        host: str | None = None,
+        publish: str | None = None,
+        fetch: str | None = None,
+        copy_threads: int | None = None,
+        source_arena_bytes: int | None = None,
+        landing_arena_bytes: int | None = None,
+        slab_bytes: int | None = None,
+        slab_cap_bytes: int | None = None,
+        hixl_ports: str | tuple[int, int] | None = None,
+        connect_timeout_s: float | None = None,
+        transfer_timeout_s: float | None = None,
+        stall_timeout_s: float | None = None,
+        checksum: bool | None = None,
+        tls: bool | None = None,
+    ) -> None:
+        self._set({name: value for name, value in locals().items() if name != "self" and value is not None})
+
+    def _set(self, given: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """Allowed transports, in order of preference. Take one out to forbid it; hixl moves NPU memory, the others the host's."""
+        return tuple(self._core.transports)
+
+    @property
+    def host(self) -> str:
+        """IP address that the engine listens on and tells to peers; under Ray the node's IP."""
+        return self._core.host
+
+    @property
+    def publish(self) -> str:
+        """How ordinary memory is published: by reference."""
+        return self._core.publish
+
+    @property
+    def fetch(self) -> str:
+        """How tensors are fetched: as copies of their own."""
+        return self._core.fetch
+
+    @property
+    def copy_threads(self) -> int:
+        """Threads that copy; 0 is one per core, at most 4. They sleep while nothing is copied."""
+        return self._core.copy_threads
+
+    @property
+    def source_arena_bytes(self) -> int:
+        """Source arena (memory of empty()) kept for recycling; a segment beyond it is given back when it is empty. Not a cap on live
+        memory.
+        """
+        return self._core.source_arena_bytes
+
+    @property
+    def landing_arena_bytes(self) -> int:
+        """The same for fetched tensors. Raise it above the bytes that a consumer holds at a time."""
+        return self._core.landing_arena_bytes
+
+    @property
+    def slab_bytes(self) -> int:
+        """First slab on each NPU that is used, in steps of 2 MiB: memory for received tensors, empty() and the copies of published
+        tensors, registered with HIXL at first use. Further slabs double what there is, and cost every connected peer a new
+        connection: raise it to what a process holds at a time.
+        """
+        return self._core.slab_bytes
+
+    @property
+    def slab_cap_bytes(self) -> int:
+        """What the slabs of one NPU may take together, but the first one in any case; beyond it a publish or fetch ends as OutOfMemory."""
+        return self._core.slab_cap_bytes
+
+    @property
+    def hixl_ports(self) -> tuple[int, int]:
+        """Ports that HIXL listens on, two for each process and NPU, drawn at random. Narrow it to what a firewall lets through."""
+        return self._core.hixl_ports
+
+    @property
+    def connect_timeout_s(self) -> float:
+        """For connecting, with the handshake."""
+        return self._core.connect_timeout_s
+
+    @property
+    def transfer_timeout_s(self) -> float:
+        """For a transfer whose caller gave no timeout. Under Ray, Ray's own timeout rules."""
+        return self._core.transfer_timeout_s
+
+    @property
+    def stall_timeout_s(self) -> float:
+        """A stream transfer that receives no byte for so long ends as PeerGone, long before its deadline."""
+        return self._core.stall_timeout_s
+
+    @property
+    def checksum(self) -> bool:
+        """Checksums of payloads."""
+        return self._core.checksum
+
+    @property
+    def tls(self) -> bool:
+        """TLS on TCP connections."""
+        return self._core.tls

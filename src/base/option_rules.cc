@@ -1,0 +1,135 @@
+#include "base/option_rules.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+namespace ray_hixl::options {
+namespace {
+
+Status later(std::string_view name, std::string_view why) {
+  return Status(Code::kNotAvailable, "option " + std::string(name) + " is not available in this version: " + std::string(why));
+}
+
+// All of the text, which is one number: no spaces, no unit.
+template <class T>
+bool read_number(std::string_view text, T& value) {
+  T read{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), read);
+  if (error != std::errc() || end != text.data() + text.size()) return false;
+  value = read;
+  return true;
+}
+
+std::string join(const Names& names, std::string_view separator) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : std::string(separator)) + name;
+  return text;
+}
+
+}  // namespace
+
+Status refuse(std::string_view name, std::string_view text, std::string_view takes) {
+  return Status(Code::kInvalidArgument,
+                "option " + std::string(name) + " takes " + std::string(takes) + ", not '" + std::string(text) + "'");
+}
+
+std::string TransportNames::takes() const { return "some of " + join(all_transports(), ", "); }
+
+bool TransportNames::read(std::string_view text, Names& value) const {
+  value.clear();
+  while (!text.empty()) {
+    const std::size_t comma = std::min(text.find(','), text.size());
+    value.emplace_back(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
+  return true;
+}
+
+Status TransportNames::check(std::string_view name, const Names& value) const {
+  const Names known = all_transports();
+  if (value.empty()) return refuse(name, "", "at least one of " + join(known, ", "));
+  for (auto it = value.begin(); it != value.end(); ++it) {
+    if (std::ranges::find(known, *it) == known.end()) return refuse(name, *it, takes());
+    if (std::find(value.begin(), it, *it) != it) return refuse(name, *it + "' twice", "each transport once");
+  }
+  return Status::ok();
+}
+
+std::string TransportNames::write(const Names& value) const { return join(value, ","); }
+
+bool Address::read(std::string_view text, std::string& value) const {
+  value = std::string(text);
+  return true;
+}
+
+Status Address::check(std::string_view name, const std::string& value) const {
+  in_addr v4{};
+  in6_addr v6{};
+  const bool is_v4 = ::inet_pton(AF_INET, value.c_str(), &v4) == 1;
+  const bool is_v6 = !is_v4 && ::inet_pton(AF_INET6, value.c_str(), &v6) == 1;
+  const bool wildcard = (is_v4 && v4.s_addr == INADDR_ANY) || (is_v6 && IN6_IS_ADDR_UNSPECIFIED(&v6));
+  return (is_v4 || is_v6) && !wildcard ? Status::ok() : refuse(name, value, takes());
+}
+
+bool Only::read(std::string_view text, std::string& value) const {
+  value = std::string(text);
+  return true;
+}
+
+Status Only::check(std::string_view name, const std::string& value) const {
+  if (value == word_) return Status::ok();
+  if (value != later_) return refuse(name, value, takes());
+  return later(name, "'" + value + "' (" + std::string(meaning_) + ") is not built yet; use '" + std::string(word_) + "'");
+}
+
+bool NotYet::read(std::string_view text, bool& value) const {
+  value = text == "true";
+  return value || text == "false";
+}
+
+Status NotYet::check(std::string_view name, bool value) const { return value ? later(name, why_) : Status::ok(); }
+
+std::string Count::takes() const { return "a whole number of " + std::string(what_) + " from 0 to " + std::to_string(most_); }
+
+bool Count::read(std::string_view text, std::uint32_t& value) const { return read_number(text, value); }
+
+Status Count::check(std::string_view name, std::uint32_t value) const {
+  return value <= most_ ? Status::ok() : refuse(name, std::to_string(value), takes());
+}
+
+std::string ByteCount::takes() const {
+  return least_ == 0 ? "a whole number of bytes" : "a whole number of bytes above " + std::to_string(least_ - 1);
+}
+
+bool ByteCount::read(std::string_view text, std::uint64_t& value) const { return read_number(text, value); }
+
+Status ByteCount::check(std::string_view name, std::uint64_t value) const {
+  return value >= least_ ? Status::ok() : refuse(name, std::to_string(value), takes());
+}
+
+bool Seconds::read(std::string_view text, double& value) const { return read_number(text, value); }
+
+Status Seconds::check(std::string_view name, double value) const {
+  return value > 0 && value <= 86400 ? Status::ok() : refuse(name, write(value), takes());
+}
+
+std::string Seconds::write(double value) const {
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
+}
+
+bool Ports::read(std::string_view text, PortRange& value) const {
+  const std::size_t dash = text.find('-');
+  return dash != std::string_view::npos && read_number(text.substr(0, dash), value.first) && read_number(text.substr(dash + 1), value.last);
+}
+
+Status Ports::check(std::string_view name, const PortRange& value) const {
+  return value.first >= 1024 && value.last > value.first ? Status::ok() : refuse(name, write(value), takes());
+}
+
+std::string Ports::write(const PortRange& value) const { return std::to_string(value.first) + "-" + std::to_string(value.last); }
+
+}  // namespace ray_hixl::options

@@ -1,0 +1,112 @@
+// The rules that options.def names: what an option takes, how its text is read and written, what is wrong with a value.
+//
+// A rule has takes(): completes "option x takes ...". read(): sets the value from text, false if that is no value at all. check(): ok, or
+// what is wrong with a value that was read. write(): the text again, as the environment spells it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ray_hixl/options.h"
+#include "ray_hixl/status.h"
+
+namespace ray_hixl::options {
+
+using Names = std::vector<std::string>;
+
+// "option x takes ..., not '...'": kInvalidArgument.
+[[nodiscard]] Status refuse(std::string_view name, std::string_view text, std::string_view takes);
+
+// Names of this build's transports, each once, at least one.
+class TransportNames {
+ public:
+  [[nodiscard]] std::string takes() const;
+  [[nodiscard]] bool read(std::string_view text, Names& value) const;
+  [[nodiscard]] Status check(std::string_view name, const Names& value) const;
+  [[nodiscard]] std::string write(const Names& value) const;
+};
+
+// An IPv4 or IPv6 address of one interface.
+class Address {
+ public:
+  [[nodiscard]] std::string takes() const { return "the IPv4 or IPv6 address of one interface (no name, no wildcard)"; }
+  [[nodiscard]] bool read(std::string_view text, std::string& value) const;
+  [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
+  [[nodiscard]] std::string write(const std::string& value) const { return value; }
+};
+
+// One word today, and another that a later version will take: kNotAvailable says what it would be.
+class Only {
+ public:
+  Only(std::string_view word, std::string_view later, std::string_view meaning) : word_(word), later_(later), meaning_(meaning) {}
+  [[nodiscard]] std::string takes() const { return "'" + std::string(word_) + "'"; }
+  [[nodiscard]] bool read(std::string_view text, std::string& value) const;
+  [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
+  [[nodiscard]] std::string write(const std::string& value) const { return value; }
+
+ private:
+  std::string_view word_;
+  std::string_view later_;
+  std::string_view meaning_;
+};
+
+// A flag that nothing but false is built for.
+class NotYet {
+ public:
+  explicit NotYet(std::string_view why) : why_(why) {}
+  [[nodiscard]] std::string takes() const { return "true or false (only false in this version)"; }
+  [[nodiscard]] bool read(std::string_view text, bool& value) const;
+  [[nodiscard]] Status check(std::string_view name, bool value) const;
+  [[nodiscard]] std::string write(bool value) const { return value ? "true" : "false"; }
+
+ private:
+  std::string_view why_;
+};
+
+// A whole number of something, 0 to `most`.
+class Count {
+ public:
+  Count(std::string_view what, std::uint32_t most) : what_(what), most_(most) {}
+  [[nodiscard]] std::string takes() const;
+  [[nodiscard]] bool read(std::string_view text, std::uint32_t& value) const;
+  [[nodiscard]] Status check(std::string_view name, std::uint32_t value) const;
+  [[nodiscard]] std::string write(std::uint32_t value) const { return std::to_string(value); }
+
+ private:
+  std::string_view what_;
+  std::uint32_t most_;
+};
+
+class ByteCount {
+ public:
+  explicit ByteCount(std::uint64_t least = 0) : least_(least) {}
+  [[nodiscard]] std::string takes() const;
+  [[nodiscard]] bool read(std::string_view text, std::uint64_t& value) const;
+  [[nodiscard]] Status check(std::string_view name, std::uint64_t value) const;
+  [[nodiscard]] std::string write(std::uint64_t value) const { return std::to_string(value); }
+
+ private:
+  std::uint64_t least_;
+};
+
+// Above 0, at most a day.
+class Seconds {
+ public:
+  [[nodiscard]] std::string takes() const { return "a number of seconds, above 0 and at most 86400"; }
+  [[nodiscard]] bool read(std::string_view text, double& value) const;
+  [[nodiscard]] Status check(std::string_view name, double value) const;
+  [[nodiscard]] std::string write(double value) const;
+};
+
+// At least two, since HIXL needs two; HCCL's own lie from 60000 to 60031.
+class Ports {
+ public:
+  [[nodiscard]] std::string takes() const { return "a range of at least two ports, first-last, from 1024 to 65535"; }
+  [[nodiscard]] bool read(std::string_view text, PortRange& value) const;
+  [[nodiscard]] Status check(std::string_view name, const PortRange& value) const;
+  [[nodiscard]] std::string write(const PortRange& value) const;
+};
+
+}  // namespace ray_hixl::options
