@@ -25,8 +25,7 @@
 #include "memory/copy_pool.h"
 #include "net/socket.h"
 #include "require.h"
-#include "transport/shm/factory.h"
-#include "transport/stream/factory.h"
+#include "transport/factories.h"
 
 namespace ray_hixl {
 namespace {
