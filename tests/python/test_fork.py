@@ -124,7 +124,7 @@ others = [(fetch(2), make(2)) for _ in range(70)]
 print(child.passes(), engine.stats()['landing']['retained_bytes'], source.stats()['source']['retained_bytes'])
 """
     )
-    assert said == f"True {1 << 20} {1 << 20}\n"
+    assert said == "True 0 0\n"  # each segment went with its last block
 
 
 def test_retained_memory_is_counted_and_bounded() -> None:
@@ -254,6 +254,7 @@ for epoch in range(3):
         others = engine.fetch(source.publish([torch.full((1 << 16,), -1.)] * 8)).result()
         assert batch.eq(epoch + 1).all(), batch
 print(engine.stats()['landing']['retained_bytes'] > 0)
-"""
+""",
+        environment={"PYTHONWARNINGS": "ignore"},  # torch's, of more workers than cores
     )
     assert said == "True\n"
