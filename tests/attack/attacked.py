@@ -16,6 +16,7 @@ from support import Owner, eventually, pattern
 from wire import EngineDescriptor, Hello, Purpose, RegionDescriptor, Transport
 from yardstick import scaled
 
+POOL_THREADS = 4  # of an engine, started when there is the first work for them
 SOON_S = 1.0  # in which an honest client connects and reads, whatever others do
 DATA = pattern(64 * 1024)
 _MIB = 1 << 20
@@ -134,7 +135,7 @@ class Attacked:
         return made
 
     @contextmanager
-    def unharmed(self, rss_mib: int = 32, descriptors: int = 64, threads: int = 0) -> Iterator[Visits]:
+    def unharmed(self, rss_mib: int = 32, descriptors: int = 64) -> Iterator[Visits]:
         """Inside of the block the process takes no more than that on top of what it had, and the honest client is served soon.
 
         Afterwards, once the attackers are gone, descriptors and threads are what they were. ``descriptors`` counts those of the honest
@@ -166,9 +167,9 @@ class Attacked:
         assert max(times) < scaled(SOON_S), f"the honest client waited {max(times):.2f} s"
         assert most.rss - before.rss <= rss_mib * _MIB, f"memory grew by {(most.rss - before.rss) >> 20} MiB"
         assert most.descriptors - before.descriptors <= descriptors
-        assert most.threads - before.threads <= threads
+        assert most.threads - before.threads <= POOL_THREADS
         eventually(lambda: look_at(self.pid).descriptors <= before.descriptors, 10)
-        eventually(lambda: look_at(self.pid).threads <= before.threads, 10)
+        eventually(lambda: look_at(self.pid).threads <= before.threads + POOL_THREADS, 10)
         eventually(lambda: self.stats("sessions") == 0, 10)
 
     def close(self) -> None:
