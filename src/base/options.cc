@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "base/fork.h"
 #include "base/option_rules.h"
 
 namespace ray_hixl {
@@ -52,6 +53,13 @@ const std::vector<OptionInfo>& option_infos() {
   }();
   return kInfos;
 }
+
+namespace {
+
+// Both tables are there before a fork: a child that was forked while another thread made one would wait for that thread for ever.
+const bool registered = on_fork([] { (void)option_infos(); }, nullptr, nullptr);
+
+}  // namespace
 
 Status set_option(Options& options, std::string_view name, std::string_view text) {
   for (const Row& row : rows()) {
