@@ -60,12 +60,16 @@ void Flight::resolved(std::size_t source, Result<std::shared_ptr<const Resolutio
 
 void Flight::dispatch() {
   if (plan_->pieces.size() <= kFewPieces || !host_->on_loop()) return split_and_submit();
-  if (!host_->run([self = shared_from_this()] { self->split_and_submit(); })) end(Status(Code::kClosed, "the engine was closed"));
+  const Status taken = host_->run([self = shared_from_this()] { self->split_and_submit(); });
+  if (!taken.is_ok()) end(verdict(taken));
 }
 
 void Flight::split_and_submit() {
   Jobs jobs(host_->paths().candidates().size());
-  if (const Status status = split(jobs); !status.is_ok()) return end(status);
+  if (const Status status = split(jobs); !status.is_ok()) {
+    const Status alive = host_->check_alive();  // no way may lead to an owner because it died while the link came up
+    return end(alive.is_ok() ? status : alive);
+  }
   unread_ = unread_sources();
   {
     const MutexLock lock(mutex_);

@@ -54,8 +54,8 @@ class FlightHost {
   [[nodiscard]] virtual Resolver& resolver() = 0;
 
   [[nodiscard]] virtual bool on_loop() const = 0;
-  // Runs what takes long on another thread than the loop's. False if the engine is closing: it will not run.
-  [[nodiscard]] virtual bool run(std::function<void()> work) = 0;
+  // Runs what takes long on another thread than the loop's. Not ok, and why, if it will not run.
+  [[nodiscard]] virtual Status run(std::function<void()> work) = 0;
   // Runs `task` on the loop thread; dropped if the engine is closing.
   virtual void post(std::function<void()> task) = 0;
   // Loop thread.

@@ -120,23 +120,25 @@ Status PeerLink::on_welcome(const control::FrameReader::Received& received) {
     generations_ = *std::move(view);
     peer_.shows_generations = true;
   }
-  watch_process();
+  RAY_HIXL_RETURN_IF_ERROR(watch_process());
   choose_channels();
   context_.counters.links.fetch_add(1, std::memory_order_relaxed);
   std::exchange(ready_, nullptr)(Status::ok());
   return Status::ok();
 }
 
-// A dead process is known at once even where a child of it keeps the socket open.
-void PeerLink::watch_process() {
-  if (!peer_.same_pid_namespace || peer_.welcome.pid == context_.process.pid) return;
+// A dead process is known at once even where a child of it keeps the socket open. Not ok if it is dead already.
+Status PeerLink::watch_process() {
+  if (!peer_.same_pid_namespace || peer_.welcome.pid == context_.process.pid) return Status::ok();
   Result<net::ProcessWatch> process = net::ProcessWatch::open(peer_.welcome.pid);
-  if (!process.is_ok()) return;  // the connection tells of its end, too
+  if (process.status().code() == Code::kPeerGone) return process.status();
+  if (!process.is_ok()) return Status::ok();  // the connection tells of its end, too
   process_ = *std::move(process);
   const Status watched = context_.loop.watch(process_->fd(), EPOLLIN, [weak = weak_from_this()](std::uint32_t) {
     if (const auto link = weak.lock()) link->go_down(Status(Code::kPeerGone, "its process ended"));
   });
   if (!watched.is_ok()) process_.reset();
+  return Status::ok();
 }
 
 void PeerLink::choose_channels() {
@@ -207,7 +209,7 @@ void PeerLink::ask_live(const std::vector<Handle>& handles, std::function<void(S
   transport::ask_live(*this, handles, std::move(answer));
 }
 
-bool PeerLink::run(std::function<void()> work) { return context_.copy_pool.run(std::move(work)); }
+Status PeerLink::run(std::function<void()> work) { return context_.copy_pool.run(std::move(work)); }
 
 void PeerLink::request(std::function<std::vector<std::byte>(std::uint64_t id)> encode, Answer answer) {
   std::uint64_t id = 0;

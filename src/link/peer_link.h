@@ -60,7 +60,7 @@ class PeerLink final : public Link, public transport::Port, public FlightHost, p
   void ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) override;
   [[nodiscard]] Resolver& resolver() override { return resolver_; }
   [[nodiscard]] bool on_loop() const override { return context_.loop.on_loop(); }
-  [[nodiscard]] bool run(std::function<void()> work) override;
+  [[nodiscard]] Status run(std::function<void()> work) override;
   void post(std::function<void()> task) override { context_.loop.post(std::move(task)); }
   [[nodiscard]] net::Loop::TimerId at(Deadline deadline, std::function<void()> task) override {
     return context_.loop.at(deadline, std::move(task));
@@ -77,7 +77,7 @@ class PeerLink final : public Link, public transport::Port, public FlightHost, p
   [[nodiscard]] Status on_welcome(const control::FrameReader::Received& received);
   [[nodiscard]] Status on_notice(const control::Frame& notice);
   [[nodiscard]] Status on_answer(control::FrameReader::Received received);
-  void watch_process();
+  Status watch_process();
   void choose_channels();
   [[nodiscard]] Candidate candidate(transport::Transport& transport);
   void answer(std::uint64_t request, Result<transport::Reply> reply);

@@ -60,7 +60,7 @@ struct CopyPool::Impl {
   bool stopped RAY_HIXL_GUARDED_BY(mutex) = false;
 
   void run();
-  bool start_threads() RAY_HIXL_REQUIRES(mutex);
+  Status start_threads() RAY_HIXL_REQUIRES(mutex);
 };
 
 void CopyPool::Impl::run() {
@@ -79,13 +79,17 @@ void CopyPool::Impl::run() {
   }
 }
 
-// False if there is no thread at all; fewer than wanted do.
-bool CopyPool::Impl::start_threads() {
+// Not ok if there is no thread at all; fewer than wanted do.
+Status CopyPool::Impl::start_threads() {
   try {
     while (threads.size() < count) threads.push_back(start_thread("hixl-copy-" + std::to_string(threads.size()), [this] { run(); }));
-  } catch (const std::system_error&) {
+  } catch (const std::system_error& error) {
+    if (threads.empty()) {
+      return Status(Code::kOutOfMemory, std::string("the system gives no thread to copy with (") + error.code().message() +
+                                            "): allow this process more memory or threads (ulimit -v, ulimit -u)");
+    }
   }
-  return !threads.empty();
+  return Status::ok();
 }
 
 CopyPool::CopyPool(std::uint32_t threads) : impl_(std::make_unique<Impl>(threads == 0 ? default_threads() : threads)) {}
@@ -95,21 +99,25 @@ CopyPool::~CopyPool() {
   if (impl_->process.in_child()) leak(std::move(impl_));  // threads of the parent can be neither joined nor forgotten
 }
 
-bool CopyPool::submit(std::shared_ptr<CopyWork> work) {
-  if (impl_->process.in_child()) return false;
+Status CopyPool::submit(std::shared_ptr<CopyWork> work) {
+  const Status closed(Code::kClosed, "the engine was closed");
+  if (impl_->process.in_child()) return closed;
   const std::size_t parts = work->parts();
   auto item = std::make_shared<Item>(std::move(work), parts);
   {
     const MutexLock lock(impl_->mutex);
-    if (impl_->stopped || (parts > 0 && !impl_->start_threads())) return false;
-    if (parts > 0) impl_->items.push_back(item);
+    if (impl_->stopped) return closed;
+    if (parts > 0) {
+      RAY_HIXL_RETURN_IF_ERROR(impl_->start_threads());
+      impl_->items.push_back(item);
+    }
   }
   if (parts == 0) item->work->finished();
   for (std::size_t i = std::min<std::size_t>(parts, impl_->count); i > 0; --i) impl_->wake.notify_one();
-  return true;
+  return Status::ok();
 }
 
-bool CopyPool::run(std::function<void()> task) { return submit(std::make_shared<Task>(std::move(task))); }
+Status CopyPool::run(std::function<void()> task) { return submit(std::make_shared<Task>(std::move(task))); }
 
 void CopyPool::stop() {
   if (impl_->process.in_child()) return;

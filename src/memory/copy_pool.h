@@ -6,6 +6,8 @@
 #include <functional>
 #include <memory>
 
+#include "ray_hixl/status.h"
+
 namespace ray_hixl::memory {
 
 // Work in parts that may run at once, on any pool thread. A part should take about a millisecond, so that cancelling and deadlines, which
@@ -28,10 +30,11 @@ class CopyPool {
   CopyPool& operator=(const CopyPool&) = delete;
 
   // Any thread. Works take turns part by part, so that a small one does not wait for a large one. Work without parts is finished in the
-  // caller. False after stop(), in a forked child, or if the system gives no thread: the work was not taken and finished() is not called.
-  bool submit(std::shared_ptr<CopyWork> work);
+  // caller. Where it fails the work was not taken and finished() is not called: kClosed after stop() and in a forked child, kOutOfMemory if
+  // the system gives no thread at all.
+  [[nodiscard]] Status submit(std::shared_ptr<CopyWork> work);
   // The same for work in one part.
-  bool run(std::function<void()> task);
+  [[nodiscard]] Status run(std::function<void()> task);
   // Finishes what was submitted (works see their stop flags), joins. Idempotent. Not from a pool thread.
   void stop();
   [[nodiscard]] std::uint32_t threads() const;

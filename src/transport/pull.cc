@@ -130,8 +130,8 @@ void Puller::pull(std::shared_ptr<Job> job, std::span<const Copy> copies, std::s
   if (total(copies) <= kInlineBytes) {
     for (std::size_t part = 0; part < work->parts(); ++part) work->run(part);
     work->finished();
-  } else if (!state_->pool.submit(work)) {
-    work->end(Status(Code::kClosed, "the engine was closed"));
+  } else if (const Status taken = state_->pool.submit(work); !taken.is_ok()) {
+    work->end(taken);
   }
 }
 

@@ -24,7 +24,8 @@ def allowed(case: Case, sent: bool) -> frozenset[str]:
 def _while(case: Case, sent: bool) -> frozenset[str]:
     fault, owner = case.fault, case.side == "owner"
     if fault in ("sigkill", "exit", "recycled_pid"):
-        return _of_a_dead_owner(case)
+        # One that exits closes its engine, and that may be seen first.
+        return _of_a_dead_owner(case) | ({_freed(case)} if fault == "exit" else set())
     if fault in ("fork", "signals", "full_arena", "resized", "slow", "delayed"):
         return frozenset({BYTES})
     if fault == "sigstop":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from processes import NOBODY, Fleet, Process
 from proxy import Gate, Point, Proxy
 
 from support import eventually
+from wire import EngineDescriptor
 from yardstick import scaled
 
 SOON_S = 4.0  # nothing that is known at once takes longer, on a machine as fast as the yardstick
@@ -60,10 +60,9 @@ class Stage:
         self.gate: Gate | None = None
         # A stop that is over before the deadline, or one that outlasts it.
         self.outlasts = case.fault == "sigstop" and case.side == "owner" and self.chance.random() < 0.5
-        self.timeout_s = _SHORT_S if case.fault in _BLOCKING or self.outlasts else _ENOUGH_S
-        self.bound_s = scaled(SOON_S) + (self.timeout_s + _STOP_S if self.timeout_s == _SHORT_S else 0.0)
-        self._begun = 0.0
-        self._bystander_linked = False
+        self.blocks = self.outlasts or (case.fault in _BLOCKING and case.phase != "deliver")
+        self.timeout_s = min(scaled(_SHORT_S), _ENOUGH_S) if self.blocks else _ENOUGH_S
+        self.bound_s = scaled(SOON_S) + (self.timeout_s + _STOP_S if self.blocks else 0.0)
         flavours = {side: case.fault if side == case.side else "" for side in ("owner", "reader")}
         if case.fault not in FLAVOURS:
             usual = "npu" if case.transport == "hixl" else "nobody" if case.fault == "ptrace_refused" else ""
@@ -112,7 +111,7 @@ class Stage:
 
     def _open(self) -> None:
         limits = {"connect_timeout_s": self.timeout_s, "transfer_timeout_s": self.timeout_s, "copy_threads": 2}
-        limits["stall_timeout_s"] = 0.5 if self.timeout_s == _SHORT_S and self.chance.random() < 0.3 else 10.0
+        limits["stall_timeout_s"] = 0.8 * self.timeout_s if self.blocks and self.chance.random() < 0.3 else 10.0
         allowed = {"local": ("local", "stream"), "stream-unix": ("stream",), "stream-tcp": ("stream",), "hixl": ("hixl", "stream")}
         transports = allowed.get(self.case.transport, (self.case.transport,))
         if self.case.transport in ("shm", "cma") and self.case.fault == "full_arena":
@@ -130,11 +129,15 @@ class Stage:
         memory = {"shm": "arena", "hixl": "npu"}.get(case.transport, "raw" if case.fault == "unmapped" else "ordinary")
         metadata, regions = self.owner.do("offer", "object", "owner", memory, sizes, seed)
         self._service = self.owner.do("offer", "service", "owner", "ordinary", _SERVICE_BYTES, seed + 1), seed + 1
-        if case.transport != "local":
+        over_unix = case.transport not in ("stream-tcp", "hixl")
+        found = self._descriptor
+        if case.fault in FLAVOURS:  # between users a proxy would be a third one
+            found = found if over_unix else EngineDescriptor.unpack(found).tcp_only().pack()
+        elif case.transport != "local":
             self.gate = self._make_gate(sizes)
             uid = NOBODY if self.owner.process.flavour == "nobody" else os.geteuid()
-            self.proxy = Proxy(self._descriptor, case.transport not in ("stream-tcp", "hixl"), self.gate, uid)
-        found = self.proxy.descriptor if self.proxy else self._descriptor
+            self.proxy = Proxy(self._descriptor, over_unix, self.gate, uid)
+            found = self.proxy.descriptor
         at_work = case.transport == "hixl" and case.phase == "move"
         by_memory = (case.by_memory and case.phase in ("move", "check")) or at_work
         number = SIGNALS.get(case.fault)
@@ -183,7 +186,6 @@ class Stage:
     # The fault.
 
     def _begin(self) -> None:
-        self._begun = time.monotonic()
         self.reader.do("begin", "reader", self.order)
 
     def _reach(self) -> None:

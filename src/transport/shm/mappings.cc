@@ -51,7 +51,7 @@ void Mappings::replied(std::uint32_t segment, Result<Reply> reply) {
   const auto work =
       std::make_shared<MapWork>(std::move(reply->fds.front()), described->length,
                                 [self = shared_from_this(), segment](const Result<View>& view) { self->arrived(segment, view); });
-  if (!pool_.submit(work)) arrived(segment, Status(Code::kClosed, "the engine was closed"));
+  if (const Status taken = pool_.submit(work); !taken.is_ok()) arrived(segment, taken);
 }
 
 void Mappings::arrived(std::uint32_t segment, const Result<View>& view) {

@@ -57,7 +57,7 @@ class TestHost final : public FlightHost {
   }
 
   const Paths& paths() const override { return *paths_; }
-  const Candidate* choose(RemoteMemory memory) const override { return paths_->choose(memory); }
+  const Candidate* choose(RemoteMemory memory) const override { return no_way ? nullptr : paths_->choose(memory); }
   Status no_path(RemoteMemory) const override { return {Code::kNotAvailable, "no path"}; }
   std::string peer_name() const override { return "peer"; }
   transport::Counters& counters() const override { return counters_; }
@@ -70,9 +70,10 @@ class TestHost final : public FlightHost {
   }
   Resolver& resolver() override { return resolver_; }
   bool on_loop() const override { return is_loop; }
-  bool run(std::function<void()> work) override {
-    if (!closing) elsewhere.push_back(std::move(work));
-    return !closing;
+  Status run(std::function<void()> work) override {
+    if (closing) return {Code::kClosed, "the engine was closed"};
+    elsewhere.push_back(std::move(work));
+    return Status::ok();
   }
   void post(std::function<void()> task) override { posted.push_back(std::move(task)); }
   net::Loop::TimerId at(Deadline deadline, std::function<void()> task) override {
@@ -110,6 +111,7 @@ class TestHost final : public FlightHost {
   Status alive;
   bool is_loop = false;
   bool closing = false;
+  bool no_way = false;            // no channel came up
   std::set<std::uint32_t> freed;  // slots
   std::vector<HeldChannel*> channels;
   test::HeldPort port;
@@ -314,6 +316,17 @@ TEST_F(FlightTest, delivers_nothing_of_a_peer_that_died_meanwhile) {
   host->alive = Status(Code::kPeerGone, "its process ended");
   end_job(0);
   expect_ended(Code::kPeerGone);
+}
+
+TEST_F(FlightTest, tells_of_a_death_rather_than_of_no_way_to_read) {
+  for (const Status& alive : {Status::ok(), Status(Code::kPeerGone, "its process ended")}) {
+    host = std::make_shared<TestHost>(TestHost::Kinds{});
+    host->no_way = true;
+    host->alive = alive;
+    start({}, Memory::kArena);
+    ASSERT_TRUE(state->done());
+    EXPECT_EQ(state->result().code(), alive.is_ok() ? Code::kNotAvailable : Code::kPeerGone);
+  }
 }
 
 TEST_F(FlightTest, delivers_an_empty_object_only_while_it_is_published) {

@@ -66,7 +66,7 @@ TEST(CopyPool, every_part_runs_once_and_then_the_work_is_finished) {
   std::vector<std::shared_ptr<Work>> works;
   for (const std::size_t parts : {1U, 2U, 3U, 17U, 1000U}) {
     works.push_back(std::make_shared<Work>(parts));
-    EXPECT_TRUE(pool.submit(works.back()));
+    EXPECT_TRUE(pool.submit(works.back()).is_ok());
   }
   for (const auto& work : works) EXPECT_TRUE(work->done.wait());
   pool.stop();
@@ -79,7 +79,7 @@ TEST(CopyPool, threads_start_with_the_first_work_and_end_with_stop) {
   EXPECT_EQ(pool_threads_of_this_process(), 0);
   std::string name;
   const auto work = std::make_shared<Work>(1, [&](std::size_t) { name = thread_name(); });
-  EXPECT_TRUE(pool.submit(work));
+  EXPECT_TRUE(pool.submit(work).is_ok());
   ASSERT_TRUE(work->done.wait());
   EXPECT_TRUE(name == "hixl-copy-0" || name == "hixl-copy-1") << name;
   EXPECT_EQ(pool_threads_of_this_process(), 2);
@@ -101,7 +101,7 @@ TEST(CopyPool, parts_run_at_once) {
     both[part].set();
     EXPECT_TRUE(both[1 - part].wait()) << "each needs the other to run";
   });
-  EXPECT_TRUE(pool.submit(work));
+  EXPECT_TRUE(pool.submit(work).is_ok());
   EXPECT_TRUE(work->done.wait());
 }
 
@@ -119,9 +119,9 @@ TEST(CopyPool, a_small_work_does_not_wait_for_a_large_one) {
     ++large_parts_run;
   });
   const auto small = std::make_shared<Work>(3, [&](std::size_t) { at_small_end = large_parts_run; });
-  EXPECT_TRUE(pool.submit(large));
+  EXPECT_TRUE(pool.submit(large).is_ok());
   ASSERT_TRUE(started.wait());
-  EXPECT_TRUE(pool.submit(small));
+  EXPECT_TRUE(pool.submit(small).is_ok());
   go_on.set();
   EXPECT_TRUE(large->done.wait());
   EXPECT_EQ(small->finishes, 1);
@@ -132,7 +132,7 @@ TEST(CopyPool, parts_of_one_work_start_in_order) {
   CopyPool pool(1);
   std::vector<std::size_t> order;
   const auto work = std::make_shared<Work>(5, [&](std::size_t part) { order.push_back(part); });
-  EXPECT_TRUE(pool.submit(work));
+  EXPECT_TRUE(pool.submit(work).is_ok());
   ASSERT_TRUE(work->done.wait());
   EXPECT_EQ(order, (std::vector<std::size_t>{0, 1, 2, 3, 4}));
 }
@@ -140,7 +140,7 @@ TEST(CopyPool, parts_of_one_work_start_in_order) {
 TEST(CopyPool, work_without_parts_is_finished_in_the_caller) {
   CopyPool pool(1);
   const auto work = std::make_shared<Work>(0);
-  EXPECT_TRUE(pool.submit(work));
+  EXPECT_TRUE(pool.submit(work).is_ok());
   EXPECT_EQ(work->finishes, 1);
   EXPECT_EQ(work->finished_by, std::this_thread::get_id());
 }
@@ -154,9 +154,9 @@ TEST(CopyPool, stop_finishes_what_was_submitted) {
     EXPECT_TRUE(go_on.wait());
   });
   const auto second = std::make_shared<Work>(50);
-  EXPECT_TRUE(pool.submit(first));
+  EXPECT_TRUE(pool.submit(first).is_ok());
   ASSERT_TRUE(started.wait());
-  EXPECT_TRUE(pool.submit(second));
+  EXPECT_TRUE(pool.submit(second).is_ok());
   std::thread stopper([&] { pool.stop(); });
   go_on.set();
   stopper.join();
@@ -169,7 +169,7 @@ TEST(CopyPool, after_stop_no_work_is_taken) {
   pool.stop();
   for (const std::size_t parts : {0U, 1U}) {
     const auto work = std::make_shared<Work>(parts);
-    EXPECT_FALSE(pool.submit(work));
+    EXPECT_EQ(pool.submit(work).code(), Code::kClosed);
     EXPECT_EQ(work->finishes, 0);
     EXPECT_EQ(work.use_count(), 1);
   }
@@ -182,7 +182,7 @@ TEST(CopyPool, work_may_submit_more_work_when_it_finishes) {
       if (rest == 0) {
         end.set();
       } else {
-        EXPECT_TRUE(pool.submit(std::make_shared<Chain>(pool, rest - 1, end)));
+        EXPECT_TRUE(pool.submit(std::make_shared<Chain>(pool, rest - 1, end)).is_ok());
       }
     }
     CopyPool& pool;
@@ -191,7 +191,7 @@ TEST(CopyPool, work_may_submit_more_work_when_it_finishes) {
   };
   CopyPool pool(2);
   Event end;
-  EXPECT_TRUE(pool.submit(std::make_shared<Chain>(pool, 100, end)));
+  EXPECT_TRUE(pool.submit(std::make_shared<Chain>(pool, 100, end)).is_ok());
   EXPECT_TRUE(end.wait());
 }
 
@@ -207,10 +207,11 @@ TEST(CopyPool, the_pool_lets_go_of_a_work_on_the_thread_that_finished_it) {
   for (int i = 0; i < 300; ++i) {
     Event gone;
     std::atomic<bool> there{false};
-    EXPECT_TRUE(pool.submit(std::make_shared<Dying>([&](bool same) {
+    const Status taken = pool.submit(std::make_shared<Dying>([&](bool same) {
       there = same;
       gone.set();
-    })));
+    }));
+    EXPECT_TRUE(taken.is_ok());
     ASSERT_TRUE(gone.wait());
     ASSERT_TRUE(there);
   }
@@ -223,7 +224,7 @@ TEST(CopyPool, many_threads_submit) {
     threads.emplace_back([&] {
       for (std::size_t i = 0; i < 200; ++i) {
         const auto work = std::make_shared<Work>(i % 7);
-        EXPECT_TRUE(pool.submit(work));
+        EXPECT_TRUE(pool.submit(work).is_ok());
         ASSERT_TRUE(work->done.wait());
       }
     });
@@ -234,10 +235,10 @@ TEST(CopyPool, many_threads_submit) {
 TEST(CopyPool, a_forked_child_is_refused_and_does_not_hang) {
   auto pool = std::make_unique<CopyPool>(2);
   const auto work = std::make_shared<Work>(1);
-  EXPECT_TRUE(pool->submit(work));
+  EXPECT_TRUE(pool->submit(work).is_ok());
   ASSERT_TRUE(work->done.wait());
   EXPECT_TRUE(test::in_child([&] {
-    const bool taken = pool->submit(std::make_shared<Work>(1));
+    const bool taken = pool->submit(std::make_shared<Work>(1)).is_ok();
     pool->stop();
     pool.reset();
     return !taken;
