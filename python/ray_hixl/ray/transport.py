@@ -1,6 +1,7 @@
 """``HiXLTensorTransport``: Ray's calls, translated into calls of the process-wide engine.
 
-Ray calls one instance per process from several threads at once (docs/ray.md lists which). Nothing here holds a lock while it waits.
+Ray calls one instance per process from several threads at once; each method says which. No lock is held over a call but an object's own,
+while it is published.
 """
 
 from __future__ import annotations
