@@ -12,6 +12,7 @@
 #include <iostream>
 
 #include "support/child.h"
+#include "transport/factories.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
