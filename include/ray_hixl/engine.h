@@ -86,7 +86,8 @@ struct PathInfo {
 };
 
 // A connection from this engine to a peer: this engine reads; the peer needs a connection of its own to read here.
-// Copies share; the last handle closes it. A peer keeps its engine open.
+// Copies share; the last handle closes it. A peer keeps its engine open. What it stands on is closed when nobody used it for
+// idle_timeout_s; the next use connects again, and ends with kConnectError if it cannot.
 class Peer {
  public:
   explicit Peer(std::shared_ptr<PeerImpl> impl) : impl_(std::move(impl)) {}
@@ -101,8 +102,9 @@ class Peer {
   [[nodiscard]] Transfer read_async(const Batch& batch, std::chrono::nanoseconds timeout) const;
   // read_async and wait.
   [[nodiscard]] Status read(const Batch& batch, std::chrono::nanoseconds timeout) const;
-  // The path for a read from memory there (ordinary memory of the host, or that region) into such memory here. kNotAvailable between host
-  // and device memory. Asking for device memory loads CANN.
+  // The path for a read from memory there (ordinary memory of the host, or that region) into such memory here, as it is now: a link that
+  // was made in a shortage is replaced by a better one later. kNotAvailable between host and device memory. Asking for device memory loads
+  // CANN.
   [[nodiscard]] Result<PathInfo> path(MemoryKind local, MemoryKind remote) const;
   [[nodiscard]] Result<PathInfo> path(MemoryKind local, const RemoteRegion& remote) const;
   // Transfers under way end with kClosed. Idempotent.

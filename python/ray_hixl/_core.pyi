@@ -56,6 +56,9 @@ class Options:
     def stall_timeout_s(self) -> float: ...
 
     @property
+    def idle_timeout_s(self) -> float: ...
+
+    @property
     def checksum(self) -> bool: ...
 
     @property

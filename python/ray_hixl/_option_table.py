@@ -29,6 +29,7 @@ class OptionTable:
         connect_timeout_s: float | None = None,
         transfer_timeout_s: float | None = None,
         stall_timeout_s: float | None = None,
+        idle_timeout_s: float | None = None,
         checksum: bool | None = None,
         tls: bool | None = None,
     ) -> None:
@@ -106,6 +107,11 @@ class OptionTable:
     def stall_timeout_s(self) -> float:
         """A stream transfer that receives no byte for so long ends as PeerGone, long before its deadline."""
         return self._core.stall_timeout_s
+
+    @property
+    def idle_timeout_s(self) -> float:
+        """A link that nobody used for so long is closed, and its file descriptors with it; the next use connects again."""
+        return self._core.idle_timeout_s
 
     @property
     def checksum(self) -> bool:

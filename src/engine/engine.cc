@@ -7,17 +7,10 @@
 #include "control/descriptor.h"
 #include "engine/engine_impl.h"
 #include "engine/peer_impl.h"
-#include "engine/pending.h"
 #include "engine/region_impl.h"
 
 namespace ray_hixl {
 namespace {
-
-// An opening ends at its deadline and says how far it came: this gives it the moment that takes.
-Deadline a_moment_after(Deadline deadline) {
-  const std::chrono::nanoseconds longest = std::chrono::hours(24 * 365);
-  return Deadline::in(std::min(deadline.remaining(), longest) + std::chrono::seconds(1));
-}
 
 Status check_range(const MemoryRange& range) {
   if (range.address == nullptr && range.length != 0) return Status(Code::kInvalidArgument, "a range with bytes needs an address");
@@ -110,13 +103,9 @@ Result<Peer> Engine::connect(std::span<const std::byte> descriptor, std::chrono:
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
   Result<control::EngineDescriptor> peer = control::decode_engine(descriptor);
   if (!peer.is_ok()) return peer.status();
-  const Deadline deadline = deadline_in(timeout);
-  const auto pending = std::make_shared<Pending<Result<std::shared_ptr<link::Link>>>>();
-  impl_->links().open(*peer, deadline, [pending](Result<std::shared_ptr<link::Link>> link) { pending->set(std::move(link)); });
-  auto link = pending->wait(a_moment_after(deadline));
-  if (!link) return Status(Code::kConnectError, "connecting to the " + peer->name() + " timed out");
-  if (!link->is_ok()) return link->status();
-  return Peer(make_process_shared<PeerImpl>(impl_, **std::move(link)));
+  Result<std::shared_ptr<link::Link>> link = impl_->open_link(*peer, deadline_in(timeout));
+  if (!link.is_ok()) return link.status();
+  return Peer(make_process_shared<PeerImpl>(impl_, *std::move(link)));
 }
 
 Stats Engine::stats() const { return impl_->stats(); }

@@ -15,6 +15,12 @@ namespace {
 
 Status closed_status() { return Status(Code::kClosed, "the engine was closed; create another one"); }
 
+// An opening ends at its deadline and says how far it came: this gives it the moment that takes.
+Deadline a_moment_after(Deadline deadline) {
+  const std::chrono::nanoseconds longest = std::chrono::hours(24 * 365);
+  return Deadline::in(std::min(deadline.remaining(), longest) + std::chrono::seconds(1));
+}
+
 }  // namespace
 
 EngineImpl::EngineImpl(const Options& options) : options_(options) {}
@@ -134,6 +140,14 @@ void EngineImpl::shut_down_transports() {
     finished->set(true);
   });
   if (posted) (void)finished->wait(Deadline::in(std::chrono::seconds(10)));  // the loop's stop() waits for it in any case
+}
+
+Result<std::shared_ptr<link::Link>> EngineImpl::open_link(const control::EngineDescriptor& peer, Deadline deadline) {
+  const auto pending = std::make_shared<Pending<Result<std::shared_ptr<link::Link>>>>();
+  links_->open(peer, deadline, [pending](Result<std::shared_ptr<link::Link>> link) { pending->set(std::move(link)); });
+  auto link = pending->wait(a_moment_after(deadline));
+  if (link) return *std::move(link);
+  return Status(Code::kConnectError, "connecting to the " + peer.name() + " timed out");
 }
 
 Result<Handle> EngineImpl::publish_slot(memory::SlotContent content, SlotUse use) {

@@ -62,6 +62,8 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   [[nodiscard]] memory::Arena& landing_arena() { return *landing_; }
   [[nodiscard]] transport::hixl::Devices& devices() { return *devices_; }
   [[nodiscard]] link::Links& links() { return *links_; }
+  // The link to that peer, opened if there is none; waits for it.
+  [[nodiscard]] Result<std::shared_ptr<link::Link>> open_link(const control::EngineDescriptor& peer, Deadline deadline);
   // Transports that this engine runs without -> why.
   [[nodiscard]] const std::vector<std::pair<std::string, std::string>>& absent_transports() const { return absent_; }
 

@@ -4,6 +4,7 @@
 #include "engine/peer_impl.h"
 #include "engine/pending.h"
 #include "engine/region_impl.h"
+#include "link/waiting_flight.h"
 
 namespace ray_hixl {
 namespace {
@@ -37,9 +38,9 @@ void PeerImpl::close() {
   }
 }
 
-bool PeerImpl::track(const std::shared_ptr<transport::TransferState>& transfer) {
+std::shared_ptr<link::Link> PeerImpl::track(const std::shared_ptr<transport::TransferState>& transfer) {
   const MutexLock lock(mutex_);
-  if (closed_) return false;
+  if (closed_) return nullptr;
   if (transfers_.size() >= sweep_at_) {
     std::erase_if(transfers_, [](const auto& weak) {
       const auto one = weak.lock();
@@ -48,7 +49,32 @@ bool PeerImpl::track(const std::shared_ptr<transport::TransferState>& transfer) 
     sweep_at_ = std::max<std::size_t>(64, 2 * transfers_.size());
   }
   transfers_.push_back(transfer);
-  return true;
+  return link_;
+}
+
+Deadline PeerImpl::connect_deadline() const { return Deadline::in(seconds_to_duration(engine_->options().connect_timeout_s)); }
+
+Result<std::shared_ptr<link::Link>> PeerImpl::link(Deadline deadline) {
+  {
+    const MutexLock lock(mutex_);
+    if (!link_->is_retired()) return link_;
+  }
+  Result<std::shared_ptr<link::Link>> link = engine_->open_link(descriptor_, deadline);
+  if (!link.is_ok()) return link;
+  const MutexLock lock(mutex_);
+  link_ = *link;
+  return link;
+}
+
+// The first use of a peer whose link was retired.
+void PeerImpl::submit_anew(const std::shared_ptr<const transport::Plan>& plan, const std::shared_ptr<transport::TransferState>& transfer) {
+  const Result<std::shared_ptr<link::Link>> known = engine_->links().find(descriptor_);
+  if (known.is_ok() && *known) {
+    const MutexLock lock(mutex_);
+    link_ = *known;
+  }
+  if (known.is_ok() && *known && (*known)->submit(plan, transfer)) return;
+  link::WaitingFlight::start(engine_->links(), descriptor_, connect_deadline().sooner(transfer->deadline()), plan, transfer);
 }
 
 Status PeerImpl::check_batch(const BatchImpl& batch) const {
@@ -66,18 +92,21 @@ Status PeerImpl::check_batch(const BatchImpl& batch) const {
 std::shared_ptr<transport::TransferState> PeerImpl::read(const BatchImpl& batch, std::chrono::nanoseconds timeout) {
   auto transfer = engine_->new_transfer(deadline_in(timeout));
   Status checked = engine_->check();
-  if (checked.is_ok() && !track(transfer)) checked = closed_status();
-  if (checked.is_ok()) checked = check_batch(batch);
+  std::shared_ptr<link::Link> link;
   if (checked.is_ok()) {
-    link_->submit(batch.plan, transfer);
-  } else {
+    link = track(transfer);
+    checked = link ? check_batch(batch) : closed_status();
+  }
+  if (!checked.is_ok()) {
     transfer->finish(checked);
+  } else if (!link->submit(batch.plan, transfer)) {
+    submit_anew(batch.plan, transfer);
   }
   return transfer;
 }
 
-PathInfo PeerImpl::path(transport::RemoteMemory memory) const {
-  const link::Paths& paths = link_->paths();
+PathInfo PeerImpl::path_over(const link::Link& link, transport::RemoteMemory memory) const {
+  const link::Paths& paths = link.paths();
   const link::Candidate* chosen = paths.choose(memory);
   PathInfo info;
   if (chosen != nullptr) info.transport = control::kind_name(chosen->kind);
@@ -87,13 +116,23 @@ PathInfo PeerImpl::path(transport::RemoteMemory memory) const {
   return info;
 }
 
-Result<transport::RemoteMemory> PeerImpl::locate(const Handle& handle) {
-  const Deadline deadline = Deadline::in(seconds_to_duration(engine_->options().connect_timeout_s));
+Result<PathInfo> PeerImpl::path(transport::RemoteMemory memory) {
+  const Result<std::shared_ptr<link::Link>> used = link(connect_deadline());
+  if (!used.is_ok()) return used.status();
+  return path_over(**used, memory);
+}
+
+Result<PathInfo> PeerImpl::path(const Handle& handle) {
+  const Deadline deadline = connect_deadline();
   const auto pending = std::make_shared<Pending<Result<transport::RemoteMemory>>>();
-  link_->locate(handle, deadline, [pending](Result<transport::RemoteMemory> answer) { pending->set(std::move(answer)); });
+  const auto set = [pending](Result<transport::RemoteMemory> answer) { pending->set(std::move(answer)); };
+  Result<std::shared_ptr<link::Link>> used = link(deadline);
+  while (used.is_ok() && !(*used)->memory_of(handle, set)) used = link(deadline);  // again where it was retired just now
+  if (!used.is_ok()) return used.status();
   auto answer = pending->wait(deadline);
-  if (answer) return *std::move(answer);
-  return Status(Code::kTransferTimeout, "no answer from the " + link_->peer().descriptor.name() + " within connect_timeout_s");
+  if (!answer) return Status(Code::kTransferTimeout, "no answer from the " + descriptor_.name() + " within connect_timeout_s");
+  if (!answer->is_ok()) return answer->status();
+  return path_over(**used, **answer);
 }
 
 Result<RemoteRegion> Peer::region(std::span<const std::byte> descriptor) const {
@@ -138,9 +177,7 @@ Result<PathInfo> Peer::path(MemoryKind local, const RemoteRegion& remote) const 
     return Status(Code::kInvalidRegion, "the region belongs to another engine than this peer, or to an earlier life of it");
   }
   if (local == MemoryKind::kDevice) return impl_->path(transport::RemoteMemory::kDevice);
-  const Result<transport::RemoteMemory> memory = impl_->locate(remote.handle);
-  if (!memory.is_ok()) return memory.status();
-  return impl_->path(*memory);
+  return impl_->path(remote.handle);
 }
 
 void Peer::close() const { impl_->close(); }

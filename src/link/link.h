@@ -22,10 +22,14 @@ class Link {
   // Reads what the plan says. The state ends when the last byte is in and every source was still live (kInvalidRegion otherwise) and the
   // peer alive (kPeerGone otherwise), or with the first error, at the latest a second after its deadline: see flight.h for what stopping
   // means.
-  virtual void submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) = 0;
+  // False, and nothing happens, if the link was retired: Links has, or makes, the one to use.
+  [[nodiscard]] virtual bool submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) = 0;
 
-  // Which memory holds the slot: one round trip if nobody asked before.
-  virtual void locate(const Handle& handle, Deadline deadline, std::function<void(Result<transport::RemoteMemory>)> answer) = 0;
+  // Which memory holds the slot: one round trip if nobody asked before. False, and `answer` is not called, as above.
+  [[nodiscard]] virtual bool memory_of(const Handle& handle, std::function<void(Result<transport::RemoteMemory>)> answer) = 0;
+
+  // Was it closed because nobody used it for long, or replaced by a better one? What it still carries comes to its end.
+  [[nodiscard]] virtual bool is_retired() const = 0;
 
   [[nodiscard]] virtual const transport::PeerView& peer() const = 0;
   [[nodiscard]] virtual const Paths& paths() const = 0;

@@ -27,6 +27,7 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   // A link on its way up. Loop thread only.
   struct Opening {
     control::EngineDescriptor peer;
+    std::shared_ptr<PeerLink> improves;  // the link that it is to replace; nobody waits for such an opening
     std::map<std::uint64_t, Waiter> waiters;
     std::shared_ptr<PeerLink> link;  // once it is authenticated
   };
@@ -49,12 +50,14 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   [[nodiscard]] std::shared_ptr<PeerLink> proved(const control::EngineDescriptor& peer) const RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] Result<std::shared_ptr<Link>> find(const control::EngineDescriptor& peer);
   [[nodiscard]] std::shared_ptr<Opening> find_opening(const control::EngineDescriptor& peer) const;
+  [[nodiscard]] bool is_open(const Opening& opening) const;
   [[nodiscard]] bool remove(const Opening& opening);
   void join(const control::EngineDescriptor& peer, Deadline deadline, Opened opened);
   void start(const std::shared_ptr<Opening>& opening, Deadline deadline);
   void authenticated(const std::shared_ptr<Opening>& opening, Deadline deadline, Result<Dialed> dialed);
   void finished(Opening& opening, const Status& status);
   [[nodiscard]] Result<std::shared_ptr<Link>> install(const std::shared_ptr<PeerLink>& link);
+  void improve(const control::EngineDescriptor& peer);
   void forget_lost(const Incarnation& incarnation);
   void give_up_waiting(Opening& opening, std::uint64_t id);
   void shut(const Status& why);
@@ -64,7 +67,8 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
 std::shared_ptr<PeerLink> Links::Impl::proved(const control::EngineDescriptor& peer) const {
   const auto [first, last] = up.equal_range(peer.incarnation);
   const auto it = std::find_if(first, last, [&](const auto& entry) {
-    return control::equal(entry.second->peer().descriptor.key, peer.key) && entry.second->state().is_ok();
+    const PeerLink& link = *entry.second;
+    return control::equal(link.peer().descriptor.key, peer.key) && !link.is_retired() && link.state().is_ok();
   });
   return it == last ? nullptr : it->second;
 }
@@ -78,8 +82,14 @@ Result<std::shared_ptr<Link>> Links::Impl::find(const control::EngineDescriptor&
 
 std::shared_ptr<Links::Impl::Opening> Links::Impl::find_opening(const control::EngineDescriptor& peer) const {
   const auto [first, last] = openings.equal_range(peer.incarnation);
-  const auto it = std::find_if(first, last, [&](const auto& entry) { return same_dial(entry.second->peer, peer); });
+  const auto it =
+      std::find_if(first, last, [&](const auto& entry) { return !entry.second->improves && same_dial(entry.second->peer, peer); });
   return it == last ? nullptr : it->second;
+}
+
+bool Links::Impl::is_open(const Opening& opening) const {
+  const auto [first, last] = openings.equal_range(opening.peer.incarnation);
+  return std::any_of(first, last, [&](const auto& entry) { return entry.second.get() == &opening; });
 }
 
 // False if it ended before.
@@ -97,7 +107,7 @@ void Links::Impl::join(const control::EngineDescriptor& peer, Deadline deadline,
   std::shared_ptr<Opening> opening = find_opening(peer);
   const bool first = !opening;
   if (first) {
-    opening = std::make_shared<Opening>(Opening{peer, {}, nullptr});
+    opening = std::make_shared<Opening>(Opening{peer, nullptr, {}, nullptr});
     openings.emplace(peer.incarnation, opening);
   }
   const std::uint64_t id = next_waiter++;
@@ -117,21 +127,28 @@ void Links::Impl::start(const std::shared_ptr<Opening>& opening, Deadline deadli
   hello.client = context.self;
   hello.server = opening->peer.incarnation;
   const Deadline later = usual.when() > deadline.when() ? usual : deadline;
-  dial(context.loop, context.process, opening->peer, hello, later, [weak = weak_from_this(), opening, later](Result<Dialed> dialed) {
-    if (const auto impl = weak.lock()) impl->authenticated(opening, later, std::move(dialed));
-  });
+  dial(
+      context.loop, context.process, opening->peer, hello, later,
+      [weak = weak_from_this(), opening, later](Result<Dialed> dialed) {
+        if (const auto impl = weak.lock()) impl->authenticated(opening, later, std::move(dialed));
+      },
+      opening->improves ? Ways::kUnixOnly : Ways::kAll);
 }
 
 void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadline deadline, Result<Dialed> dialed) {
   if (!dialed.is_ok()) return finished(*opening, dialed.status());
-  if (find_opening(opening->peer) != opening) return;  // closed meanwhile
-  const auto ready = [weak = weak_from_this(), opening](const Status& status) {
+  if (!is_open(*opening)) return;  // closed meanwhile
+  PeerLink::Callbacks callbacks;
+  callbacks.ready = [weak = weak_from_this(), opening](const Status& status) {
     if (const auto impl = weak.lock()) impl->finished(*opening, status);
   };
-  opening->link = PeerLink::start(context, transports, opening->peer, *std::move(dialed), ready,
-                                  [weak = weak_from_this(), incarnation = opening->peer.incarnation] {
-                                    if (const auto impl = weak.lock()) impl->forget_lost(incarnation);
-                                  });
+  callbacks.gone = [weak = weak_from_this(), incarnation = opening->peer.incarnation] {
+    if (const auto impl = weak.lock()) impl->forget_lost(incarnation);
+  };
+  callbacks.improve = [weak = weak_from_this(), peer = opening->peer] {
+    if (const auto impl = weak.lock()) impl->improve(peer);
+  };
+  opening->link = PeerLink::start(context, transports, opening->peer, *std::move(dialed), std::move(callbacks));
   context.loop.at(deadline, [weak = std::weak_ptr<PeerLink>(opening->link)] {
     const auto link = weak.lock();
     if (link && !link->is_ready()) link->close(Status(Code::kConnectError, "it authenticated itself, but sent no welcome"));
@@ -142,22 +159,43 @@ void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadlin
 void Links::Impl::finished(Opening& opening, const Status& status) {
   if (!remove(opening)) return;
   const std::shared_ptr<PeerLink> link = std::exchange(opening.link, nullptr);
+  const std::shared_ptr<PeerLink> improves = std::exchange(opening.improves, nullptr);
   Result<std::shared_ptr<Link>> result =
       status.is_ok() ? install(link) : Status(status.code() == Code::kClosed ? Code::kClosed : Code::kConnectError, status.message());
-  if (link && (!result.is_ok() || *result != link)) link->close(Status(Code::kClosed, "it is not needed"));
+  if (link && (!result.is_ok() || *result != link)) link->retire();
+  if (improves && !improves->is_retired()) improves->not_improved();
   for (auto& [id, waiter] : std::exchange(opening.waiters, {})) {
     context.loop.cancel(waiter.timer);
     waiter.opened(result);
   }
 }
 
-// The one to use: another one may have come up over another address of the same engine.
+// Gives the one to use from now on. There may be another one: over another address of the same engine, or one that this one is to replace.
 Result<std::shared_ptr<Link>> Links::Impl::install(const std::shared_ptr<PeerLink>& link) {
-  const MutexLock lock(mutex);
-  if (!closed.is_ok()) return closed;
-  if (const auto known = proved(link->peer().descriptor)) return std::shared_ptr<Link>(known);
-  up.emplace(link->peer().descriptor.incarnation, link);
+  std::shared_ptr<PeerLink> replaced;
+  {
+    const MutexLock lock(mutex);
+    if (!closed.is_ok()) return closed;
+    replaced = proved(link->peer().descriptor);
+    if (replaced && replaced->shortfalls() <= link->shortfalls()) return std::shared_ptr<Link>(replaced);
+    up.emplace(link->peer().descriptor.incarnation, link);
+  }
+  if (replaced) replaced->retire();
   return std::shared_ptr<Link>(link);
+}
+
+// A link of this peer is used and falls short of what it could be. Transfers that it carries end on it.
+void Links::Impl::improve(const control::EngineDescriptor& peer) {
+  std::shared_ptr<PeerLink> worse;
+  {
+    const MutexLock lock(mutex);
+    if (!closed.is_ok()) return;
+    worse = proved(peer);
+  }
+  if (!worse || worse->shortfalls() == 0) return;
+  const auto opening = std::make_shared<Opening>(Opening{peer, worse, {}, nullptr});
+  openings.emplace(peer.incarnation, opening);
+  start(opening, Deadline::in(seconds_to_duration(context.options.connect_timeout_s)));
 }
 
 void Links::Impl::forget_lost(const Incarnation& incarnation) {
@@ -198,6 +236,8 @@ Links::Links(const transport::Context& context, const std::vector<std::unique_pt
     : impl_(std::make_shared<Impl>(context, transports)) {}
 
 Links::~Links() { close_all(Status(Code::kClosed, "the engine was closed")); }
+
+Result<std::shared_ptr<Link>> Links::find(const control::EngineDescriptor& peer) { return impl_->find(peer); }
 
 void Links::open(const control::EngineDescriptor& peer, Deadline deadline, Opened opened) {
   Result<std::shared_ptr<Link>> link = impl_->find(peer);

@@ -1,7 +1,5 @@
 #include "link/peer_link.h"
 
-#include <sys/epoll.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -11,25 +9,32 @@
 namespace ray_hixl::link {
 namespace {
 
+constexpr Clock::duration kFirstImprovePause = std::chrono::seconds(1);
+constexpr Clock::duration kLongestImprovePause = std::chrono::minutes(10);
+// A link is looked at so often while it is idle, until it is closed.
+constexpr int kIdleLooks = 2;
+
+// The kernel drops a descriptor that finds no room, and says no more than that.
 Status no_room_for_descriptors() {
-  return Status(Code::kNotAvailable, "the peer passed a file descriptor, but this process has as many as it may have: raise `ulimit -n`");
+  const std::string what = "a file descriptor that the peer passed found no room here";
+  const Status now = check_spare_descriptor(what);
+  return now.is_ok() ? Status(Code::kOutOfMemory, what + " for a moment (ulimit -n)") : now;
 }
 
 }  // namespace
 
 std::shared_ptr<PeerLink> PeerLink::start(const transport::Context& context,
                                           const std::vector<std::unique_ptr<transport::Transport>>& transports,
-                                          const control::EngineDescriptor& peer, Dialed dialed, Ready ready, Gone gone) {
+                                          const control::EngineDescriptor& peer, Dialed dialed, Callbacks callbacks) {
   auto link = std::make_shared<PeerLink>(context, transports, peer);
-  link->ready_ = std::move(ready);
-  link->gone_ = std::move(gone);
+  link->callbacks_ = std::move(callbacks);
   link->listen(std::move(dialed));
   return link;
 }
 
 PeerLink::PeerLink(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports,
                    const control::EngineDescriptor& peer)
-    : context_(context), transports_(transports) {
+    : context_(context), transports_(transports), improve_pause_(kFirstImprovePause) {
   peer_.descriptor = peer;
 }
 
@@ -39,6 +44,7 @@ void PeerLink::listen(Dialed dialed) {
   peer_.same_pid_namespace = same_host && peer_.descriptor.pid_namespace == context_.process.pid_namespace;
   peer_.over_unix_socket = dialed.over_unix_socket;
   no_unix_socket_ = std::move(dialed.no_unix_socket);
+  shortfalls_ += dialed.unix_socket_failed ? 3 : 0;  // the two others come over it
   if (dialed.over_unix_socket) {
     const Result<net::PeerProcess> process = net::peer_process(dialed.socket);
     peer_.same_uid = process.is_ok() && process->uid == context_.process.uid;
@@ -112,32 +118,45 @@ Status PeerLink::on_welcome(const control::FrameReader::Received& received) {
   if (!welcome.is_ok()) return welcome.status();
   if (paths_) return Status(Code::kInvalidArgument, "the peer sent a second welcome");
   peer_.welcome = *std::move(welcome);
-  if (received.descriptors_lost) return no_room_for_descriptors();
-  if (peer_.welcome.has_generations) {
+  RAY_HIXL_RETURN_IF_ERROR(take_generations(received));
+  RAY_HIXL_RETURN_IF_ERROR(watch_process());
+  choose_channels();
+  watch_idleness();
+  improve_at_ = Clock::now() + improve_pause_;
+  improvable_ = shortfalls_ > 0;
+  context_.counters.links.fetch_add(1, std::memory_order_relaxed);
+  std::exchange(callbacks_.ready, nullptr)(Status::ok());
+  return Status::ok();
+}
+
+// A link can do without: the owner is asked instead. But the table is there for who is of the same user and host, so it is missing because
+// a descriptor was, here or there.
+Status PeerLink::take_generations(const control::FrameReader::Received& received) {
+  if (peer_.welcome.has_generations && !received.descriptors_lost) {
     if (received.descriptors.empty()) return Status(Code::kInvalidArgument, "the peer's welcome came without its generation table");
     auto view = memory::GenerationView::map(received.descriptors.front());
     if (!view.is_ok()) return view.status();
     generations_ = *std::move(view);
     peer_.shows_generations = true;
+  } else if (peer_.same_uid) {
+    ++shortfalls_;
   }
-  RAY_HIXL_RETURN_IF_ERROR(watch_process());
-  choose_channels();
-  context_.counters.links.fetch_add(1, std::memory_order_relaxed);
-  std::exchange(ready_, nullptr)(Status::ok());
   return Status::ok();
 }
 
 // A dead process is known at once even where a child of it keeps the socket open. Not ok if it is dead already.
 Status PeerLink::watch_process() {
   if (!peer_.same_pid_namespace || peer_.welcome.pid == context_.process.pid) return Status::ok();
-  Result<net::ProcessWatch> process = net::ProcessWatch::open(peer_.welcome.pid);
+  Result<std::shared_ptr<net::WatchedProcess>> process = context_.processes.watch(peer_.welcome.pid);
   if (process.status().code() == Code::kPeerGone) return process.status();
-  if (!process.is_ok()) return Status::ok();  // the connection tells of its end, too
+  if (!process.is_ok()) {  // the connection tells of its end, too
+    shortfalls_ += process.status().code() == Code::kOutOfMemory ? 1 : 0;
+    return Status::ok();
+  }
   process_ = *std::move(process);
-  const Status watched = context_.loop.watch(process_->fd(), EPOLLIN, [weak = weak_from_this()](std::uint32_t) {
+  death_ = process_->on_death([weak = weak_from_this()] {
     if (const auto link = weak.lock()) link->go_down(Status(Code::kPeerGone, "its process ended"));
   });
-  if (!watched.is_ok()) process_.reset();
   return Status::ok();
 }
 
@@ -192,17 +211,76 @@ Status PeerLink::check_alive() const {
   return Status(Code::kPeerGone, "the process of the " + peer_.descriptor.name() + " ended");
 }
 
-void PeerLink::submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) {
-  Flight::start(shared_from_this(), std::move(plan), std::move(state));
+// One use of it, for as long as the pointer lives. Null once it was retired.
+std::shared_ptr<PeerLink> PeerLink::use() {
+  if ((uses_.fetch_add(1, std::memory_order_acq_rel) & kRetired) != 0) {
+    end_use();
+    return nullptr;
+  }
+  begun_.fetch_add(1, std::memory_order_relaxed);
+  if (improvable_.load(std::memory_order_relaxed)) ask_for_better();
+  return {this, [self = shared_from_this()](PeerLink*) { self->end_use(); }};
 }
 
-void PeerLink::locate(const Handle& handle, Deadline, std::function<void(Result<transport::RemoteMemory>)> answer) {
-  if (!paths_->needs_addresses()) return answer(transport::RemoteMemory::kOrdinary);
-  resolver_.resolve(handle, weak_from_this(), [answer = std::move(answer)](Result<std::shared_ptr<const Resolution>> resolution) {
+void PeerLink::end_use() {
+  if (uses_.fetch_sub(1, std::memory_order_acq_rel) == (kRetired | 1)) close(Status(Code::kClosed, "the link is not used any more"));
+}
+
+void PeerLink::retire() {
+  if (uses_.fetch_or(kRetired, std::memory_order_acq_rel) == 0) close(Status(Code::kClosed, "the link is not used any more"));
+}
+
+void PeerLink::ask_for_better() {
+  if (Clock::now() < improve_at_.load(std::memory_order_relaxed) || !improvable_.exchange(false)) return;
+  context_.loop.post([self = shared_from_this()] {
+    if (self->callbacks_.improve) self->callbacks_.improve();
+  });
+}
+
+void PeerLink::not_improved() {
+  improve_pause_ = std::min(2 * improve_pause_, kLongestImprovePause);
+  improve_at_ = Clock::now() + improve_pause_;
+  improvable_ = true;
+}
+
+// Looks are few and far between, and cost the uses no clock: the link is closed after one to one and a half times idle_timeout_s.
+void PeerLink::watch_idleness() {
+  const std::chrono::nanoseconds timeout = seconds_to_duration(context_.options.idle_timeout_s);
+  idle_timer_ = context_.loop.at(Deadline::in(timeout / kIdleLooks), [weak = weak_from_this()] {
+    const auto link = weak.lock();
+    if (link && link->idle_timer_ != 0) link->look_for_idleness();
+  });
+}
+
+void PeerLink::look_for_idleness() {
+  const std::uint64_t begun = begun_.load(std::memory_order_relaxed);
+  const bool used = begun != std::exchange(begun_before_, begun) || uses_.load(std::memory_order_acquire) != 0;
+  idle_looks_ = used ? 0 : idle_looks_ + 1;
+  std::uint64_t unused = 0;
+  if (idle_looks_ < kIdleLooks || !uses_.compare_exchange_strong(unused, kRetired, std::memory_order_acq_rel)) return watch_idleness();
+  go_down(Status(Code::kClosed, "the link was not used for long"));
+}
+
+bool PeerLink::submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) {
+  auto used = use();
+  if (!used) return false;
+  Flight::start(std::move(used), std::move(plan), std::move(state));
+  return true;
+}
+
+bool PeerLink::memory_of(const Handle& handle, std::function<void(Result<transport::RemoteMemory>)> answer) {
+  auto used = use();
+  if (!used) return false;
+  if (!paths_->needs_addresses()) {
+    answer(transport::RemoteMemory::kOrdinary);
+    return true;
+  }
+  resolver_.resolve(handle, weak_from_this(), [used, answer = std::move(answer)](Result<std::shared_ptr<const Resolution>> resolution) {
     if (!resolution.is_ok()) return answer(resolution.status());
     const auto& ranges = (*resolution)->ranges;
     answer(ranges.empty() ? transport::RemoteMemory::kOrdinary : (*resolution)->memory_at(ranges.front().address));
   });
+  return true;
 }
 
 void PeerLink::ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) {
@@ -277,17 +355,19 @@ void PeerLink::go_down(const Status& cause) {
   }
   const auto self = shared_from_this();
   connection_.reset();
-  if (process_) context_.loop.unwatch(process_->fd());
+  death_.reset();
+  context_.loop.cancel(std::exchange(idle_timer_, 0));
   for (const auto& [id, answer] : waiting) answer(why);
   if (paths_) {
     for (const Candidate& each : paths_->candidates()) {
       if (each.channel) each.channel->close(why);
     }
   }
-  if (ready_) return std::exchange(ready_, nullptr)(why);
+  const Callbacks callbacks = std::exchange(callbacks_, {});
+  if (callbacks.ready) return callbacks.ready(why);
   context_.counters.links.fetch_sub(1, std::memory_order_relaxed);
   if (why.code() != Code::kClosed) context_.counters.links_lost.fetch_add(1, std::memory_order_relaxed);
-  if (gone_) std::exchange(gone_, nullptr)();
+  if (callbacks.gone) callbacks.gone();
 }
 
 }  // namespace ray_hixl::link

@@ -1,9 +1,11 @@
 // PeerLink: the Link of one peer, from its authenticated control connection to its end.
 //
-// The loop thread owns the connection and the process watch; whatever other threads ask for is posted there. Links keeps it while it is up;
-// flights keep it while they run.
+// The loop thread owns the connection; whatever other threads ask for is posted there. Links keeps it while it is up; flights keep it while
+// they run. Every use is counted: a link that nobody has used for idle_timeout_s, or that a better one replaces, is *retired*: it takes
+// nothing new, and is closed when the last use has ended. That is no loss: no transfer notices.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,27 +20,39 @@
 #include "link/resolver.h"
 #include "memory/slots.h"
 #include "net/connection.h"
-#include "net/identity.h"
+#include "net/processes.h"
 
 namespace ray_hixl::link {
 
 class PeerLink final : public Link, public transport::Port, public FlightHost, public std::enable_shared_from_this<PeerLink> {
  public:
-  using Ready = std::function<void(Status)>;
-  using Gone = std::function<void()>;
+  // On the loop thread.
+  struct Callbacks {
+    std::function<void(Status)> ready;  // once
+    std::function<void()> gone;         // once, after a link that was ready went down
+    std::function<void()> improve;      // it is in use, falls short of what it could be, and was not tried to be made better for a while
+  };
 
-  // Loop thread. Waits for the welcome and chooses channels; `ready` runs once, `gone` once after a link that was ready went down.
+  // Loop thread. Waits for the welcome and chooses channels.
   static std::shared_ptr<PeerLink> start(const transport::Context& context,
                                          const std::vector<std::unique_ptr<transport::Transport>>& transports,
-                                         const control::EngineDescriptor& peer, Dialed dialed, Ready ready, Gone gone);
+                                         const control::EngineDescriptor& peer, Dialed dialed, Callbacks callbacks);
   PeerLink(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports,
            const control::EngineDescriptor& peer);
 
   [[nodiscard]] bool is_ready() const { return paths_.has_value(); }  // loop thread
+  // Takes nothing new; closes when nothing uses it any more. Any thread.
+  void retire();
+  // Once it is ready: how much a shortage, here or at the peer, kept it from (the Unix socket, the generation table, the watch over the
+  // process): 0 is nothing. Another link may have it later.
+  [[nodiscard]] int shortfalls() const { return shortfalls_; }
+  // Loop thread. An attempt to make a better one failed: `improve` comes again after a pause, which grows.
+  void not_improved();
 
   // Link.
-  void submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) override;
-  void locate(const Handle& handle, Deadline deadline, std::function<void(Result<transport::RemoteMemory>)> answer) override;
+  [[nodiscard]] bool submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) override;
+  [[nodiscard]] bool memory_of(const Handle& handle, std::function<void(Result<transport::RemoteMemory>)> answer) override;
+  [[nodiscard]] bool is_retired() const override { return (uses_.load(std::memory_order_acquire) & kRetired) != 0; }
   [[nodiscard]] const transport::PeerView& peer() const override { return peer_; }
   [[nodiscard]] const Paths& paths() const override { return *paths_; }
   [[nodiscard]] Status state() const override;
@@ -69,12 +83,19 @@ class PeerLink final : public Link, public transport::Port, public FlightHost, p
 
  private:
   using Answer = std::function<void(Result<transport::Reply>)>;
+  static constexpr std::uint64_t kRetired = std::uint64_t{1} << 63;
 
+  [[nodiscard]] std::shared_ptr<PeerLink> use();
+  void end_use();
+  void ask_for_better();
+  void watch_idleness();
+  void look_for_idleness();
   void listen(Dialed dialed);
   std::size_t on_bytes(std::span<const std::byte> bytes, net::Arrival arrival);
   [[nodiscard]] Status on_next_frame(bool& is_last);
   [[nodiscard]] Status on_frame(control::FrameReader::Received received);
   [[nodiscard]] Status on_welcome(const control::FrameReader::Received& received);
+  [[nodiscard]] Status take_generations(const control::FrameReader::Received& received);
   [[nodiscard]] Status on_notice(const control::Frame& notice);
   [[nodiscard]] Status on_answer(control::FrameReader::Received received);
   Status watch_process();
@@ -85,19 +106,29 @@ class PeerLink final : public Link, public transport::Port, public FlightHost, p
 
   const transport::Context& context_;
   const std::vector<std::unique_ptr<transport::Transport>>& transports_;
-  transport::PeerView peer_;  // constant once ready, as the four below
+  transport::PeerView peer_;  // constant once ready, as all down to the resolver
   std::string no_unix_socket_;
+  int shortfalls_ = 0;
   std::shared_ptr<const memory::GenerationView> generations_;
-  std::optional<net::ProcessWatch> process_;
+  std::shared_ptr<net::WatchedProcess> process_;  // shared with whoever else has to know when that process ends
   std::optional<Paths> paths_;
   std::array<const Candidate*, 2> chosen_{};  // by RemoteMemory, of the host
   Resolver resolver_{*this};
 
+  std::atomic<std::uint64_t> uses_{0};   // under way, and kRetired
+  std::atomic<std::uint64_t> begun_{0};  // uses, ever
+  std::atomic<bool> improvable_{false};  // it falls short, and nobody tries to change that just now
+  std::atomic<Clock::time_point> improve_at_{};
+
   // Loop thread only.
   std::optional<net::Connection> connection_;
   control::FrameReader frames_;
-  Ready ready_;
-  Gone gone_;
+  Callbacks callbacks_;
+  net::WatchedProcess::Subscription death_;
+  Clock::duration improve_pause_;
+  net::Loop::TimerId idle_timer_ = 0;
+  std::uint64_t begun_before_ = 0;  // at the last look for idleness
+  int idle_looks_ = 0;              // in a row without a use
 
   mutable Mutex mutex_;
   Status state_ RAY_HIXL_GUARDED_BY(mutex_);

@@ -60,7 +60,8 @@ Result<HostIdentity> this_process() {
 Result<ProcessWatch> ProcessWatch::open(std::uint32_t pid) {
   Fd fd = Fd::make([pid] { return static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(pid), 0u)); });
   if (fd) return ProcessWatch(std::move(fd));
-  const Code code = errno == ESRCH ? Code::kPeerGone : Code::kNotAvailable;
+  const bool ran_out = errno == EMFILE || errno == ENFILE;
+  const Code code = errno == ESRCH ? Code::kPeerGone : ran_out ? Code::kOutOfMemory : Code::kNotAvailable;
   return errno_status(code, "cannot watch process " + std::to_string(pid));
 }
 

@@ -23,7 +23,7 @@ struct HostIdentity {
 // A process that cannot be mistaken for another one that got its pid later.
 class ProcessWatch {
  public:
-  // kPeerGone if there is none; kNotAvailable where the kernel has no pidfd_open.
+  // kPeerGone if there is none; kNotAvailable where the kernel has no pidfd_open; kOutOfMemory if no descriptor is left.
   [[nodiscard]] static Result<ProcessWatch> open(std::uint32_t pid);
   // The process at the other end of a connected Unix socket: it was `pid` when it connected, or listened.
   [[nodiscard]] static Result<ProcessWatch> open_peer(const Fd& socket, std::uint32_t pid);

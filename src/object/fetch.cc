@@ -4,10 +4,10 @@
 
 #include "base/process_shared.h"
 #include "control/descriptor.h"
+#include "link/waiting_flight.h"
 #include "object/destination.h"
 #include "object/fetch_impl.h"
 #include "object/objects_impl.h"
-#include "object/opening.h"
 #include "object/runtime_ops.h"
 
 namespace ray_hixl {
@@ -99,7 +99,7 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
     if (const auto ended = weak.lock(); ended && !ended->transfer.result().is_ok()) ended->let_tensors_go();
   });
   const Deadline connect = Deadline::in(seconds_to_duration(engine_->options().connect_timeout_s));
-  Opening::start(engine_->links(), *owner, connect.sooner(transfer->deadline()), std::move(plan), transfer);
+  link::WaitingFlight::start(engine_->links(), *owner, connect.sooner(transfer->deadline()), std::move(plan), transfer);
   return Status::ok();
 }
 

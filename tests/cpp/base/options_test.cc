@@ -49,6 +49,7 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"transfer_timeout_s", "-1", Code::kInvalidArgument, "above 0"},
         Setting{"stall_timeout_s", "nan", Code::kInvalidArgument, "above 0"},
         Setting{"stall_timeout_s", "86401", Code::kInvalidArgument, "at most 86400"},
+        Setting{"idle_timeout_s", "0", Code::kInvalidArgument, "above 0"},
         Setting{"slab_bytes", "0", Code::kInvalidArgument, "above 0"},
         Setting{"slab_cap_bytes", "4 GiB", Code::kInvalidArgument, "whole number of bytes"},
         Setting{"hixl_ports", "80-90", Code::kInvalidArgument, "1024"}, Setting{"hixl_ports", "2000", Code::kInvalidArgument, "first-last"},

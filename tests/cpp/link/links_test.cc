@@ -175,6 +175,51 @@ TEST(Connecting, over_two_addresses_at_once_makes_one_link) {
   EXPECT_EQ(engine->stats().links_lost, 0u);
 }
 
+Options closing_idle_links() {
+  Options options;
+  options.idle_timeout_s = 0.1;
+  return options;
+}
+
+class IdleLink : public testing::Test {
+ protected:
+  // Once it is closed, on both sides.
+  [[nodiscard]] bool is_closed() {
+    return eventually([&] { return engine->stats().links == 0; }) && eventually([&] { return process.stat("sessions") == 0; });
+  }
+
+  PeerProcess process;
+  const OwnEngine engine{closing_idle_links()};
+  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
+  const Region local = engine->allocate(100).value();
+  const RemoteRegion remote = peer.region(process.add_region(100, 1)).value();
+  const Batch batch = whole(peer, local, remote);
+};
+
+TEST_F(IdleLink, is_opened_again_by_the_next_read) {
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_THAT(peer.read(batch, kRead), IsOk());
+    EXPECT_TRUE(is_pattern(bytes_of(local), 1));
+    fill_pattern(bytes_of(local), 99);
+    ASSERT_TRUE(is_closed());
+  }
+  EXPECT_EQ(engine->stats().links_lost, 0u);
+}
+
+TEST_F(IdleLink, is_opened_again_to_tell_the_path) {
+  ASSERT_TRUE(is_closed());
+  EXPECT_EQ(peer.path(MemoryKind::kHost, remote)->transport, "cma");
+  ASSERT_TRUE(is_closed());
+  EXPECT_EQ(peer.path(MemoryKind::kHost, MemoryKind::kHost)->transport, "cma");
+}
+
+TEST_F(IdleLink, to_an_owner_that_ended_meanwhile_cannot_be_opened_again) {
+  ASSERT_TRUE(is_closed());
+  process.kill();
+  EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kConnectError));
+  EXPECT_THAT(peer.path(MemoryKind::kHost, remote).status(), FailsWith(Code::kConnectError));
+}
+
 std::size_t mappings_of(const std::string& name) {
   std::ifstream maps("/proc/self/maps");
   std::size_t count = 0;
