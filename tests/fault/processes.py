@@ -32,6 +32,7 @@ class Process(Other):
     def __init__(self, flavour: str = "") -> None:
         super().__init__(_FAKE_CANN if flavour == "npu" else None, _PREFIX.get(flavour, ()))
         self.flavour = flavour
+        self._owes = False  # an answer
         self.over = False  # killed, or asked to exit
         self.run("import sys; sys.path.insert(0, here); from side import Side; side = Side()", here=_HERE)
         self._pid = self.process.pid
@@ -51,7 +52,15 @@ class Process(Other):
     def pid(self) -> int:
         return self._pid
 
+    def begin(self, method: str, *arguments: Any) -> None:
+        """Like ``do``, for what may stop or end the process before it answers."""
+        self.start(f"side.{method}(*arguments)", arguments=arguments)
+        self._owes = True
+
     def do(self, method: str, *arguments: Any) -> Any:
+        if self._owes:
+            self._owes = False
+            self.finish()
         return self.get(f"side.{method}(*arguments)", arguments=arguments)
 
     def usage(self) -> tuple[int, int]:

@@ -186,7 +186,10 @@ class Stage:
     # The fault.
 
     def _begin(self) -> None:
-        self.reader.do("begin", "reader", self.order)
+        if self.order.signal and self.faulty.process is self.reader.process:
+            self.reader.process.begin("begin", "reader", self.order)
+        else:
+            self.reader.do("begin", "reader", self.order)
 
     def _reach(self) -> None:
         """Waits until the transfer is where the fault is to happen."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,9 @@ class Other:
         """The value of an expression there."""
         return self._ask("eval", expression, names)
 
-    def start(self, statements: str) -> None:
+    def start(self, statements: str, **names: Any) -> None:
         """Like ``run``, without waiting: ``finish`` does."""
-        self._connection.send(("exec", statements, {}))
+        self._connection.send(("exec", statements, names))
 
     def finish(self) -> None:
         """Waits for what ``start`` began."""
@@ -71,7 +71,11 @@ class Other:
 
     def states(self) -> list[str]:
         """The state letter of each thread."""
-        return [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{self.pid}/task").iterdir()]
+        found = []
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+                found.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+        return found
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
