@@ -95,6 +95,11 @@ LONG = [
         [["build/asan/tests/cpp/test_transport", "--gtest_filter=HixlRounds.*"]],
         {"RAY_HIXL_FAULT_ROUNDS": "10000", "RAY_HIXL_FAULT_SEED": "2"},
     ),
+    Stage(
+        "conformance under signals, every way",
+        [["build/dev/tests/cpp/test_transport", "--gtest_filter=*/TransportTest.*:*/TransportBetweenProcesses.*"]],
+        {"RAY_HIXL_TEST_SIGNALS": "1"},
+    ),
     pytest("Python tests, long", BIN, "tests/python", "-m", "long"),
     pytest("faults, all", BIN, "tests/fault", "--seed=0", "-n", "2"),
     Stage("mutants", [["python", "tools/run_mutants.py"]]),

@@ -181,6 +181,8 @@ def test_an_owner_of_another_user(victim: Attacked, reader: AttackedReader, tabl
         code, message, _, _ = reader.owner.get("read(*given)", given=given)
         said, _ = foreign.communicate()
     assert said == "[]\n", "it was asked for addresses"
-    assert code in ("not_available", "connect_error"), message
-    if code == "not_available":
+    if table == "with":
+        assert code == "connect_error", message  # what it passed was not taken
+    else:
+        assert code == "not_available", message
         assert "another user" in message

@@ -35,6 +35,8 @@ class Connection:
         self.close()
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # also ends a send of another thread, which would keep it open
         self.socket.close()
         for fd in self._fds:
             os.close(fd)
