@@ -169,6 +169,8 @@ class Stage:
             points: tuple[Point | None, ...] = _HANDSHAKE if case.fault in WIRE else (None, *_HANDSHAKE)
             if case.fault in FLAVOURS:
                 points = (None,)
+            if case.fault == "recycled_pid":
+                points = (None, *_HANDSHAKE[:3])  # a kernel would hang up behind the welcome of a dead owner; the proxy does so later
             if case.fault in ("freed", "resized") and case.side == "reader":
                 points = _HANDSHAKE  # first there has to be something
         elif case.phase == "resolve" or (case.phase == "close" and not case.by_stream and case.transport != "local"):
