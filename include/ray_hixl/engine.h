@@ -29,16 +29,20 @@ class PeerImpl;
 
 using Bytes = std::vector<std::byte>;
 
-// Registered local memory. The memory must stay valid until close() returned or, where an owner was given to register_memory, is kept
-// alive by it. The last handle closes the region. A region does not keep its engine open.
+// Registered local memory. Where an owner was given to register_memory, it keeps the memory until nothing uses it any more. Without one the
+// memory must stay valid until wait_unused() gave true: a transfer may still write to a region, or an owner still send out of one, that
+// was closed. The last handle closes the region. A region does not keep its engine open.
 class Region {
  public:
   explicit Region(std::shared_ptr<RegionImpl> impl) : impl_(std::move(impl)) {}
   [[nodiscard]] MemoryRange range() const;
   [[nodiscard]] Bytes descriptor() const;  // for peer.region() elsewhere; a secret
   [[nodiscard]] bool is_open() const;
-  // Revokes it: a peer's read that has not been checked yet fails with kInvalidRegion. Idempotent. Never blocks.
+  // Revokes it: a peer's read that has not been checked yet fails with kInvalidRegion. Idempotent. Never blocks; what is under way goes on.
   void close() const;
+  // True once the region was closed and nothing here uses its memory any more: no transfer (they end, or are stopped, as transfer.h says),
+  // no batch made with it, no owner that was given with it. False if that is not so within `timeout`.
+  [[nodiscard]] bool wait_unused(std::chrono::nanoseconds timeout = std::chrono::seconds(1)) const;
   [[nodiscard]] const std::shared_ptr<RegionImpl>& impl() const { return impl_; }
 
  private:

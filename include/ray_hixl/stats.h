@@ -59,6 +59,8 @@ struct Stats {
   std::uint64_t sessions = 0;  // open now, as the accepting side
   std::uint64_t links_lost = 0;
   std::uint64_t handshakes_refused = 0;  // as the accepting side
+  // CPU time of the longest turn of the event loop, for which everything else on it waited.
+  double longest_turn_s = 0;
   ArenaStats source;
   ArenaStats landing;
   std::vector<DeviceStats> devices;

@@ -56,6 +56,7 @@ nb::dict to_dict(const Stats& stats) {
   made["sessions"] = stats.sessions;
   made["links_lost"] = stats.links_lost;
   made["handshakes_refused"] = stats.handshakes_refused;
+  made["longest_turn_s"] = stats.longest_turn_s;
   made["source"] = to_dict(stats.source);
   made["landing"] = to_dict(stats.landing);
   nb::list devices;

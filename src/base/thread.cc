@@ -6,6 +6,14 @@
 
 namespace ray_hixl {
 
+namespace {
+thread_local bool is_event_loop = false;
+}  // namespace
+
+void become_event_loop() { is_event_loop = true; }
+
+bool on_event_loop() { return is_event_loop; }
+
 std::thread start_thread(const std::string& name, std::function<void()> body) {
   const SignalsBlocked blocked;  // inherited by the new thread
   std::thread thread(std::move(body));

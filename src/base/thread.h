@@ -15,6 +15,10 @@ namespace ray_hixl {
 // Starts a thread named `name` (at most 15 bytes, shown by top -H) with all signals blocked.
 [[nodiscard]] std::thread start_thread(const std::string& name, std::function<void()> body);
 
+// Marks the calling thread as an event loop: everybody waits for it, so what takes long is done, and let go, elsewhere.
+void become_event_loop();
+[[nodiscard]] bool on_event_loop();
+
 // Remembers the process that made it. After a fork the child has the memory but none of the threads.
 class ProcessGuard {
  public:

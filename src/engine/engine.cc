@@ -21,17 +21,27 @@ Status check_range(const MemoryRange& range) {
   return Status::ok();
 }
 
+// Behind the slot's content: every use of the memory pins that, so when this goes, nothing uses the memory any more.
+std::shared_ptr<const void> tell_when_unused(std::shared_ptr<const void> owner, std::shared_ptr<Pending<bool>> unused) {
+  const void* const address = unused.get();
+  return {address, [owner = std::move(owner), unused = std::move(unused)](const void*) mutable {
+            owner.reset();
+            unused->set(true);
+          }};
+}
+
 // `block` is set for arena memory: it is the slot's owner, too.
 Result<Region> add_region(const std::shared_ptr<EngineImpl>& engine, const MemoryRange& range, bool remote_write,
                           std::shared_ptr<const void> owner, std::shared_ptr<const void> block) {
   memory::SlotContent content;
   if (range.length != 0) content.ranges = {range};
   content.remote_write = remote_write;
-  content.owner = std::move(owner);
+  const auto unused = std::make_shared<Pending<bool>>();
+  content.owner = tell_when_unused(std::move(owner), unused);
   Result<Handle> handle = engine->publish_slot(std::move(content), EngineImpl::SlotUse::kRegion);
   if (!handle.is_ok()) return handle.status();
   const RemoteRegion described{engine->self(), *handle, range.length, range.kind, range.device, remote_write};
-  return Region(std::make_shared<RegionImpl>(engine, described, range, std::move(block)));
+  return Region(std::make_shared<RegionImpl>(engine, described, range, std::move(block), unused));
 }
 
 // A registration of the allocation around `range`; it keeps `owner`.

@@ -75,7 +75,8 @@ Status EngineImpl::start_transports() {
   fill_random(self);
   const bool hixl = std::ranges::find(options_.transports, "hixl") != options_.transports.end();
   devices_ = std::make_shared<transport::hixl::Devices>(options_, reaper_, hixl);
-  context_.emplace(transport::Context{self, *process, options_, *loop_, *processes_, *slots_, *source_, *pool_, *counters_, devices_});
+  context_.emplace(
+      transport::Context{self, *process, options_, *loop_, *processes_, *slots_, *source_, *pool_, reaper_, *counters_, devices_});
   Result<ChosenTransports> chosen = choose_transports(*context_);
   if (!chosen.is_ok()) return chosen.status();
   transports_ = std::move(chosen->transports);
@@ -207,6 +208,7 @@ Stats EngineImpl::stats() const {
   stats.sessions = c.sessions.load(std::memory_order_relaxed);
   stats.links_lost = c.links_lost.load(std::memory_order_relaxed);
   stats.handshakes_refused = c.handshakes_refused.load(std::memory_order_relaxed);
+  stats.longest_turn_s = std::chrono::duration<double>(loop_->longest_turn()).count();
   stats.source = source_->stats();
   stats.landing = landing_->stats();
   stats.devices = devices_->stats();

@@ -18,5 +18,6 @@ MemoryRange Region::range() const { return impl_->range(); }
 Bytes Region::descriptor() const { return control::encode(impl_->described()); }
 bool Region::is_open() const { return impl_->is_open(); }
 void Region::close() const { impl_->close(); }
+bool Region::wait_unused(std::chrono::nanoseconds timeout) const { return impl_->wait_unused(deadline_in(timeout)); }
 
 }  // namespace ray_hixl

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "engine/engine_impl.h"
+#include "engine/pending.h"
 #include "ray_hixl/engine.h"
 
 namespace ray_hixl {
@@ -15,14 +16,16 @@ namespace ray_hixl {
 class RegionImpl {
  public:
   // `block`: the arena memory behind allocate(), which lives as long as a copy of the Region even after close(). Else null.
+  // `unused` is set when the slot's content is gone.
   RegionImpl(const std::shared_ptr<EngineImpl>& engine, const RemoteRegion& described, const MemoryRange& range,
-             std::shared_ptr<const void> block)
-      : engine_(engine), described_(described), range_(range), block_(std::move(block)) {}
+             std::shared_ptr<const void> block, std::shared_ptr<Pending<bool>> unused)
+      : engine_(engine), described_(described), range_(range), block_(std::move(block)), unused_(std::move(unused)) {}
   ~RegionImpl() { close(); }
   RegionImpl(const RegionImpl&) = delete;
   RegionImpl& operator=(const RegionImpl&) = delete;
 
   void close();
+  [[nodiscard]] bool wait_unused(Deadline deadline) const { return unused_->wait(deadline).has_value(); }
   [[nodiscard]] bool is_open() const;
   [[nodiscard]] const MemoryRange& range() const { return range_; }
   // As peers see it.
@@ -33,6 +36,7 @@ class RegionImpl {
   const RemoteRegion described_;
   const MemoryRange range_;
   const std::shared_ptr<const void> block_;
+  const std::shared_ptr<Pending<bool>> unused_;
   std::atomic<bool> closed_{false};
 };
 

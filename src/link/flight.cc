@@ -131,6 +131,7 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
   std::shared_ptr<transport::Job>& job = jobs[static_cast<std::size_t>(chosen - host_->paths().candidates().data())];
   if (!job) {
     job = std::make_shared<transport::Job>();
+    if (plan_->pieces.size() > kFewPieces) job = host_->reaper().off_loop(std::move(job));
     job->transfer = state_;
     job->plan = plan_;
     job->pieces.reserve(plan_->pieces.size());

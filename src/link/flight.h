@@ -56,6 +56,8 @@ class FlightHost {
   [[nodiscard]] virtual bool on_loop() const = 0;
   // Runs what takes long on another thread than the loop's. Not ok, and why, if it will not run.
   [[nodiscard]] virtual Status run(std::function<void()> work) = 0;
+  // Lets go of what takes long to let go of.
+  [[nodiscard]] virtual memory::Reaper& reaper() = 0;
   // Runs `task` on the loop thread; dropped if the engine is closing.
   virtual void post(std::function<void()> task) = 0;
   // Loop thread.

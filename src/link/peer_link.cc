@@ -34,7 +34,10 @@ std::shared_ptr<PeerLink> PeerLink::start(const transport::Context& context,
 
 PeerLink::PeerLink(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports,
                    const control::EngineDescriptor& peer)
-    : context_(context), transports_(transports), improve_pause_(kFirstImprovePause) {
+    : context_(context),
+      transports_(transports),
+      resolver_(std::make_shared<Resolver>(*this, context.copy_pool, context.reaper)),
+      improve_pause_(kFirstImprovePause) {
   peer_.descriptor = peer;
 }
 
@@ -275,7 +278,7 @@ bool PeerLink::memory_of(const Handle& handle, std::function<void(Result<transpo
     answer(transport::RemoteMemory::kOrdinary);
     return true;
   }
-  resolver_.resolve(handle, weak_from_this(), [used, answer = std::move(answer)](Result<std::shared_ptr<const Resolution>> resolution) {
+  resolver_->resolve(handle, weak_from_this(), [used, answer = std::move(answer)](Result<std::shared_ptr<const Resolution>> resolution) {
     if (!resolution.is_ok()) return answer(resolution.status());
     const auto& ranges = (*resolution)->ranges;
     answer(ranges.empty() ? transport::RemoteMemory::kOrdinary : (*resolution)->memory_at(ranges.front().address));

@@ -72,9 +72,10 @@ class PeerLink final : public Link, public transport::Port, public FlightHost, p
   [[nodiscard]] bool shows_generations() const override { return generations_ != nullptr; }
   [[nodiscard]] bool is_live(const Handle& handle) const override { return generations_->live(handle); }
   void ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) override;
-  [[nodiscard]] Resolver& resolver() override { return resolver_; }
+  [[nodiscard]] Resolver& resolver() override { return *resolver_; }
   [[nodiscard]] bool on_loop() const override { return context_.loop.on_loop(); }
   [[nodiscard]] Status run(std::function<void()> work) override;
+  [[nodiscard]] memory::Reaper& reaper() override { return context_.reaper; }
   void post(std::function<void()> task) override { context_.loop.post(std::move(task)); }
   [[nodiscard]] net::Loop::TimerId at(Deadline deadline, std::function<void()> task) override {
     return context_.loop.at(deadline, std::move(task));
@@ -113,7 +114,7 @@ class PeerLink final : public Link, public transport::Port, public FlightHost, p
   std::shared_ptr<net::WatchedProcess> process_;  // shared with whoever else has to know when that process ends
   std::optional<Paths> paths_;
   std::array<const Candidate*, 2> chosen_{};  // by RemoteMemory, of the host
-  Resolver resolver_{*this};
+  const std::shared_ptr<Resolver> resolver_;
 
   std::atomic<std::uint64_t> uses_{0};   // under way, and kRetired
   std::atomic<std::uint64_t> begun_{0};  // uses, ever

@@ -7,8 +7,7 @@
 namespace ray_hixl::link {
 namespace {
 
-constexpr std::size_t kMostEntries = 1024;
-constexpr std::size_t kMostRanges = std::size_t{1} << 16;  // 1 MiB of them
+constexpr std::size_t kLargeAnswer = std::size_t{64} << 10;  // bytes: decoding it, and letting it go, is not for the loop
 
 }  // namespace
 
@@ -20,6 +19,11 @@ Resolution::Resolution(control::Resolved resolved) : ranges(std::move(resolved.r
     starts.push_back(length);
     length += range.length;
   }
+}
+
+std::size_t Resolution::bytes() const {
+  constexpr std::size_t kEntry = 256;  // what remembering it costs
+  return kEntry + ranges.size() * (sizeof(control::RemoteRange) + sizeof(std::uint64_t)) + segments.size() * sizeof(control::RemoteSegment);
 }
 
 transport::RemoteMemory Resolution::memory_at(std::uint64_t address) const {
@@ -58,7 +62,14 @@ void Resolver::resolve(const Handle& handle, std::weak_ptr<const void> who, Answ
 
 void Resolver::ask(const Handle& handle) {
   port_.request([handle](std::uint64_t id) { return control::encode(id, control::Resolve{handle}); },
-                [this, handle](Result<transport::Reply> reply) { answered(handle, std::move(reply)); });
+                [self = shared_from_this(), handle](Result<transport::Reply> reply) { self->replied(handle, std::move(reply)); });
+}
+
+void Resolver::replied(const Handle& handle, Result<transport::Reply> reply) {
+  if (!reply.is_ok() || reply->body.size() <= kLargeAnswer) return answered(handle, std::move(reply));
+  const auto large = reaper_.off_loop(std::make_shared<Result<transport::Reply>>(std::move(reply)));
+  const Status taken = pool_.run([self = shared_from_this(), handle, large] { self->answered(handle, std::move(*large)); });
+  if (!taken.is_ok()) answered(handle, taken);
 }
 
 void Resolver::answered(const Handle& handle, Result<transport::Reply> reply) {
@@ -68,7 +79,7 @@ void Resolver::answered(const Handle& handle, Result<transport::Reply> reply) {
   } else if (reply->type == control::MessageType::kResolved) {
     Result<control::Resolved> resolved = control::decode_resolved(reply->body);
     if (resolved.is_ok()) {
-      result = std::make_shared<const Resolution>(*std::move(resolved));
+      result = reaper_.off_loop(std::make_shared<const Resolution>(*std::move(resolved)));
     } else {
       result = resolved.status();
     }
@@ -84,12 +95,12 @@ void Resolver::answered(const Handle& handle, Result<transport::Reply> reply) {
 }
 
 void Resolver::remember(const Handle& handle, const std::shared_ptr<const Resolution>& resolution) {
-  if (resolution->ranges.size() > kMostRanges) return;
+  if (resolution->bytes() > kMostBytes) return;
   recent_.push_front({handle, resolution});
   remembered_[handle] = recent_.begin();
-  ranges_ += resolution->ranges.size();
-  while (recent_.size() > kMostEntries || ranges_ > kMostRanges) {
-    ranges_ -= recent_.back().resolution->ranges.size();
+  bytes_ += resolution->bytes();
+  while (bytes_ > kMostBytes) {
+    bytes_ -= recent_.back().resolution->bytes();
     remembered_.erase(recent_.back().handle);
     recent_.pop_back();
   }
@@ -99,7 +110,7 @@ void Resolver::forget(const Handle& handle) {
   const MutexLock lock(mutex_);
   const auto it = remembered_.find(handle);
   if (it == remembered_.end()) return;
-  ranges_ -= it->second->resolution->ranges.size();
+  bytes_ -= it->second->resolution->bytes();
   recent_.erase(it->second);
   remembered_.erase(it);
 }

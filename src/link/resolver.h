@@ -10,6 +10,8 @@
 
 #include "base/mutex.h"
 #include "control/messages.h"
+#include "memory/copy_pool.h"
+#include "memory/reaper.h"
 #include "ray_hixl/status.h"
 #include "transport/transport.h"
 
@@ -23,6 +25,7 @@ struct Resolution {
   std::uint64_t length = 0;
 
   explicit Resolution(control::Resolved resolved);
+  [[nodiscard]] std::size_t bytes() const;  // that it takes itself, about
   [[nodiscard]] transport::RemoteMemory memory_at(std::uint64_t address) const;
   // The index of the range that holds byte `offset`. REQUIRES: offset < length.
   [[nodiscard]] std::size_t range_at(std::uint64_t offset) const;
@@ -30,14 +33,18 @@ struct Resolution {
 
 using Resolutions = std::vector<std::shared_ptr<const Resolution>>;  // by source of a plan
 
-// Any thread may call any method.
-class Resolver {
+// Any thread may call any method. What plans in use were resolved to is kept by them (transport::Plan::kept); here is what one-time plans
+// have in common, up to some megabytes.
+class Resolver : public std::enable_shared_from_this<Resolver> {
  public:
   using Answer = std::function<void(Result<std::shared_ptr<const Resolution>>)>;
+  static constexpr std::size_t kMostBytes = std::size_t{32} << 20;  // remembered
 
-  explicit Resolver(transport::Port& port) : port_(port) {}
+  // REQUIRES: `port` may be used while somebody resolves; `pool` and `reaper` outlive it.
+  Resolver(transport::Port& port, memory::CopyPool& pool, memory::Reaper& reaper) : port_(port), pool_(pool), reaper_(reaper) {}
 
-  // Answers at once in the caller's thread if it is remembered, else on the loop thread when the owner did. `who` wants to know: once that
+  // Answers at once in the caller's thread if it is remembered, else when the owner did: on the loop thread, or, where there is much to
+  // decode, on a copy thread. `who` wants to know: once that
   // is gone, `answer` may be dropped without a call, so that askers who gave up do not add up while an owner hangs.
   void resolve(const Handle& handle, std::weak_ptr<const void> who, Answer answer);
   // The owner no longer has it.
@@ -57,15 +64,18 @@ class Resolver {
   };
 
   void ask(const Handle& handle);
+  void replied(const Handle& handle, Result<transport::Reply> reply);
   void answered(const Handle& handle, Result<transport::Reply> reply);
   void remember(const Handle& handle, const std::shared_ptr<const Resolution>& resolution) RAY_HIXL_REQUIRES(mutex_);
 
   transport::Port& port_;
+  memory::CopyPool& pool_;
+  memory::Reaper& reaper_;
   Mutex mutex_;
   std::list<Entry> recent_ RAY_HIXL_GUARDED_BY(mutex_);  // most recently used first
   std::unordered_map<Handle, std::list<Entry>::iterator, Hash> remembered_ RAY_HIXL_GUARDED_BY(mutex_);
   std::unordered_map<Handle, std::vector<Asker>, Hash> asked_ RAY_HIXL_GUARDED_BY(mutex_);
-  std::size_t ranges_ RAY_HIXL_GUARDED_BY(mutex_) = 0;  // in what is remembered
+  std::size_t bytes_ RAY_HIXL_GUARDED_BY(mutex_) = 0;  // in what is remembered
 };
 
 }  // namespace ray_hixl::link

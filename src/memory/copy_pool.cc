@@ -26,9 +26,9 @@ struct Item {
   std::size_t next = 0;                // part to hand out; guarded by the pool's mutex
   std::atomic<std::size_t> remaining;  // parts not yet run
 
-  void run(std::size_t part) {
-    work->run(part);
-    if (remaining.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  // So many parts have run or need not. REQUIRES: they were handed out to the caller.
+  void ended(std::size_t count) {
+    if (remaining.fetch_sub(count, std::memory_order_acq_rel) != count) return;
     const std::shared_ptr<CopyWork> last = std::move(work);
     last->finished();
   }
@@ -38,7 +38,10 @@ class Task final : public CopyWork {
  public:
   explicit Task(std::function<void()> task) : task_(std::move(task)) {}
   [[nodiscard]] std::size_t parts() const override { return 1; }
-  void run(std::size_t) override { task_(); }
+  bool run(std::size_t) override {
+    task_();
+    return true;
+  }
   void finished() override {}
 
  private:
@@ -60,6 +63,7 @@ struct CopyPool::Impl {
   bool stopped RAY_HIXL_GUARDED_BY(mutex) = false;
 
   void run();
+  std::size_t take_rest(const std::shared_ptr<Item>& item);
   Status start_threads() RAY_HIXL_REQUIRES(mutex);
 };
 
@@ -73,10 +77,18 @@ void CopyPool::Impl::run() {
     const std::size_t part = item->next++;
     if (item->next < item->parts) items.push_back(item);
     lock.unlock();
-    item->run(part);
+    const bool goes_on = item->work->run(part);
+    item->ended(goes_on ? 1 : 1 + take_rest(item));
     item.reset();
     lock.lock();
   }
+}
+
+// The parts that were not handed out yet; they are not run any more.
+std::size_t CopyPool::Impl::take_rest(const std::shared_ptr<Item>& item) {
+  const MutexLock lock(mutex);
+  std::erase(items, item);
+  return item->parts - std::exchange(item->next, item->parts);
 }
 
 // Not ok if there is no thread at all; fewer than wanted do.

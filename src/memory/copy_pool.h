@@ -16,7 +16,9 @@ class CopyWork {
  public:
   virtual ~CopyWork() = default;
   [[nodiscard]] virtual std::size_t parts() const = 0;
-  virtual void run(std::size_t part) = 0;
+  // False: nothing is left to do. Parts that were not begun yet are not run then, so that a work that is stopped does not wait for its turn
+  // part by part.
+  virtual bool run(std::size_t part) = 0;
   // After the last part returned, exactly once, on the pool thread that ran it. No thread touches the work afterwards.
   virtual void finished() = 0;
 };

@@ -78,6 +78,10 @@ std::shared_ptr<const void> Reaper::adopt(std::shared_ptr<const void> owner) {
   return {address, [impl = impl_, kept = std::move(owner)](const void*) mutable { impl->drop(std::move(kept)); }};
 }
 
+void Reaper::let_go(Impl& impl, std::shared_ptr<const void> object) {
+  if (on_event_loop()) impl.drop(std::move(object));
+}
+
 void Reaper::stop() {
   if (impl_->process.in_child()) return;
   std::thread thread;

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cassert>
 #include <cerrno>
+#include <ctime>
 #include <limits>
 #include <map>
 #include <unordered_map>
@@ -32,6 +33,7 @@ struct Loop::Impl {
   Fd wake;
   std::thread thread;
   std::atomic<std::thread::id> thread_id{};
+  std::atomic<std::int64_t> longest_turn{0};  // nanoseconds; written by the loop thread
 
   Mutex mutex;
   std::vector<Task> posted RAY_HIXL_GUARDED_BY(mutex);
@@ -59,6 +61,12 @@ constexpr std::uint64_t kWakeId = 0;
 
 // epoll's 64-bit user data carries the fd and the low half of the watch's id.
 std::uint64_t pack(int fd, std::uint64_t id) { return (id << 32) | static_cast<std::uint32_t>(fd); }
+
+std::int64_t thread_cpu_time() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
 
 }  // namespace
 
@@ -119,9 +127,13 @@ void Loop::stop() {
   impl_->thread.join();
 }
 
+std::chrono::nanoseconds Loop::longest_turn() const { return std::chrono::nanoseconds(impl_->longest_turn.load()); }
+
 void Loop::Impl::run() {
+  become_event_loop();
   thread_id = std::this_thread::get_id();
   std::array<epoll_event, 64> events{};
+  std::int64_t turn_began = thread_cpu_time();
   while (true) {
     if (!run_posted()) return drop_callbacks();
     run_timers();
@@ -130,6 +142,9 @@ void Loop::Impl::run() {
       count = ::epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), timeout_ms());
     } while (count < 0 && errno == EINTR);
     for (int i = 0; i < count; ++i) dispatch(events[static_cast<std::size_t>(i)]);
+    const std::int64_t now = thread_cpu_time();
+    if (now - turn_began > longest_turn.load(std::memory_order_relaxed)) longest_turn.store(now - turn_began, std::memory_order_relaxed);
+    turn_began = now;
   }
 }
 

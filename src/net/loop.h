@@ -29,6 +29,8 @@ class Loop {
   // is returned, as in a forked child. A task posted before stop() runs.
   bool post(Task task);
   [[nodiscard]] bool on_loop() const;
+  // Thread CPU time of the longest turn so far: what everybody else on this loop waited for. Any thread.
+  [[nodiscard]] std::chrono::nanoseconds longest_turn() const;
   // Any thread but the loop's: runs what was posted, joins the thread. Idempotent. In a forked child it does nothing.
   void stop();
 

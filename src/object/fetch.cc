@@ -91,8 +91,9 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
                       : use_targets(metadata, targets, std::move(targets_owner));
   if (!destinations.is_ok()) return destinations.status();
   RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets));
-  auto plan = make_plan(metadata, *destinations);
-  fetch->tensors = std::move(destinations->tensors);
+  auto plan = engine_->reaper().off_loop(make_plan(metadata, *destinations));
+  fetch->tensors = engine_->reaper().off_loop(std::make_shared<std::vector<FetchedTensor>>(std::move(destinations->tensors)));
+  destinations->holds = nullptr;
   const auto& transfer = fetch->transfer.state();
   // Nobody gets them any more, and what may still be written to is kept by the plan.
   transfer->when_done([weak = std::weak_ptr(fetch)] {
@@ -109,7 +110,8 @@ const Metadata& Fetch::metadata() const { return impl_->metadata; }
 Result<std::vector<FetchedTensor>> Fetch::take() const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->transfer.result());
   if (impl_->taken.exchange(true)) return Status(Code::kInvalidArgument, "the tensors of this fetch were taken before");
-  return std::move(impl_->tensors);
+  const auto tensors = std::move(impl_->tensors);
+  return tensors ? std::move(*tensors) : std::vector<FetchedTensor>();
 }
 
 }  // namespace ray_hixl

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "ray_hixl/objects.h"
@@ -18,12 +19,12 @@ class FetchImpl {
 
   // The fetch failed: nobody will take them.
   void let_tensors_go() {
-    if (!taken.exchange(true)) tensors.clear();
+    if (!taken.exchange(true)) tensors = nullptr;
   }
 
   const Metadata metadata;
   const Transfer transfer;
-  std::vector<FetchedTensor> tensors;
+  std::shared_ptr<std::vector<FetchedTensor>> tensors;  // not for the loop to let go
   std::atomic<bool> taken{false};
 };
 

@@ -64,8 +64,8 @@ class Puller::Work final : public memory::CopyWork {
 
   [[nodiscard]] std::size_t parts() const override { return part_starts_.size() - 1; }
 
-  void run(std::size_t part) override {
-    if (failed_.load(std::memory_order_acquire)) return;
+  bool run(std::size_t part) override {
+    if (failed_.load(std::memory_order_acquire)) return false;
     if (job_->transfer->stopping()) return fail(job_->transfer->stop_reason());
     if (const Status open = state_->status(); !open.is_ok()) return fail(open);
     const auto copies = std::span(copies_).subspan(part_starts_[part], part_starts_[part + 1] - part_starts_[part]);
@@ -73,6 +73,7 @@ class Puller::Work final : public memory::CopyWork {
     const std::uint64_t bytes = total(copies);
     job_->transfer->add_bytes(state_->kind, bytes);
     state_->counters.fetched[static_cast<std::size_t>(state_->kind)].fetch_add(bytes, std::memory_order_relaxed);
+    return true;
   }
 
   void finished() override { end(error()); }
@@ -104,11 +105,12 @@ class Puller::Work final : public memory::CopyWork {
     return error_;
   }
 
-  void fail(const Status& status) {
+  bool fail(const Status& status) {
     const MutexLock lock(mutex_);
-    if (!error_.is_ok()) return;
+    if (!error_.is_ok()) return false;
     error_ = status;
     failed_.store(true, std::memory_order_release);
+    return false;
   }
 
   const std::shared_ptr<State> state_;
@@ -128,7 +130,7 @@ void Puller::pull(std::shared_ptr<Job> job, std::span<const Copy> copies, std::s
   if (const Status open = state(); !open.is_ok()) return job->end(open);
   const auto work = std::make_shared<Work>(state_, std::move(job), copies, std::move(mover));
   if (total(copies) <= kInlineBytes) {
-    for (std::size_t part = 0; part < work->parts(); ++part) work->run(part);
+    for (std::size_t part = 0; part < work->parts() && work->run(part); ++part) continue;
     work->finished();
   } else if (const Status taken = state_->pool.submit(work); !taken.is_ok()) {
     work->end(taken);

@@ -17,6 +17,7 @@
 #include "control/messages.h"
 #include "memory/arena.h"
 #include "memory/copy_pool.h"
+#include "memory/reaper.h"
 #include "memory/slots.h"
 #include "net/identity.h"
 #include "net/loop.h"
@@ -102,6 +103,7 @@ struct Context {
   memory::SlotTable& slots;
   memory::Arena& source_arena;
   memory::CopyPool& copy_pool;
+  memory::Reaper& reaper;
   Counters& counters;
   std::shared_ptr<hixl::Devices> devices = nullptr;  // shared with the engine; only hixl needs them
 };

@@ -33,7 +33,7 @@ def test_stats_without_an_engine() -> None:
 def test_stats_of_the_process() -> None:
     process.engine()
     stats = ray_hixl.stats()
-    assert set(stats) == set(COUNTERS.split()) | {"fetched", "ray", "source", "landing", "devices"}
+    assert set(stats) == set(COUNTERS.split()) | {"fetched", "longest_turn_s", "ray", "source", "landing", "devices"}
     assert set(stats["source"]) == set(stats["landing"]) == set(ARENA.split())
     assert all(stats[name] == 0 for name in COUNTERS.split())
     assert stats["devices"] == []

@@ -52,7 +52,7 @@ Result<std::vector<std::size_t>> find_segments(const Job& job) {
 class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
  public:
   Impl(const Context& context, Port& port)
-      : mappings_(std::make_shared<Mappings>(port, context.copy_pool)),
+      : mappings_(std::make_shared<Mappings>(port, context.copy_pool, context.reaper)),
         puller_(context.copy_pool, context.counters, control::TransportKind::kShm) {}
 
   void submit(std::shared_ptr<Job> job);
@@ -83,7 +83,10 @@ void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
   if (const Status open = add(waiting); !open.is_ok()) return job->end(open);
   job.reset();
   for (const std::uint32_t id : needed) {
-    mappings_->get(id, [self = shared_from_this(), waiting, id](const Result<View>& view) { self->arrived(waiting, id, view); });
+    // Who was stopped is not there any more, even if the owner never answers.
+    mappings_->get(id, [self = shared_from_this(), weak = std::weak_ptr(waiting), id](const Result<View>& view) {
+      if (const auto still = weak.lock()) self->arrived(still, id, view);
+    });
   }
 }
 

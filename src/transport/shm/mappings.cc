@@ -5,25 +5,6 @@
 #include "control/messages.h"
 
 namespace ray_hixl::transport::shm {
-namespace {
-
-// Maps one segment.
-class MapWork final : public memory::CopyWork {
- public:
-  MapWork(Fd fd, std::uint64_t length, Mappings::Answer answer) : fd_(std::move(fd)), length_(length), answer_(std::move(answer)) {}
-
-  [[nodiscard]] std::size_t parts() const override { return 1; }
-  void run(std::size_t) override { view_ = memory::SegmentView::map(fd_, length_); }
-  void finished() override { answer_(std::move(view_)); }
-
- private:
-  const Fd fd_;
-  const std::uint64_t length_;
-  const Mappings::Answer answer_;
-  Result<View> view_ = View();
-};
-
-}  // namespace
 
 void Mappings::get(std::uint32_t segment, Answer answer) {
   View known;
@@ -48,10 +29,12 @@ void Mappings::replied(std::uint32_t segment, Result<Reply> reply) {
   if (reply->type != control::MessageType::kSegment || reply->fds.size() != 1 || !described.is_ok()) {
     return arrived(segment, Status(Code::kInternal, "the peer gave no segment when asked for one"));
   }
-  const auto work =
-      std::make_shared<MapWork>(std::move(reply->fds.front()), described->length,
-                                [self = shared_from_this(), segment](const Result<View>& view) { self->arrived(segment, view); });
-  if (const Status taken = pool_.submit(work); !taken.is_ok()) arrived(segment, taken);
+  const auto fd = std::make_shared<const Fd>(std::move(reply->fds.front()));
+  const Status taken = pool_.run([self = shared_from_this(), segment, fd, length = described->length] {
+    Result<View> view = memory::SegmentView::map(*fd, length);
+    self->arrived(segment, view.is_ok() ? Result<View>(self->reaper_.off_loop(*std::move(view))) : std::move(view));
+  });
+  if (!taken.is_ok()) arrived(segment, taken);
 }
 
 void Mappings::arrived(std::uint32_t segment, const Result<View>& view) {

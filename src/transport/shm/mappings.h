@@ -22,8 +22,9 @@ class Mappings : public std::enable_shared_from_this<Mappings> {
  public:
   using Answer = std::function<void(Result<View>)>;
 
-  // REQUIRES: `port` may be used while somebody waits for an answer. Mapping a large segment takes long, so `pool` does it.
-  Mappings(Port& port, memory::CopyPool& pool) : port_(port), pool_(pool) {}
+  // REQUIRES: `port` may be used while somebody waits for an answer. Mapping a large segment takes long, so `pool` does it; so does
+  // unmapping it, so `reaper` does it where a view dies on the loop.
+  Mappings(Port& port, memory::CopyPool& pool, memory::Reaper& reaper) : port_(port), pool_(pool), reaper_(reaper) {}
 
   // Calls `answer` once: in the caller if the segment is mapped, else on the loop thread or a pool thread.
   void get(std::uint32_t segment, Answer answer);
@@ -43,6 +44,7 @@ class Mappings : public std::enable_shared_from_this<Mappings> {
 
   Port& port_;
   memory::CopyPool& pool_;
+  memory::Reaper& reaper_;
   Mutex mutex_;
   std::map<std::uint32_t, View> mapped_ RAY_HIXL_GUARDED_BY(mutex_);
   std::map<std::uint32_t, Coming> coming_ RAY_HIXL_GUARDED_BY(mutex_);

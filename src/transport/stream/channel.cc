@@ -20,6 +20,7 @@ void end_job(const std::shared_ptr<Job>& job, const Status& status) { std::excha
 struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   struct Queued {
     std::shared_ptr<Job> job;
+    std::shared_ptr<const ReadRequest> request;
     bool retried = false;  // its connection turned out dead once
   };
 
@@ -33,7 +34,7 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   std::size_t opening = 0;
   Status closed;  // ok until close()
 
-  void enqueue(std::shared_ptr<Job> job);
+  void enqueue(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request);
   void pump();
   void run(std::list<Reader>::iterator reader, Queued queued, bool reused);
   void ended(std::list<Reader>::iterator reader, Queued queued, bool reused, const Reader::End& end);
@@ -44,9 +45,9 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   void close(const Status& why);
 };
 
-void StreamChannel::Impl::enqueue(std::shared_ptr<Job> job) {
+void StreamChannel::Impl::enqueue(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request) {
   if (!closed.is_ok()) return end_job(job, closed);
-  queue.push_back({std::move(job)});
+  queue.push_back({std::move(job), std::move(request)});
   pump();
 }
 
@@ -66,7 +67,8 @@ void StreamChannel::Impl::run(std::list<Reader>::iterator reader, Queued queued,
     return end_job(queued.job, queued.job->transfer->stop_reason());
   }
   const auto job = queued.job;
-  reader->start(job, [self = shared_from_this(), reader, queued = std::move(queued), reused](const Reader::End& end) {
+  const auto request = queued.request;
+  reader->start(job, request, [self = shared_from_this(), reader, queued = std::move(queued), reused](const Reader::End& end) {
     self->ended(reader, queued, reused, end);
   });
 }
@@ -158,7 +160,9 @@ StreamChannel::StreamChannel(const Context& context, Port& port) : context_(cont
 StreamChannel::~StreamChannel() { close(Status(Code::kClosed, "the link was closed")); }
 
 void StreamChannel::submit(std::shared_ptr<Job> job) {
-  const bool posted = context_.loop.post([impl = impl_, job] { impl->enqueue(job); });
+  auto request = context_.reaper.off_loop(std::make_shared<const ReadRequest>(*job));
+  if (!request->status.is_ok()) return end_job(job, request->status);
+  const bool posted = context_.loop.post([impl = impl_, job, request = std::move(request)] { impl->enqueue(job, request); });
   if (!posted) end_job(job, Status(Code::kClosed, "the engine was closed"));
 }
 

@@ -14,8 +14,10 @@ namespace {
 
 constexpr std::size_t kMostVectors = 512;
 constexpr std::uint64_t kCallBytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;  // then other connections have their turn
-constexpr std::uint64_t kRequest = 1;                         // the one under way on a connection: no other is asked before its end
+// Then other connections have their turn. A call may bring few bytes: 512 pieces of four.
+constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;
+constexpr int kTurnCalls = 32;
+constexpr std::uint64_t kRequest = 1;  // the one under way on a connection: no other is asked before its end
 
 // The pieces as spans of the owner's slots; neighbours are joined.
 control::Read to_request(const Job& job) {
@@ -34,6 +36,16 @@ control::Read to_request(const Job& job) {
 
 }  // namespace
 
+ReadRequest::ReadRequest(const Job& job) {
+  const control::Read request = to_request(job);
+  for (const control::ReadSpan& span : request.spans) bytes += span.length;
+  if (request.spans.size() <= control::Read::kMostSpans) {
+    frame = control::encode(kRequest, request);
+  } else {
+    status = Status(Code::kNotAvailable, "a batch of " + std::to_string(request.spans.size()) + " separate pieces; split it");
+  }
+}
+
 Reader::Reader(const Context& context, Fd socket) : context_(context), socket_(std::move(socket)) {}
 
 Reader::~Reader() {
@@ -41,22 +53,16 @@ Reader::~Reader() {
   if (stall_timer_ != 0) context_.loop.cancel(stall_timer_);
 }
 
-void Reader::start(std::shared_ptr<Job> job, Ended ended) {
-  const control::Read request = to_request(*job);
+void Reader::start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request, Ended ended) {
   job_ = std::move(job);
+  request_ = std::move(request);
   ended_ = std::move(ended);
   phase_ = Phase::kAnswer;
   untouched_ = true;
   piece_ = 0;
   in_piece_ = 0;
-  wanted_ = 0;
+  wanted_ = request_->bytes;
   small_size_ = 0;
-  for (const Piece& piece : job_->pieces) wanted_ += piece.length;
-  if (request.spans.size() > control::Read::kMostSpans) {
-    const Status too_many(Code::kNotAvailable, "a batch of " + std::to_string(request.spans.size()) + " separate pieces; split it");
-    return abandon(too_many);
-  }
-  request_ = control::encode(kRequest, request);
   sent_ = 0;
   const Status watched = context_.loop.watch(socket_.get(), EPOLLIN, [this](std::uint32_t events) { on_event(events); });
   if (!watched.is_ok()) return abandon(watched);
@@ -73,8 +79,9 @@ void Reader::on_event(std::uint32_t events) {
 }
 
 void Reader::send_request() {
-  while (sent_ < request_.size()) {
-    const ssize_t sent = ::send(socket_.get(), request_.data() + sent_, request_.size() - sent_, MSG_NOSIGNAL);
+  const std::vector<std::byte>& frame = request_->frame;
+  while (sent_ < frame.size()) {
+    const ssize_t sent = ::send(socket_.get(), frame.data() + sent_, frame.size() - sent_, MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno == EAGAIN) return context_.loop.change(socket_.get(), EPOLLIN | EPOLLOUT);
     if (sent < 0) return broke(std::strerror(errno));
@@ -86,7 +93,7 @@ void Reader::send_request() {
 // Takes what is there, up to a turn's worth.
 void Reader::receive() {
   const std::uint64_t turn_end = progress_ + kTurnBytes;
-  while (job_ && progress_ < turn_end) {
+  for (int call = 0; job_ && progress_ < turn_end && call < kTurnCalls; ++call) {
     if (job_->transfer->stopping()) return abandon(job_->transfer->stop_reason());
     if (!(phase_ == Phase::kPayload ? receive_payload() : receive_small())) return;
   }
@@ -236,6 +243,7 @@ void Reader::end(const Status& status, bool reusable) {
   if (stall_timer_ != 0) context_.loop.cancel(std::exchange(stall_timer_, 0));
   if (!reusable) socket_.reset();
   job_ = nullptr;
+  request_ = nullptr;
   std::exchange(ended_, nullptr)({status, reusable, untouched_});
 }
 

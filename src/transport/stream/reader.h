@@ -17,6 +17,14 @@
 
 namespace ray_hixl::transport::stream {
 
+// What a job asks of the owner. Made before the job comes to the loop, since it looks at every piece.
+struct ReadRequest {
+  explicit ReadRequest(const Job& job);
+  Status status;  // kNotAvailable if it is more than one request can ask for
+  std::vector<std::byte> frame;
+  std::uint64_t bytes = 0;
+};
+
 class Reader {
  public:
   // How a job ended here. `reusable`: the connection may take another one. `untouched`: it broke before the first byte of an answer came.
@@ -33,7 +41,7 @@ class Reader {
   Reader& operator=(const Reader&) = delete;
 
   // REQUIRES: no job is under way. `ended` runs once, and may destroy the reader; nothing writes to the job's memory afterwards.
-  void start(std::shared_ptr<Job> job, Ended ended);
+  void start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request, Ended ended);
   // The job that is under way; null if there is none.
   [[nodiscard]] const std::shared_ptr<Job>& job() const { return job_; }
   // Ends it now. The connection cannot be used any more.
@@ -60,8 +68,8 @@ class Reader {
   Fd socket_;
   std::shared_ptr<Job> job_;
   Ended ended_;
-  std::vector<std::byte> request_;  // what is not sent yet starts at sent_
-  std::size_t sent_ = 0;
+  std::shared_ptr<const ReadRequest> request_;
+  std::size_t sent_ = 0;  // bytes of its frame
   Phase phase_ = Phase::kAnswer;
   bool untouched_ = true;
   std::size_t piece_ = 0;                // the next byte belongs to this piece,

@@ -115,5 +115,39 @@ TEST(Region, more_memory_than_there_is_gives_an_error) {
   EXPECT_THAT(engine->allocate(std::uint64_t{1} << 60).status(), FailsWith(Code::kOutOfMemory));
 }
 
+// A transfer that stands still while its destination is closed.
+TEST(Region, is_unused_once_no_transfer_writes_to_it_any_more) {
+  PeerProcess process("stream");
+  const OwnEngine engine({"stream"});
+  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(process.add_region(8 << 20, 1)).value();
+  Bytes memory(8 << 20);
+  const Region local = engine->register_memory({memory.data(), memory.size()}, false, nullptr).value();
+  const auto start = [&] { return peer.read_async(whole(peer, local, remote), kRead); };
+  ASSERT_TRUE(start().wait());
+  process.pause();
+  const Transfer transfer = start();
+  EXPECT_FALSE(local.wait_unused(0ms)) << "it is open";
+  local.close();
+  EXPECT_FALSE(local.wait_unused(50ms)) << "the transfer may still write";
+  EXPECT_FALSE(transfer.done());
+  transfer.cancel();
+  ASSERT_TRUE(transfer.wait());
+  EXPECT_TRUE(local.wait_unused(5s));
+  EXPECT_TRUE(local.wait_unused(0ms));
+  process.resume();
+}
+
+TEST(Region, keeps_its_owner_until_it_is_unused) {
+  const OwnEngine engine;
+  auto memory = std::make_shared<Bytes>(4096);
+  const std::weak_ptr<Bytes> watch = memory;
+  const MemoryRange range{memory->data(), memory->size()};
+  const Region region = engine->register_memory(range, false, std::move(memory)).value();
+  region.close();
+  EXPECT_TRUE(region.wait_unused(5s));
+  EXPECT_TRUE(watch.expired());
+}
+
 }  // namespace
 }  // namespace ray_hixl::test

@@ -68,7 +68,8 @@ class TestHost final : public FlightHost {
   void ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) override {
     questions.push_back({handles, std::move(answer)});
   }
-  Resolver& resolver() override { return resolver_; }
+  Resolver& resolver() override { return *resolver_; }
+  memory::Reaper& reaper() override { return reaper_; }
   bool on_loop() const override { return is_loop; }
   Status run(std::function<void()> work) override {
     if (closing) return {Code::kClosed, "the engine was closed"};
@@ -128,7 +129,9 @@ class TestHost final : public FlightHost {
   const Kinds kinds_;
   std::optional<Paths> paths_;
   mutable transport::Counters counters_;
-  Resolver resolver_{port};
+  memory::CopyPool pool_{1};
+  memory::Reaper reaper_;
+  const std::shared_ptr<Resolver> resolver_ = std::make_shared<Resolver>(port, pool_, reaper_);
   net::Loop::TimerId last_timer_ = 0;
 };
 

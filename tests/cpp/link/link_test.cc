@@ -75,7 +75,7 @@ class LinkTest : public testing::Test {
 
   void make_context(double idle_timeout_s = 300) {
     options.idle_timeout_s = idle_timeout_s;
-    context.emplace(transport::Context{{}, *net::this_process(), options, *loop, processes, *slots, *arena, pool, counters});
+    context.emplace(transport::Context{{}, *net::this_process(), options, *loop, processes, *slots, *arena, pool, reaper, counters});
     transports.push_back(std::make_unique<HeldTransport>(jobs));
   }
   // The links of this engine, made at their first use.

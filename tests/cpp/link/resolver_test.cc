@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
+#include "support/event.h"
 #include "support/held_port.h"
 
 namespace ray_hixl::link {
@@ -45,9 +48,13 @@ class ResolverTest : public testing::Test {
   }
 
   HeldPort port;
-  Resolver resolver{port};
+  memory::CopyPool pool{1};
+  memory::Reaper reaper;
+  const std::shared_ptr<Resolver> kept = std::make_shared<Resolver>(port, pool, reaper);
+  Resolver& resolver = *kept;
   std::shared_ptr<const int> who = std::make_shared<const int>(0);
   std::vector<Answered> answers;
+  const std::thread::id test_thread = std::this_thread::get_id();
   const Handle handle{3, 5, 7};
 };
 
@@ -100,27 +107,42 @@ TEST_F(ResolverTest, does_not_collect_askers_who_gave_up) {
   EXPECT_EQ(held.use_count(), 1);
 }
 
-TEST_F(ResolverTest, forgets_what_was_not_used_for_long) {
-  for (std::uint32_t slot = 0; slot < 1024; ++slot) {
+TEST_F(ResolverTest, remembers_far_more_slots_than_a_batch_has) {
+  for (std::uint32_t slot = 0; slot < 20000; ++slot) {
     resolve({slot, 1, slot});
     reply(slot);
   }
-  resolve({0, 1, 0});  // used again, so not the oldest
-  resolve({5000, 1, 5000});
-  reply(1024);
-  EXPECT_EQ(port.asked.size(), 1025u);
-  resolve({0, 1, 0});
-  EXPECT_EQ(port.asked.size(), 1025u);
-  resolve({1, 1, 1});
-  EXPECT_EQ(port.asked.size(), 1026u);
+  for (std::uint32_t slot = 0; slot < 20000; ++slot) resolve({slot, 1, slot});
+  EXPECT_EQ(port.asked.size(), 20000u);
 }
 
-TEST_F(ResolverTest, does_not_remember_what_is_too_large) {
-  resolve(handle);
-  reply(0, (1 << 16) + 1);
-  ASSERT_TRUE(answers.at(0).is_ok());
-  resolve(handle);
-  EXPECT_EQ(port.asked.size(), 2u);
+TEST_F(ResolverTest, forgets_what_was_not_used_for_long) {
+  constexpr std::uint64_t kRanges = 2000;  // few enough to be decoded at once
+  const Resolution one({std::vector<control::RemoteRange>(kRanges, {1, 1}), {}});
+  const auto most = static_cast<std::uint32_t>(Resolver::kMostBytes / one.bytes());
+  for (std::uint32_t slot = 0; slot < most; ++slot) {
+    resolve({slot, 1, slot});
+    reply(slot, kRanges);
+  }
+  resolve({0, 1, 0});  // used again, so not the oldest
+  resolve({5000, 1, 5000});
+  reply(most, kRanges);
+  EXPECT_EQ(port.asked.size(), most + 1);
+  resolve({0, 1, 0});
+  EXPECT_EQ(port.asked.size(), most + 1);
+  resolve({1, 1, 1});
+  EXPECT_EQ(port.asked.size(), most + 2);
+}
+
+TEST_F(ResolverTest, decodes_a_large_answer_on_a_copy_thread) {
+  test::Event answered;
+  resolver.resolve(handle, who, [&](const Answered& answer) {
+    EXPECT_EQ((*answer)->ranges.size(), 10000u);
+    EXPECT_NE(std::this_thread::get_id(), test_thread);
+    answered.set();
+  });
+  reply(0, 10000);
+  EXPECT_TRUE(answered.wait());
 }
 
 }  // namespace

@@ -24,10 +24,11 @@ class Work : public CopyWork {
  public:
   explicit Work(std::size_t parts, std::function<void(std::size_t)> body = nullptr) : body_(std::move(body)), runs_(parts) {}
   [[nodiscard]] std::size_t parts() const override { return runs_.size(); }
-  void run(std::size_t part) override {
+  bool run(std::size_t part) override {
     EXPECT_EQ(finishes, 0);
     if (body_) body_(part);
     ++runs_.at(part);
+    return true;
   }
   void finished() override {
     for (const std::atomic<int>& runs : runs_) EXPECT_EQ(runs, 1);
@@ -59,6 +60,28 @@ int pool_threads_of_this_process() {
     if (name.starts_with("hixl-copy-")) ++count;
   }
   return count;
+}
+
+// Of one part at a time, of which the third says that nothing is left to do.
+class Stopped final : public CopyWork {
+ public:
+  [[nodiscard]] std::size_t parts() const override { return 1000; }
+  bool run(std::size_t) override { return ++runs < 3; }
+  void finished() override { done.set(); }
+  std::atomic<int> runs{0};
+  Event done;
+};
+
+TEST(CopyPool, does_not_run_the_rest_of_a_work_that_is_over) {
+  CopyPool pool(1);
+  const auto held = std::make_shared<Work>(1);
+  const auto work = std::make_shared<Stopped>();
+  ASSERT_TRUE(pool.submit(work).is_ok());
+  ASSERT_TRUE(work->done.wait());
+  EXPECT_EQ(work->runs, 3);
+  ASSERT_TRUE(pool.submit(held).is_ok());
+  ASSERT_TRUE(held->done.wait());
+  EXPECT_EQ(work->runs, 3);
 }
 
 TEST(CopyPool, every_part_runs_once_and_then_the_work_is_finished) {

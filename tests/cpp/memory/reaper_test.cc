@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/thread.h"
 #include "support/child.h"
 #include "support/event.h"
 
@@ -150,6 +151,29 @@ TEST(Reaper, a_forked_child_neither_drops_owners_nor_hangs) {
   }));
   adopted.reset();
   EXPECT_TRUE(owner.dropped.wait());
+}
+
+TEST(Reaper, lets_go_of_what_dies_on_an_event_loop) {
+  Reaper reaper;
+  std::atomic<std::thread::id> dropped_by{};
+  const auto make = [&] {
+    return reaper.off_loop(std::shared_ptr<int>(new int(7), [&](const int* value) {
+      dropped_by = std::this_thread::get_id();
+      delete value;
+    }));
+  };
+  EXPECT_EQ(*make(), 7);
+  EXPECT_EQ(dropped_by.load(), std::this_thread::get_id()) << "this thread may take its time";
+  dropped_by = std::thread::id();
+  std::thread::id loop;
+  std::thread([&] {
+    become_event_loop();
+    loop = std::this_thread::get_id();
+    make().reset();
+  }).join();
+  reaper.stop();
+  EXPECT_NE(dropped_by.load(), std::thread::id());
+  EXPECT_NE(dropped_by.load(), loop);
 }
 
 }  // namespace

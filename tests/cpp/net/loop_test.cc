@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "support/child.h"
 #include "support/event.h"
+#include "support/eventually.h"
 #include "support/on_loop.h"
 
 namespace ray_hixl::net {
@@ -256,6 +257,22 @@ TEST(Loop, does_nothing_in_a_forked_child) {
   Event still_runs;
   loop->post([&] { still_runs.set(); });
   EXPECT_TRUE(still_runs.wait());
+}
+
+TEST(Loop, knows_its_longest_turn) {
+  const auto loop = test::new_loop();
+  loop->post([] {
+    const auto now = [] {
+      timespec time{};
+      ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+      return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+    };
+    const auto end = now() + 20'000'000;
+    while (now() < end) continue;
+  });
+  test::on_loop(*loop, [] { return 0; });
+  EXPECT_TRUE(test::eventually([&] { return loop->longest_turn() >= std::chrono::milliseconds(20); }));
+  EXPECT_LT(loop->longest_turn(), std::chrono::milliseconds(60)) << "and not the sum of them";
 }
 
 }  // namespace

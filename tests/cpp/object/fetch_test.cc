@@ -5,6 +5,7 @@
 #include "object/fixtures.h"
 #include "support/device_memory.h"
 #include "support/eventually.h"
+#include "support/yardstick.h"
 
 namespace ray_hixl::test {
 namespace {
@@ -347,6 +348,31 @@ TEST(Fetch, timed_out_while_it_connects_holds_nothing) {
   EXPECT_TRUE(eventually([&] { return consumer->stats().landing.used_bytes == 0; }));
   process.resume();
 }
+
+// The owner's loop has other tests; this is the reader's, whatever it reads by.
+class FetchOfManyTensors : public testing::TestWithParam<const char*> {};
+
+TEST_P(FetchOfManyTensors, keeps_the_loop_free) {
+  const std::string transport = GetParam();
+  PeerProcess process(transport);
+  const OwnObjects consumer({transport});
+  const std::vector<std::uint64_t> sizes(200'000, 4);
+  const Bytes metadata = process.publish(sizes, 1, transport == "shm" ? SourceMemory::kArena : SourceMemory::kOrdinary);
+  {
+    const auto tensors = fetch(consumer.objects(), metadata);
+    ASSERT_THAT(tensors.status(), IsOk());
+    ASSERT_EQ(tensors->size(), sizes.size());
+    EXPECT_TRUE(holds_pattern(range_of(tensors->back()), 1 + sizes.size() - 1));
+  }
+  EXPECT_LT(std::chrono::duration<double>(consumer->stats().longest_turn_s), scaled_cpu(5ms));
+  // Nor is what it held let go there.
+  process.kill();
+  EXPECT_TRUE(eventually([&] { return consumer->stats().links == 0; }));
+  EXPECT_LT(std::chrono::duration<double>(consumer->stats().longest_turn_s), scaled_cpu(5ms));
+}
+
+INSTANTIATE_TEST_SUITE_P(Over, FetchOfManyTensors, testing::Values("cma", "shm", "stream"),
+                         [](const auto& way) { return std::string(way.param); });
 
 TEST(Fetch, says_nothing_secret) {
   const OwnObjects source;

@@ -38,7 +38,8 @@ class MappingsTest : public testing::Test {
   const std::unique_ptr<memory::Segment> segment = std::move(memory::Segment::create(3, 1, memory::ArenaKind::kSource)).value();
   test::HeldPort port;
   memory::CopyPool pool{1};
-  const std::shared_ptr<Mappings> mappings = std::make_shared<Mappings>(port, pool);
+  memory::Reaper reaper;
+  const std::shared_ptr<Mappings> mappings = std::make_shared<Mappings>(port, pool, reaper);
 };
 
 TEST_F(MappingsTest, maps_what_is_asked_for_once) {
