@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <optional>
 #include <string_view>
 
 #include "control/messages.h"
@@ -60,15 +59,6 @@ static_assert(every_message_fits_a_frame());
 
 // Null if there is no such type.
 [[nodiscard]] const MessageInfo* find_message(MessageType type);
-// The fields of a header, as they are. Nullopt while it is not complete.
-struct FrameHeader {
-  std::uint32_t size = 0;
-  MessageType type{};
-  std::uint16_t descriptors = 0;
-  std::uint64_t request = 0;
-};
-[[nodiscard]] std::optional<FrameHeader> read_header(ByteView bytes);
-
 // A header whose size is not known yet; end_frame() puts it in.
 [[nodiscard]] ByteWriter begin_frame(MessageType type, std::uint64_t request, std::uint16_t descriptors);
 [[nodiscard]] std::vector<std::byte> end_frame(ByteWriter writer);

@@ -3,8 +3,6 @@
 #include <string>
 #include <utility>
 
-#include "control/frame_codec.h"
-
 namespace ray_hixl::control {
 namespace {
 

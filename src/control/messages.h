@@ -59,6 +59,14 @@ struct Frame {
   ByteView body;
   std::size_t size = 0;  // header and body
 };
+// The fields of a header, as they are. Nullopt while it is not complete.
+struct FrameHeader {
+  std::uint32_t size = 0;
+  MessageType type{};
+  std::uint16_t descriptors = 0;
+  std::uint64_t request = 0;
+};
+[[nodiscard]] std::optional<FrameHeader> read_header(ByteView bytes);
 // The first frame of `bytes`; nullopt while it is not complete. A size or a number of descriptors that no message of that type has:
 // kInvalidArgument, as soon as the header is there. Frames of unknown types are frames, too, of at most kLongestUnknownFrame bytes.
 [[nodiscard]] Result<std::optional<Frame>> next_frame(ByteView bytes);

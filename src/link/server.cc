@@ -1,23 +1,16 @@
 #include "link/server.h"
 
-#include <sys/epoll.h>
-
 #include <map>
-#include <optional>
 #include <utility>
 
 #include "base/mutex.h"
 #include "base/random.h"
-#include "control/handshake.h"
+#include "link/greeter.h"
 #include "link/session.h"
-#include "net/connection.h"
 #include "net/socket.h"
 
 namespace ray_hixl::link {
 namespace {
-
-constexpr std::size_t kMostGreetings = 1024;
-constexpr std::chrono::milliseconds kAcceptPause{100};  // when there are no file descriptors left
 
 std::string random_name() {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -34,15 +27,6 @@ std::string random_name() {
 }  // namespace
 
 struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
-  // A connection whose handshake is not finished.
-  struct Greeting {
-    explicit Greeting(control::Handshake&& the_handshake) : handshake(std::move(the_handshake)) {}
-    control::Handshake handshake;
-    std::optional<net::Connection> connection;
-    net::Loop::TimerId timer = 0;
-    bool finishing = false;
-  };
-
   Impl(const transport::Context& the_context, const std::vector<std::unique_ptr<transport::Transport>>& the_transports)
       : context(the_context), transports(the_transports) {}
 
@@ -53,23 +37,17 @@ struct Server::Impl : std::enable_shared_from_this<Server::Impl> {
   Fd tcp_listener;
 
   // Loop thread only.
-  std::map<std::uint64_t, Greeting> greetings;
-  std::map<std::uint64_t, std::unique_ptr<Session>> sessions;
+  std::shared_ptr<Greeter> greeter;
+  std::map<std::uint64_t, std::shared_ptr<Session>> sessions;
   std::uint64_t next_id = 1;
-  bool closed = false;
 
   Mutex closing;  // serialises close()
   bool close_began RAY_HIXL_GUARDED_BY(closing) = false;
 
   [[nodiscard]] Status listen();
-  void watch(const Fd& listener);
-  void accept_all(const Fd& listener);
-  void greet(Fd socket);
-  std::size_t on_bytes(std::uint64_t id, std::span<const std::byte> bytes);
-  void refuse(std::uint64_t id);
-  void admit(std::uint64_t id);
-  void forget_greeting(std::uint64_t id);
-  void open_session(Fd socket);
+  void start();
+  void admit(const control::Hello& hello, Fd socket, std::vector<std::byte> received);
+  void open_session(const control::Hello& hello, Fd socket);
   void shut();
 };
 
@@ -93,91 +71,17 @@ Status Server::Impl::listen() {
   return Status::ok();
 }
 
-void Server::Impl::watch(const Fd& listener) {
-  const Status watched = context.loop.watch(listener.get(), EPOLLIN, [weak = weak_from_this(), &listener](std::uint32_t) {
-    if (const auto impl = weak.lock()) impl->accept_all(listener);
+void Server::Impl::start() {
+  greeter = std::make_shared<Greeter>(context, descriptor, [this](const control::Hello& hello, Fd socket, std::vector<std::byte> received) {
+    admit(hello, std::move(socket), std::move(received));
   });
-  if (!watched.is_ok()) closed = true;
+  greeter->watch(unix_listener);
+  greeter->watch(tcp_listener);
 }
 
-void Server::Impl::accept_all(const Fd& listener) {
-  while (!closed) {
-    Result<std::optional<Fd>> accepted = net::accept_connection(listener);
-    if (!accepted.is_ok()) {
-      // The waiting connection would wake the loop again and again.
-      context.loop.unwatch(listener.get());
-      context.loop.at(Deadline::in(kAcceptPause), [weak = weak_from_this(), &listener] {
-        const auto impl = weak.lock();
-        if (impl && !impl->closed) impl->watch(listener);
-      });
-      return;
-    }
-    if (!*accepted) return;
-    if (greetings.size() >= kMostGreetings) continue;  // hangs up
-    greet(**std::move(accepted));
-  }
-}
-
-void Server::Impl::greet(Fd socket) {
-  const std::uint64_t id = next_id++;
-  Greeting& greeting = greetings.try_emplace(id, control::Handshake::server(context.self, descriptor.key)).first->second;
-  const auto weak = weak_from_this();
-  greeting.timer = context.loop.at(Deadline::in(seconds_to_duration(context.options.connect_timeout_s)), [weak, id] {
-    if (const auto impl = weak.lock()) impl->refuse(id);
-  });
-  net::Connection::Callbacks callbacks;
-  callbacks.on_bytes = [weak, id](std::span<const std::byte> bytes, const net::Arrival&) {
-    const auto impl = weak.lock();
-    return impl ? impl->on_bytes(id, bytes) : bytes.size();
-  };
-  callbacks.on_closed = [weak, id](const Status&) {
-    if (const auto impl = weak.lock()) impl->refuse(id);
-  };
-  greeting.connection.emplace(context.loop, std::move(socket), control::Handshake::kLongest, std::move(callbacks));
-}
-
-std::size_t Server::Impl::on_bytes(std::uint64_t id, std::span<const std::byte> bytes) {
-  const auto it = greetings.find(id);
-  if (it == greetings.end()) return bytes.size();
-  Greeting& greeting = it->second;
-  const std::size_t used = greeting.handshake.on_bytes(bytes);
-  if (auto output = greeting.handshake.take_output(); !output.empty()) greeting.connection->send(std::move(output));
-  if (greeting.finishing) return used;
-  const auto state = greeting.handshake.state();
-  if (state != control::Handshake::State::kDone && state != control::Handshake::State::kFailed) return used;
-  greeting.finishing = true;
-  greeting.connection->pause_reading();                     // what follows is for whoever gets the connection
-  context.loop.post([weak = weak_from_this(), id, state] {  // the connection is in use up the stack
-    const auto impl = weak.lock();
-    if (!impl) return;
-    if (state == control::Handshake::State::kDone) {
-      impl->admit(id);
-    } else {
-      impl->refuse(id);
-    }
-  });
-  return used;
-}
-
-void Server::Impl::refuse(std::uint64_t id) {
-  if (!greetings.contains(id)) return;
-  context.counters.handshakes_refused.fetch_add(1, std::memory_order_relaxed);
-  forget_greeting(id);
-}
-
-void Server::Impl::forget_greeting(std::uint64_t id) {
-  auto node = greetings.extract(id);
-  context.loop.cancel(node.mapped().timer);
-}
-
-void Server::Impl::admit(std::uint64_t id) {
-  const auto it = greetings.find(id);
-  if (it == greetings.end() || !it->second.connection->is_open()) return;
-  const control::Hello hello = it->second.handshake.hello();
-  auto [socket, received] = it->second.connection->detach();
-  forget_greeting(id);
+void Server::Impl::admit(const control::Hello& hello, Fd socket, std::vector<std::byte> received) {
   if (hello.purpose == control::Purpose::kControl) {
-    if (received.empty()) open_session(std::move(socket));  // readers wait for the welcome
+    if (received.empty()) open_session(hello, std::move(socket));  // readers wait for the welcome
     return;
   }
   for (const auto& transport : transports) {
@@ -185,11 +89,11 @@ void Server::Impl::admit(std::uint64_t id) {
   }
 }
 
-void Server::Impl::open_session(Fd socket) {
+void Server::Impl::open_session(const control::Hello& hello, Fd socket) {
   const std::uint64_t id = next_id++;
   if (!net::is_unix(socket)) (void)net::set_dead_peer_timeout(socket, context.options.stall_timeout_s);
   context.counters.sessions.fetch_add(1, std::memory_order_relaxed);
-  sessions.emplace(id, std::make_unique<Session>(context, transports, std::move(socket), [weak = weak_from_this(), id] {
+  sessions.emplace(id, Session::start(context, transports, hello, std::move(socket), [weak = weak_from_this(), id] {
                      const auto impl = weak.lock();
                      if (!impl || impl->sessions.erase(id) == 0) return;
                      impl->context.counters.sessions.fetch_sub(1, std::memory_order_relaxed);
@@ -197,12 +101,10 @@ void Server::Impl::open_session(Fd socket) {
 }
 
 void Server::Impl::shut() {
-  closed = true;
-  context.loop.unwatch(unix_listener.get());
-  context.loop.unwatch(tcp_listener.get());
+  greeter->close();
+  greeter.reset();
   unix_listener.reset();
   tcp_listener.reset();
-  while (!greetings.empty()) forget_greeting(greetings.begin()->first);
   context.counters.sessions.fetch_sub(sessions.size(), std::memory_order_relaxed);
   sessions.clear();
 }
@@ -212,10 +114,7 @@ Result<std::unique_ptr<Server>> Server::create(const transport::Context& context
   auto impl = std::make_shared<Impl>(context, transports);
   impl->descriptor.key = key;
   RAY_HIXL_RETURN_IF_ERROR(impl->listen());
-  context.loop.post([impl] {
-    impl->watch(impl->unix_listener);
-    impl->watch(impl->tcp_listener);
-  });
+  context.loop.post([impl] { impl->start(); });
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 

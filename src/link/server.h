@@ -13,8 +13,7 @@ namespace ray_hixl::link {
 
 class Server {
  public:
-  // Listens on options.host (TCP) and on a random abstract Unix name, and starts to accept. Handshakes that do not finish within
-  // connect_timeout_s are dropped; at most 1024 unfinished ones at a time.
+  // Listens on options.host (TCP) and on a random abstract Unix name, and starts to accept: see greeter.h.
   [[nodiscard]] static Result<std::unique_ptr<Server>> create(const transport::Context& context, const control::Key& key,
                                                               const std::vector<std::unique_ptr<transport::Transport>>& transports);
   ~Server();

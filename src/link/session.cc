@@ -9,10 +9,15 @@
 namespace ray_hixl::link {
 namespace {
 
-bool is_own_uid(const Fd& socket, std::uint32_t uid) {
-  if (!net::is_unix(socket)) return false;
+transport::ReaderView view_of(const transport::Context& context, const control::Hello& hello, const Fd& socket) {
+  transport::ReaderView reader;
+  reader.capabilities = hello.capabilities & control::kOwnCapabilities;
+  if (!net::is_unix(socket)) return reader;
   const Result<net::PeerProcess> peer = net::peer_process(socket);
-  return peer.is_ok() && peer->uid == uid;
+  reader.is_same_user = peer.is_ok() && peer->uid == context.process.uid;
+  Result<std::shared_ptr<net::WatchedProcess>> process = context.processes.watch_peer(socket);
+  if (process.is_ok()) reader.process = *std::move(process);  // else the connection tells of its end, too
+  return reader;
 }
 
 // Where a slot's ranges lie, and the source segments that hold them. What is in device memory has no address for such readers.
@@ -35,19 +40,30 @@ control::Resolved locate(const memory::SlotContent& content, const memory::Arena
 
 }  // namespace
 
-Session::~Session() {
-  for (const auto& transport : transports_) transport->session_ended(*this);
+std::shared_ptr<Session> Session::start(const transport::Context& context,
+                                        const std::vector<std::unique_ptr<transport::Transport>>& transports, const control::Hello& hello,
+                                        Fd socket, std::function<void()> ended) {
+  const std::shared_ptr<Session> session(new Session(context, transports, std::move(ended)));
+  session->begin(hello, std::move(socket));
+  return session;
 }
 
-Session::Session(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports, Fd socket,
+Session::Session(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports,
                  std::function<void()> ended)
-    : context_(context),
-      transports_(transports),
-      may_pass_fds_(is_own_uid(socket, context.process.uid)),
-      ended_(std::move(ended)),
-      connection_(context.loop, std::move(socket), control::kLongestFrame,
-                  {[this](std::span<const std::byte> bytes, const net::Arrival&) { return on_bytes(bytes); },
-                   [this](const Status&) { end(); }, nullptr}) {
+    : context_(context), transports_(transports), ended_(std::move(ended)) {}
+
+Session::~Session() {
+  if (!reader_) return;
+  for (const auto& transport : transports_) transport->session_ended(*reader_);
+}
+
+void Session::begin(const control::Hello& hello, Fd socket) {
+  reader_ = std::make_shared<const transport::ReaderView>(view_of(context_, hello, socket));
+  // A dead reader is known at once even where a child of it keeps the socket open.
+  if (reader_->process) death_ = reader_->process->on_death([this] { end(); });
+  connection_.emplace(context_.loop, std::move(socket), control::kLongestFrame,
+                      net::Connection::Callbacks{[this](std::span<const std::byte> bytes, const net::Arrival&) { return on_bytes(bytes); },
+                                                 [this](const Status&) { end(); }, [this] { go_on(); }});
   welcome();
 }
 
@@ -55,79 +71,106 @@ void Session::welcome() {
   control::Welcome message;
   message.pid = context_.process.pid;
   message.uid = context_.process.uid;
-  for (const auto& transport : transports_) message.transports.push_back({transport->kind(), transport->describe()});
+  for (const auto& transport : transports_) message.transports.push_back({transport->kind(), transport->describe(*reader_)});
   std::vector<Fd> fds;
-  if (may_pass_fds_) {
+  if (reader_->is_same_user) {
     Result<Fd> generations = context_.slots.generations().duplicate();
     if (generations.is_ok()) fds.push_back(*std::move(generations));
   }
   message.has_generations = !fds.empty();
-  send(control::encode(0, message), std::move(fds));
+  connection_->send(control::encode(0, message), std::move(fds));
 }
 
-void Session::send(std::vector<std::byte> frame, std::vector<Fd> fds) { connection_.send(std::move(frame), std::move(fds)); }
+void Session::segment_retired(std::uint32_t id) { connection_->send(control::encode(0, control::SegmentRetired{id})); }
 
-void Session::segment_retired(std::uint32_t id) { send(control::encode(0, control::SegmentRetired{id}), {}); }
+bool Session::has_enough() const { return working_ > 0 || unanswered_ >= kMostUnanswered || connection_->queued() > kMostQueued; }
 
+// Takes the requests that came, up to a turn's worth; what is left is shown again when reading goes on.
 std::size_t Session::on_bytes(std::span<const std::byte> bytes) {
   std::size_t used = 0;
-  while (true) {
+  for (std::size_t taken = 0; taken < kRequestsATurn && !has_enough(); ++taken) {
     const Result<std::optional<control::Frame>> frame = control::next_frame(bytes.subspan(used));
-    if (!frame.is_ok()) {
-      end();
-      return bytes.size();
-    }
+    if (!frame.is_ok()) end();
+    if (!ended_) return bytes.size();
     if (!*frame) return used;
     used += (*frame)->size;
     on_request(**frame);
   }
+  if (!ended_) return bytes.size();
+  paused_ = true;
+  connection_->pause_reading();
+  go_on();  // later, with others first
+  return used;
 }
 
-// A request of a later version is answered like any other that cannot be met, and what it wants to tell is of no use here.
-void Session::on_unknown(const control::Frame& frame) {
-  if (frame.request == 0) return;
-  send(control::encode(frame.request, control::Failure{control::unknown_request(frame.type)}), {});
+void Session::go_on() {
+  if (!paused_ || has_enough()) return;
+  paused_ = false;
+  connection_->resume_reading();
 }
 
 void Session::on_request(const control::Frame& request) {
-  if (!control::is_known(request.type)) return on_unknown(request);
-  if (request.request == 0) return end();  // nobody could tell what is answered
-  if (request.type == control::MessageType::kResolve) return resolve(request);
-  if (request.type == control::MessageType::kCheck) return check(request);
-  const bool served = std::ranges::any_of(transports_, [&](const auto& transport) { return transport->serve(request, *this); });
-  if (served) return;
-  send(control::encode(request.request, control::Failure{Status(Code::kInvalidArgument, "this engine has no answer to such a request")}),
-       {});
+  const bool is_known = control::is_known(request.type);
+  if (request.request == 0) {
+    if (is_known) end();  // nobody could tell what is answered; but what a later version has to tell is of no use here
+    return;
+  }
+  transport::Responder responder(context_.loop, weak_from_this(), reader_, request.request);
+  ++unanswered_;
+  if (!is_known) return std::move(responder).fail(control::unknown_request(request.type));
+  if (request.type == control::MessageType::kResolve) return resolve(request, std::move(responder));
+  if (request.type == control::MessageType::kCheck) return check(request, std::move(responder));
+  if (std::ranges::any_of(transports_, [&](const auto& transport) { return transport->serve(request, responder); })) return;
+  std::move(responder).fail(Status(Code::kInvalidArgument, "this engine has no answer to such a request"));
 }
 
-void Session::resolve(const control::Frame& request) {
-  const auto refuse = [&](const Status& why) { send(control::encode(request.request, control::Failure{why}), {}); };
+void Session::resolve(const control::Frame& request, transport::Responder responder) {
   const Result<control::Resolve> wanted = control::decode_resolve(request.body);
-  if (!wanted.is_ok()) return refuse(wanted.status());
+  if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
   // Addresses are of use only to who may map or read this process's memory.
-  if (!may_pass_fds_) return refuse(Status(Code::kNotAvailable, "addresses are told to processes of the same user on this host only"));
+  if (!reader_->is_same_user) {
+    return std::move(responder).fail(Status(Code::kNotAvailable, "addresses are told to processes of the same user on this host only"));
+  }
   const auto content = context_.slots.pin(wanted->handle);
-  if (!content.is_ok()) return refuse(content.status());
-  control::Resolved resolved = locate(**content, context_.source_arena);
-  if (resolved.ranges.size() > control::Resolved::kMostRanges) {
-    return refuse(Status(Code::kNotAvailable, "the object has more tensors than one message can tell of"));
+  if (!content.is_ok()) return std::move(responder).fail(content.status());
+  const std::size_t ranges = (*content)->ranges.size();
+  if (ranges > control::Resolved::kMostRanges) {
+    return std::move(responder).fail(Status(Code::kNotAvailable, "the object has more tensors than one message can tell of"));
   }
   context_.counters.resolved.fetch_add(1, std::memory_order_relaxed);
-  send(control::encode(request.request, resolved), {});
+  auto make = [content = *content, &arena = context_.source_arena](std::uint64_t id) -> Result<std::vector<std::byte>> {
+    return control::encode(id, locate(*content, arena));
+  };
+  std::move(responder).answer(context_.copy_pool, ranges, std::move(make));
+}
+
+void Session::work_began() { ++working_; }
+
+void Session::answered(transport::FrameParts frame, std::vector<Fd> fds, bool worked) {
+  --unanswered_;
+  if (worked) --working_;
+  for (auto& part : frame) connection_->send(std::move(part), std::exchange(fds, {}));
+  go_on();
 }
 
 // For readers who cannot see the generations.
-void Session::check(const control::Frame& request) {
-  const Result<control::Check> asked = control::decode_check(request.body);
-  Status live = asked.status();
-  for (std::size_t i = 0; live.is_ok() && i < asked->handles.size(); ++i) live = context_.slots.pin(asked->handles[i]).status();
-  send(live.is_ok() ? control::encode(request.request, control::Checked{}) : control::encode(request.request, control::Failure{live}), {});
+void Session::check(const control::Frame& request, transport::Responder responder) {
+  Result<control::Check> asked = control::decode_check(request.body);
+  if (!asked.is_ok()) return std::move(responder).fail(asked.status());
+  const std::size_t handles = asked->handles.size();
+  auto make = [&slots = context_.slots, asked = *std::move(asked)](std::uint64_t id) -> Result<std::vector<std::byte>> {
+    for (const Handle& handle : asked.handles) {
+      if (const auto content = slots.pin(handle); !content.is_ok()) return content.status();
+    }
+    return control::encode(id, control::Checked{});
+  };
+  std::move(responder).answer(context_.copy_pool, handles, std::move(make));
 }
 
 // Its owner destroys it, so from the loop: the connection may be in use up the stack.
 void Session::end() {
   if (!ended_) return;
-  connection_.close();
+  connection_->close();
   context_.loop.post(std::exchange(ended_, nullptr));
 }
 

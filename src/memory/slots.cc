@@ -94,6 +94,21 @@ std::shared_ptr<const SlotContent> SlotTable::Impl::clear(std::uint32_t slot) {
   return std::move(entries[slot].content);
 }
 
+Status SlotContent::measure() {
+  length = 0;
+  has_device_memory = false;
+  starts.clear();
+  starts.reserve(ranges.size());
+  for (const MemoryRange& range : ranges) {
+    starts.push_back(length);
+    has_device_memory = has_device_memory || range.kind == MemoryKind::kDevice;
+    if (__builtin_add_overflow(length, range.length, &length)) {
+      return Status(Code::kInvalidArgument, "the ranges are longer than 2^64 bytes together");
+    }
+  }
+  return Status::ok();
+}
+
 Result<std::unique_ptr<SlotTable>> SlotTable::create(Reaper& reaper, std::uint32_t limit) {
   auto impl = std::make_unique<Impl>(reaper, limit);
   impl->fd = Fd::make([] { return ::memfd_create("ray-hixl-generations", MFD_CLOEXEC | MFD_ALLOW_SEALING); });
@@ -117,12 +132,7 @@ SlotTable::~SlotTable() { retire_all(); }
 Result<Handle> SlotTable::publish(SlotContent content) {
   content.owner = impl_->reaper.adopt(std::move(content.owner));  // first, so that a refused one ends on the reaper too
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
-  content.length = 0;
-  for (const MemoryRange& range : content.ranges) {
-    if (__builtin_add_overflow(content.length, range.length, &content.length)) {
-      return Status(Code::kInvalidArgument, "the ranges are longer than 2^64 bytes together");
-    }
-  }
+  RAY_HIXL_RETURN_IF_ERROR(content.measure());
   auto shared = std::make_shared<const SlotContent>(std::move(content));
   Handle handle;
   handle.key = random_u64();

@@ -22,7 +22,14 @@ struct SlotContent {
   std::vector<MemoryRange> ranges;
   bool remote_write = false;
   std::shared_ptr<const void> owner;  // keeps the ranges' memory; may be null
-  std::uint64_t length = 0;           // bytes in all ranges; set by publish()
+
+  // Set by measure(), and so in everything that was published.
+  std::uint64_t length = 0;           // bytes in all ranges
+  std::vector<std::uint64_t> starts;  // of each range in the byte space
+  bool has_device_memory = false;
+
+  // Once, when the ranges are there, so that no read of a few bytes goes through all of them. kInvalidArgument if the lengths overflow.
+  [[nodiscard]] Status measure();
 };
 
 class SlotTable {

@@ -66,9 +66,12 @@ Result<ProcessWatch> ProcessWatch::open(std::uint32_t pid) {
 }
 
 Result<ProcessWatch> ProcessWatch::open_peer(const Fd& socket, std::uint32_t pid) {
-  int fd = -1;
-  socklen_t length = sizeof(fd);
-  if (::getsockopt(socket.get(), SOL_SOCKET, kPeerPidfd, &fd, &length) == 0) return ProcessWatch(Fd(fd));
+  Fd pidfd = Fd::make([&socket] {
+    int fd = -1;
+    socklen_t length = sizeof(fd);
+    return ::getsockopt(socket.get(), SOL_SOCKET, kPeerPidfd, &fd, &length) == 0 ? fd : -1;
+  });
+  if (pidfd) return ProcessWatch(std::move(pidfd));
   return open(pid);  // before Linux 6.5; there, another process may have got the pid meanwhile
 }
 

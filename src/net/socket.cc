@@ -15,7 +15,7 @@
 namespace ray_hixl::net {
 namespace {
 
-constexpr int kBacklog = 256;
+constexpr int kBacklog = 4096;  // the kernel takes less where net.core.somaxconn says so
 
 struct SocketAddress {
   sockaddr_storage storage{};

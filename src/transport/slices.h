@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <vector>
+#include <utility>
 
 #include "memory/slots.h"
 #include "ray_hixl/status.h"
@@ -19,7 +19,8 @@ class Slices {
     std::uint64_t length = 0;
   };
 
-  explicit Slices(std::shared_ptr<const memory::SlotContent> content);
+  // REQUIRES: the content was measured, as everything that is pinned.
+  explicit Slices(std::shared_ptr<const memory::SlotContent> content) : content_(std::move(content)) {}
 
   // kInvalidRegion unless the slot has `length` bytes at `offset`, all in host memory. Any numbers will do.
   [[nodiscard]] Status check(std::uint64_t offset, std::uint64_t length) const;
@@ -29,9 +30,7 @@ class Slices {
  private:
   [[nodiscard]] std::size_t range_at(std::uint64_t offset) const;  // REQUIRES: offset < the slot's length
 
-  const std::shared_ptr<const memory::SlotContent> content_;
-  std::vector<std::uint64_t> starts_;  // of each range in the slot's byte space
-  bool has_device_memory_ = false;
+  std::shared_ptr<const memory::SlotContent> content_;
 };
 
 }  // namespace ray_hixl::transport

@@ -26,6 +26,7 @@
 #include "ray_hixl/status.h"
 #include "transport/counters.h"
 #include "transport/job.h"
+#include "transport/responder.h"
 
 namespace ray_hixl::transport::hixl {
 class Devices;
@@ -68,14 +69,6 @@ class Port {
   virtual void open_connection(control::TransportKind kind, Deadline deadline, std::function<void(Result<Fd>)> opened) = 0;
 };
 
-// The owner's way to answer.
-class SessionPort {
- public:
-  virtual ~SessionPort() = default;
-  virtual void send(std::vector<std::byte> frame, std::vector<Fd> fds) = 0;  // loop thread
-  virtual bool may_pass_fds() const = 0;                                     // Unix socket, same uid
-};
-
 // Any thread may call any method but those marked loop thread.
 class Channel {
  public:
@@ -114,17 +107,18 @@ class Transport {
   [[nodiscard]] virtual control::TransportKind kind() const = 0;
   // Do pieces need the owner's addresses (one resolve per slot)? Otherwise they are read by handle and offset.
   [[nodiscard]] virtual bool reads_by_address() const = 0;
-  // What peers must know to read here, for the welcome.
-  [[nodiscard]] virtual std::vector<std::byte> describe() const = 0;
+  // What this reader must know to read here, for the welcome. Addresses are told to the same user on this host only.
+  [[nodiscard]] virtual std::vector<std::byte> describe(const ReaderView& reader) const = 0;
   // A channel to the peer, or a sentence (kNotAvailable) why there cannot be one and what to do about it. `details` is what the peer's
   // describe() gave. Loop thread. Must not block; may try a system call (a probe read).
   [[nodiscard]] virtual Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView details, Port& port) = 0;
-  // The owner's half: a request for this transport. True if it took it. Loop thread.
-  [[nodiscard]] virtual bool serve(const control::Frame& request, SessionPort& port) = 0;
+  // The owner's half: a request. True if it is one for this transport: then it took the responder, and answers now or later. Takes no time
+  // in proportion to an object. Loop thread.
+  [[nodiscard]] virtual bool serve(const control::Frame& request, Responder& responder) = 0;
   // The owner's half: an authenticated data connection, with bytes that were already read from it. Loop thread.
   virtual void accept(Fd connection, std::vector<std::byte> received) = 0;
-  // The session behind `port` ended. Loop thread.
-  virtual void session_ended(const SessionPort& port) = 0;
+  // The session of this reader ended. Loop thread.
+  virtual void session_ended(const ReaderView& reader) = 0;
   // Ends what accept() started. Loop thread, before the loop stops.
   virtual void shut_down() = 0;
 };

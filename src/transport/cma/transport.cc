@@ -52,7 +52,8 @@ class CmaTransport final : public Transport {
   control::TransportKind kind() const override { return control::TransportKind::kCma; }
   bool reads_by_address() const override { return true; }
 
-  std::vector<std::byte> describe() const override {
+  std::vector<std::byte> describe(const ReaderView& reader) const override {
+    if (!reader.is_same_user) return {};  // could not read here, and must not learn an address
     ByteWriter writer;
     writer.u64(reinterpret_cast<std::uint64_t>(token_.data()));
     writer.bytes(token_);
@@ -73,9 +74,9 @@ class CmaTransport final : public Transport {
     return std::unique_ptr<Channel>(std::make_unique<CmaChannel>(context_, pid));
   }
 
-  bool serve(const control::Frame&, SessionPort&) override { return false; }
+  bool serve(const control::Frame&, Responder&) override { return false; }
   void accept(Fd, std::vector<std::byte>) override {}  // cma needs no connection of its own: hangs up
-  void session_ended(const SessionPort&) override {}
+  void session_ended(const ReaderView&) override {}
   void shut_down() override {}
 
  private:

@@ -38,24 +38,24 @@ class HixlTransport final : public Transport {
 
   control::TransportKind kind() const override { return control::TransportKind::kHixl; }
   bool reads_by_address() const override { return false; }
-  std::vector<std::byte> describe() const override { return {}; }
+  std::vector<std::byte> describe(const ReaderView&) const override { return {}; }
 
   Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView, Port& port) override {
     return std::unique_ptr<Channel>(std::make_unique<HixlChannel>(context_, devices_, peer, port));
   }
 
-  bool serve(const control::Frame& request, SessionPort& port) override {
+  bool serve(const control::Frame& request, Responder& responder) override {
     switch (request.type) {
-      case control::MessageType::kLocate: answer(request, port, &HixlTransport::located); return true;
-      case control::MessageType::kDescribeDevice: answer(request, port, &HixlTransport::described); return true;
+      case control::MessageType::kLocate: located(request, std::move(responder)); return true;
+      case control::MessageType::kDescribeDevice: described(request, std::move(responder)); return true;
       default: return false;
     }
   }
 
   void accept(Fd, std::vector<std::byte>) override {}  // hixl needs no connection of its own: hangs up
 
-  void session_ended(const SessionPort& port) override {
-    const auto found = readers_.extract(&port);
+  void session_ended(const ReaderView& reader) override {
+    const auto found = readers_.extract(&reader);
     if (found.empty()) return;
     for (const std::int32_t index : found.mapped()) {
       if (const auto device = devices_->find(index)) device->reader_went();
@@ -65,40 +65,38 @@ class HixlTransport final : public Transport {
   void shut_down() override {}
 
  private:
-  using Frame = std::vector<std::byte>;
-  using Answer = Result<Frame> (HixlTransport::*)(const control::Frame& request, const SessionPort& port);
-
-  void answer(const control::Frame& request, SessionPort& port, Answer make) {
-    Result<Frame> frame = (this->*make)(request, port);
-    port.send(frame.is_ok() ? *std::move(frame) : control::encode(request.request, control::Failure{frame.status()}), {});
-  }
-
-  Result<Frame> located(const control::Frame& request, const SessionPort&) {
+  void located(const control::Frame& request, Responder responder) {
     const Result<control::Locate> wanted = control::decode_locate(request.body);
-    if (!wanted.is_ok()) return wanted.status();
+    if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
     const auto content = context_.slots.pin(wanted->handle);
-    if (!content.is_ok()) return content.status();
-    const Result<control::Located> found = locate(**content, *devices_);
-    if (!found.is_ok()) return found.status();
-    return control::encode(request.request, *found);
+    if (!content.is_ok()) return std::move(responder).fail(content.status());
+    auto make = [content = *content, devices = devices_](std::uint64_t id) -> Result<std::vector<std::byte>> {
+      const Result<control::Located> found = locate(*content, *devices);
+      if (!found.is_ok()) return found.status();
+      return control::encode(id, *found);
+    };
+    std::move(responder).answer(context_.copy_pool, (*content)->ranges.size(), std::move(make));
   }
 
-  Result<Frame> described(const control::Frame& request, const SessionPort& port) {
+  void described(const control::Frame& request, Responder responder) {
     const Result<control::DescribeDevice> wanted = control::decode_describe_device(request.body);
-    if (!wanted.is_ok()) return wanted.status();
+    if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
     const auto index = static_cast<std::int32_t>(wanted->device);
     const auto device = devices_->find(index);
-    if (!device) return Status(Code::kInvalidRegion, "nothing is registered on npu:" + std::to_string(index));
-    if (readers_[&port].insert(index).second) device->reader_came();
+    if (!device) {
+      return std::move(responder).fail(Status(Code::kInvalidRegion, "nothing is registered on npu:" + std::to_string(index)));
+    }
+    if (readers_[&responder.reader()].insert(index).second) device->reader_came();
     const Cann& cann = *Cann::get();
-    return control::encode(request.request,
-                           control::DeviceDescription{device->engine_name(), device->registry().epoch(),
-                                                      static_cast<std::uint32_t>(cann.physical_device(index)), fingerprint(cann)});
+    auto frame = control::encode(responder.request(),
+                                 control::DeviceDescription{device->engine_name(), device->registry().epoch(),
+                                                            static_cast<std::uint32_t>(cann.physical_device(index)), fingerprint(cann)});
+    std::move(responder).send(std::move(frame));
   }
 
   const Context& context_;
   const std::shared_ptr<Devices> devices_;
-  std::map<const SessionPort*, std::set<std::int32_t>> readers_;  // loop thread only; the devices that each may be linked to
+  std::map<const ReaderView*, std::set<std::int32_t>> readers_;  // loop thread only; the devices that each may be linked to
 };
 
 }  // namespace

@@ -84,16 +84,16 @@ class LocalTransport final : public Transport {
 
   control::TransportKind kind() const override { return control::TransportKind::kLocal; }
   bool reads_by_address() const override { return false; }
-  std::vector<std::byte> describe() const override { return {}; }
+  std::vector<std::byte> describe(const ReaderView&) const override { return {}; }
 
   Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView, Port&) override {
     if (!is_listed(peer.descriptor.incarnation)) return Status(Code::kNotAvailable, "the peer is another process");
     return std::unique_ptr<Channel>(std::make_unique<LocalChannel>(context_, peer));
   }
 
-  bool serve(const control::Frame&, SessionPort&) override { return false; }
+  bool serve(const control::Frame&, Responder&) override { return false; }
   void accept(Fd, std::vector<std::byte>) override {}  // local needs no connection of its own: hangs up
-  void session_ended(const SessionPort&) override {}
+  void session_ended(const ReaderView&) override {}
   void shut_down() override {}
 
  private:

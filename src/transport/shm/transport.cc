@@ -15,7 +15,7 @@ class ShmTransport final : public Transport {
 
   control::TransportKind kind() const override { return control::TransportKind::kShm; }
   bool reads_by_address() const override { return true; }
-  std::vector<std::byte> describe() const override { return {}; }
+  std::vector<std::byte> describe(const ReaderView&) const override { return {}; }
 
   Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView, Port& port) override {
     if (!peer.same_host) return Status(Code::kNotAvailable, "the peer is on another host");
@@ -25,34 +25,35 @@ class ShmTransport final : public Transport {
     return std::unique_ptr<Channel>(std::make_unique<ShmChannel>(context_, port));
   }
 
-  bool serve(const control::Frame& request, SessionPort& port) override {
+  bool serve(const control::Frame& request, Responder& responder) override {
     if (request.type != control::MessageType::kMapSegment) return false;
-    const auto refuse = [&](const Status& why) { port.send(control::encode(request.request, control::Failure{why}), {}); };
     const Result<control::MapSegment> wanted = control::decode_map_segment(request.body);
     if (!wanted.is_ok()) {
-      refuse(wanted.status());
-    } else if (!port.may_pass_fds()) {
-      refuse(Status(Code::kNotAvailable, "segments are passed to processes of the same user on this host only"));
+      std::move(responder).fail(wanted.status());
+    } else if (!responder.reader().is_same_user) {
+      std::move(responder).fail(Status(Code::kNotAvailable, "segments are passed to processes of the same user on this host only"));
     } else {
-      pass(request.request, wanted->id, port, refuse);
+      pass(wanted->id, responder);
     }
     return true;
   }
 
   void accept(Fd, std::vector<std::byte>) override {}  // shm needs no connection of its own: hangs up
-  void session_ended(const SessionPort&) override {}
+  void session_ended(const ReaderView&) override {}
   void shut_down() override {}
 
  private:
-  template <class Refuse>
-  void pass(std::uint64_t request, std::uint32_t id, SessionPort& port, const Refuse& refuse) {
+  void pass(std::uint32_t id, Responder& responder) {
     Result<Fd> segment = context_.source_arena.segment_fd(id);
-    if (!segment.is_ok()) return refuse(segment.status());
+    if (!segment.is_ok()) return std::move(responder).fail(segment.status());
     struct stat info {};
-    if (::fstat(segment->get(), &info) != 0) return refuse(errno_status(Code::kInternal, "cannot look at a source segment"));
+    if (::fstat(segment->get(), &info) != 0) {
+      return std::move(responder).fail(errno_status(Code::kInternal, "cannot look at a source segment"));
+    }
     std::vector<Fd> fds;
     fds.push_back(*std::move(segment));
-    port.send(control::encode(request, control::Segment{static_cast<std::uint64_t>(info.st_size)}), std::move(fds));
+    auto frame = control::encode(responder.request(), control::Segment{static_cast<std::uint64_t>(info.st_size)});
+    std::move(responder).send(std::move(frame), std::move(fds));
   }
 
   const Context& context_;

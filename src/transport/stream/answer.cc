@@ -23,6 +23,7 @@ Answer Answer::make(std::uint64_t request, control::Read read, const memory::Slo
   if (const Status pinned = answer.pin(read); !pinned.is_ok()) return failure(request, pinned);
   for (const control::ReadSpan& span : read.spans) answer.payload_left_ += span.length;
   answer.spans_ = std::move(read.spans);
+  answer.skip_empty();
   answer.stage_ = Stage::kPayload;
   answer.frame_ = control::encode(request, control::Reading{answer.payload_left_});
   return answer;
@@ -79,7 +80,7 @@ std::uint64_t Answer::sent(std::uint64_t bytes) {
   frame_sent_ += static_cast<std::size_t>(of_frame);
   if (stage_ == Stage::kEnd) return 0;
   advance(bytes - of_frame);
-  if (payload_left_ == 0 && frame_sent_ == frame_.size()) end_payload();
+  if (payload_left_ == 0 && frame_sent_ == frame_.size()) stage_ = Stage::kVerdict;
   return unmapped_ ? 0 : bytes - of_frame;
 }
 
@@ -96,13 +97,25 @@ void Answer::advance(std::uint64_t bytes) {
   }
 }
 
-void Answer::end_payload() {
+// Spans of no bytes were checked like the others, and there is nothing to send for them.
+void Answer::skip_empty() {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < spans_.size(); ++i) {
+    if (spans_[i].length == 0) continue;
+    spans_[kept] = spans_[i];
+    source_of_[kept++] = source_of_[i];
+  }
+  spans_.resize(kept);
+  source_of_.resize(kept);
+}
+
+void Answer::judge() {
   frame_ = control::encode(request_, control::ReadEnd{verdict()});
   frame_sent_ = 0;
   stage_ = Stage::kEnd;
-  sources_.clear();
-  spans_.clear();
-  source_of_.clear();
+  sources_ = {};  // memory, too
+  spans_ = {};
+  source_of_ = {};
 }
 
 Status Answer::verdict() const {

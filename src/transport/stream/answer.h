@@ -2,6 +2,7 @@
 //
 // Either one failure frame, or: a reading frame, the payload, a read_end frame. The memory is pinned from the beginning to the last byte of
 // the payload; the verdict in the read_end frame is made after that byte was handed to the kernel, which holds a copy by then.
+// Making an answer, judging it and dropping it take time in proportion to its spans; what is between does not.
 #pragma once
 
 #include <sys/uio.h>
@@ -27,13 +28,17 @@ class Answer {
   void next(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const;
   // The first `bytes` of what next() gave were handed to the kernel. Gives how many of them were read from pinned memory.
   std::uint64_t sent(std::uint64_t bytes);
+  // The payload is out: judge() is to be called before anything else. It makes the verdict, and lets go of everything that was pinned.
+  [[nodiscard]] bool awaits_verdict() const { return stage_ == Stage::kVerdict; }
+  void judge();
   // The kernel could not read the memory that comes next. Zeros go out for the rest of the payload, so that the reader can tell where the
   // verdict begins; it says what happened.
   void memory_is_unmapped() { unmapped_ = true; }
+  [[nodiscard]] std::size_t spans() const { return spans_.size(); }
   [[nodiscard]] bool done() const { return stage_ == Stage::kEnd && frame_sent_ == frame_.size(); }
 
  private:
-  enum class Stage : std::uint8_t { kPayload, kEnd };  // which part follows, or belongs to, frame_
+  enum class Stage : std::uint8_t { kPayload, kVerdict, kEnd };  // which part follows, or belongs to, frame_
   struct Source {
     Handle handle;
     Slices slices;
@@ -43,7 +48,7 @@ class Answer {
   [[nodiscard]] Status pin(const control::Read& read);
   void add_payload(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const;
   void advance(std::uint64_t bytes);
-  void end_payload();
+  void skip_empty();
   [[nodiscard]] Status verdict() const;
 
   std::uint64_t request_;

@@ -5,54 +5,65 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 namespace ray_hixl::transport::stream {
 namespace {
 
-constexpr std::size_t kInputBytes = 16 * 1024;  // grows for a longer request, and shrinks again
 constexpr std::size_t kMostVectors = 512;
 constexpr std::uint64_t kCallBytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;  // then other connections have their turn
+constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;  // then other connections have their turn: about a millisecond
+// What takes as long as sending so many bytes.
+constexpr std::uint64_t kBytesARequest = std::uint64_t{16} << 10;
+constexpr std::uint64_t kBytesASpan = 512;
+constexpr std::size_t kManySpans = 1024;  // that are judged and dropped elsewhere
+
+void charge(std::uint64_t& budget, std::uint64_t bytes) { budget -= std::min(budget, bytes); }
 
 // A known message that has no place on a data connection, or no number to answer to.
 bool is_out_of_place(const control::Frame& frame) {
   return control::is_known(frame.type) && (frame.type != control::MessageType::kRead || frame.request == 0);
 }
 
+Answer answer_to(const control::Frame& frame, const memory::SlotTable& slots) {
+  if (!control::is_known(frame.type)) return Answer::failure(frame.request, control::unknown_request(frame.type));
+  Result<control::Read> read = control::decode_read(frame.body);
+  return read.is_ok() ? Answer::make(frame.request, *std::move(read), slots) : Answer::failure(frame.request, read.status());
+}
+
 }  // namespace
 
-Sender::Sender(const Context& context, Fd socket, std::vector<std::byte> received, std::function<void()> ended)
-    : context_(context), socket_(std::move(socket)), ended_(std::move(ended)), input_(std::move(received)), filled_(input_.size()) {
-  input_.resize(std::max(input_.size(), kInputBytes));
-}
+Sender::Sender(const Context& context, Fd socket, ByteView received, std::function<void()> ended)
+    : context_(context), socket_(std::move(socket)), ended_(std::move(ended)), inbox_(received) {}
 
 Sender::~Sender() {
   if (socket_) context_.loop.unwatch(socket_.get());
   if (stall_timer_ != 0) context_.loop.cancel(stall_timer_);
+  drop_answer();
 }
 
 void Sender::start() {
   watched_ = EPOLLIN;
-  if (!context_.loop.watch(socket_.get(), watched_, [this](std::uint32_t) { on_event(); }).is_ok()) return end();
+  if (!context_.loop.watch(socket_.get(), watched_, [this](std::uint32_t events) { on_event(events); }).is_ok()) return end();
   work();
 }
 
-void Sender::on_event() {
+void Sender::on_event(std::uint32_t events) {
+  // Whoever hung up takes no answer, and epoll would go on and on telling of it.
+  if ((watched_ & events) == 0 && (events & (EPOLLHUP | EPOLLERR)) != 0) return end();
   if (answer_ || receive()) work();
 }
 
 // False if nothing came.
 bool Sender::receive() {
-  if (filled_ == input_.size()) input_.resize(2 * input_.size());
-  const ssize_t got = ::recv(socket_.get(), input_.data() + filled_, input_.size() - filled_, 0);
+  const std::span<std::byte> room = inbox_.room();
+  const ssize_t got = ::recv(socket_.get(), room.data(), room.size(), 0);
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
   if (got <= 0) {
     end();
     return false;
   }
-  filled_ += static_cast<std::size_t>(got);
+  inbox_.received(static_cast<std::size_t>(got));
   progress_ += static_cast<std::uint64_t>(got);
   return true;
 }
@@ -60,41 +71,38 @@ bool Sender::receive() {
 // Up to a turn's worth of answers to the requests that came in.
 void Sender::work() {
   std::uint64_t budget = kTurnBytes;
-  while (ended_ && (answer_ || take_request())) {
-    if (answer_ && !transmit(budget)) break;
+  while (ended_ && !away_ && budget > 0 && (answer_ || take_request(budget))) {
+    if (answer_ && !away_ && !transmit(budget)) break;
   }
-  if (ended_) wait();
-}
-
-// Nullopt if there is nothing to answer: a notice of a later version.
-std::optional<Answer> Sender::answer_to(const control::Frame& frame) const {
-  if (!control::is_known(frame.type)) {
-    if (frame.request == 0) return std::nullopt;
-    return Answer::failure(frame.request, control::unknown_request(frame.type));
-  }
-  Result<control::Read> read = control::decode_read(frame.body);
-  return read.is_ok() ? Answer::make(frame.request, *std::move(read), context_.slots) : Answer::failure(frame.request, read.status());
+  if (ended_) wait(budget == 0);
 }
 
 // False if no whole request is there, or what is there is none: then it ended.
-bool Sender::take_request() {
-  const Result<std::optional<control::Frame>> frame = control::next_frame(std::span(input_).first(filled_));
-  if (frame.is_ok() && !*frame) return false;
-  if (!frame.is_ok() || is_out_of_place(**frame)) {
+bool Sender::take_request(std::uint64_t& budget) {
+  Result<std::optional<Inbox::Taken>> taken = inbox_.next();
+  if (taken.is_ok() && !*taken) return false;
+  if (!taken.is_ok() || is_out_of_place((*taken)->frame)) {
     end();
     return false;
   }
-  answer_ = answer_to(**frame);
-  filled_ -= (*frame)->size;
-  std::memmove(input_.data(), input_.data() + (*frame)->size, filled_);
-  if (input_.size() > kInputBytes) {
-    input_.resize(std::max(filled_, kInputBytes));
-    input_.shrink_to_fit();
-  }
+  charge(budget, kBytesARequest);
+  const control::Frame& frame = (*taken)->frame;
+  if (!control::is_known(frame.type) && frame.request == 0) return true;  // a notice of a later version: there is nothing to answer
+  take(**std::move(taken));
+  if (!away_) charge(budget, answer_->spans() * kBytesASpan);
   return true;
 }
 
-// False if the answer is not complete, because the socket takes no more or the budget is used up, or because it ended.
+void Sender::take(Inbox::Taken request) {
+  if (!request.memory) {
+    answer_ = std::make_shared<Answer>(answer_to(request.frame, context_.slots));
+    return;
+  }
+  answer_ = std::make_shared<Answer>(Answer::failure(request.frame.request, Status()));  // until the pool has made the right one
+  elsewhere([answer = answer_, request, &slots = context_.slots] { *answer = answer_to(request.frame, slots); });
+}
+
+// False if the socket takes no more, or if it ended.
 bool Sender::transmit(std::uint64_t& budget) {
   while (budget > 0) {
     answer_->next(vectors_, kMostVectors, std::min(kCallBytes, budget));
@@ -104,7 +112,7 @@ bool Sender::transmit(std::uint64_t& budget) {
     const ssize_t sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
     if (sent >= 0) {
       progress_ += static_cast<std::uint64_t>(sent);
-      budget -= std::min(budget, static_cast<std::uint64_t>(sent));
+      charge(budget, static_cast<std::uint64_t>(sent) + vectors_.size() * kBytesASpan);
       context_.counters.served_bytes.fetch_add(answer_->sent(static_cast<std::uint64_t>(sent)), std::memory_order_relaxed);
     } else if (errno == EFAULT) {
       answer_->memory_is_unmapped();
@@ -112,18 +120,56 @@ bool Sender::transmit(std::uint64_t& budget) {
       if (errno != EAGAIN) end();
       return false;
     }
+    if (answer_->awaits_verdict()) {
+      if (answer_->spans() > kManySpans) {
+        elsewhere([answer = answer_] { answer->judge(); });
+        return true;
+      }
+      answer_->judge();
+    }
     if (!answer_->done()) continue;
     answer_.reset();
     return true;
   }
-  return false;
+  return true;
 }
 
-// For what comes next: room in the socket, or a request.
-void Sender::wait() {
-  const std::uint32_t wanted = answer_ ? EPOLLOUT : EPOLLIN;
+// The pool makes a step with the answer; then this goes on. Where it has no thread, the step is made here.
+void Sender::elsewhere(const std::function<void()>& step) {
+  const Status taken = context_.copy_pool.run([step = step, &loop = context_.loop, self = std::weak_ptr(self_)]() mutable {
+    std::exchange(step, nullptr)();
+    loop.post([self] {
+      if (const auto sender = self.lock()) (*sender)->back();
+    });
+  });
+  away_ = taken.is_ok();
+  if (!away_) step();
+}
+
+void Sender::back() {
+  away_ = false;
+  if (ended_) work();
+}
+
+// Many spans are let go of elsewhere, unless the pool has them anyway.
+void Sender::drop_answer() {
+  if (!answer_ || away_ || answer_->spans() <= kManySpans) return answer_.reset();
+  auto drop = [answer = std::exchange(answer_, nullptr)]() mutable { answer.reset(); };
+  (void)context_.copy_pool.run(std::move(drop));
+}
+
+// For what comes next: room in the socket, a request, another turn or the pool.
+void Sender::wait(bool out_of_budget) {
+  const bool again = out_of_budget && !answer_ && !inbox_.empty();
+  const std::uint32_t wanted = away_ || again ? 0u : answer_ ? std::uint32_t{EPOLLOUT} : std::uint32_t{EPOLLIN};
   if (wanted != watched_) context_.loop.change(socket_.get(), watched_ = wanted);
-  const bool in_the_middle = answer_ || filled_ > 0;
+  if (again) {
+    context_.loop.post([self = std::weak_ptr(self_)] {
+      const auto sender = self.lock();
+      if (sender && (*sender)->ended_) (*sender)->work();
+    });
+  }
+  const bool in_the_middle = answer_ || !inbox_.empty();
   if (in_the_middle && stall_timer_ == 0) watch_stall();
   if (!in_the_middle && stall_timer_ != 0) context_.loop.cancel(std::exchange(stall_timer_, 0));
 }
@@ -138,11 +184,12 @@ void Sender::watch_stall() {
 // A reader that takes no byte, or does not finish its request, for so long is gone or broken, and must not keep memory pinned.
 void Sender::on_stall_time() {
   stall_timer_ = 0;
+  if (away_) return watch_stall();  // it is not the reader that takes so long
   const std::uint64_t before = progress_seen_;
-  if (progress_ == before) on_event();  // this process itself may have been stopped meanwhile
+  if (progress_ == before) on_event(0);  // this process itself may have been stopped meanwhile
   if (!ended_) return;
-  if (progress_ == before) return end();
-  if (stall_timer_ == 0 && (answer_ || filled_ > 0)) watch_stall();
+  if (progress_ == before && !away_) return end();
+  if (stall_timer_ == 0 && (answer_ || !inbox_.empty())) watch_stall();
 }
 
 void Sender::end() {
@@ -150,7 +197,7 @@ void Sender::end() {
   context_.loop.unwatch(socket_.get());
   if (stall_timer_ != 0) context_.loop.cancel(std::exchange(stall_timer_, 0));
   socket_.reset();
-  answer_.reset();
+  drop_answer();
   context_.loop.post(std::exchange(ended_, nullptr));  // its owner destroys it: not from its own method
 }
 

@@ -17,25 +17,25 @@ class StreamTransport final : public Transport {
 
   control::TransportKind kind() const override { return control::TransportKind::kStream; }
   bool reads_by_address() const override { return false; }
-  std::vector<std::byte> describe() const override { return {}; }
+  std::vector<std::byte> describe(const ReaderView&) const override { return {}; }
 
   Result<std::unique_ptr<Channel>> open(const PeerView&, ByteView, Port& port) override {
     return std::unique_ptr<Channel>(std::make_unique<StreamChannel>(context_, port));
   }
 
-  bool serve(const control::Frame&, SessionPort&) override { return false; }
+  bool serve(const control::Frame&, Responder&) override { return false; }
 
   void accept(Fd connection, std::vector<std::byte> received) override {
     if (!net::is_unix(connection)) (void)net::set_dead_peer_timeout(connection, context_.options.stall_timeout_s);
     senders_->emplace_front();
     const auto place = senders_->begin();
-    *place = std::make_unique<Sender>(context_, std::move(connection), std::move(received), [weak = std::weak_ptr(senders_), place] {
+    *place = std::make_unique<Sender>(context_, std::move(connection), received, [weak = std::weak_ptr(senders_), place] {
       if (const auto senders = weak.lock()) senders->erase(place);
     });
     (*place)->start();
   }
 
-  void session_ended(const SessionPort&) override {}
+  void session_ended(const ReaderView&) override {}
   void shut_down() override { senders_.reset(); }
 
  private:

@@ -77,6 +77,11 @@ class BadReader : public testing::TestWithParam<bool> {
     EXPECT_TRUE(socket.shake_hands(Handshake::client(hello, to.key)));
     return socket;
   }
+  control::Welcome welcome() {
+    RawSocket socket = connect(Purpose::kControl);
+    const auto message = socket.message();
+    return control::decode_welcome(message->body).value();
+  }
   RawSocket open_session() {
     RawSocket socket = connect(Purpose::kControl);
     const auto welcome = socket.message();
@@ -251,6 +256,16 @@ TEST_P(SlowTaker, is_hung_up_on_and_keeps_no_memory) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Over, SlowTaker, testing::Bool(), [](const auto& tcp) { return tcp.param ? "tcp" : "unix"; });
+
+TEST_P(BadReader, is_welcomed_with_addresses_over_a_unix_socket_only) {
+  const control::Welcome told = welcome();
+  EXPECT_EQ(told.has_generations, !GetParam());
+  EXPECT_EQ(told.transports.size(), Options{}.transports.size());
+  for (const control::TransportInfo& transport : told.transports) {
+    const bool tells_address = !GetParam() && transport.kind == TransportKind::kCma;
+    EXPECT_EQ(transport.details.empty(), !tells_address) << control::kind_name(transport.kind);
+  }
+}
 
 INSTANTIATE_TEST_SUITE_P(Over, BadReader, testing::Bool(), [](const auto& tcp) { return tcp.param ? "tcp" : "unix"; });
 

@@ -32,13 +32,13 @@ class HeldTransport final : public transport::Transport {
   explicit HeldTransport(Jobs& jobs) : jobs_(jobs) {}
   control::TransportKind kind() const override { return control::TransportKind::kStream; }
   bool reads_by_address() const override { return false; }
-  std::vector<std::byte> describe() const override { return {}; }
+  std::vector<std::byte> describe(const transport::ReaderView&) const override { return {}; }
   Result<std::unique_ptr<transport::Channel>> open(const transport::PeerView&, ByteView, transport::Port&) override {
     return std::unique_ptr<transport::Channel>(std::make_unique<HeldChannel>(jobs_));
   }
-  bool serve(const control::Frame&, transport::SessionPort&) override { return false; }
+  bool serve(const control::Frame&, transport::Responder&) override { return false; }
   void accept(Fd, std::vector<std::byte>) override {}
-  void session_ended(const transport::SessionPort&) override {}
+  void session_ended(const transport::ReaderView&) override {}
   void shut_down() override {}
 
  private:

@@ -115,7 +115,7 @@ TEST(Unix, tells_a_full_queue_from_nobody) {
   const Fd listener = std::move(listen_unix(name)).value();
   std::vector<Fd> waiting;
   Status status;
-  while (status.is_ok() && waiting.size() < 1000) {
+  while (status.is_ok() && waiting.size() < 5000) {
     Result<Fd> next = start_connect_unix(name);
     status = next.status();
     if (next.is_ok()) waiting.push_back(*std::move(next));

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -45,6 +46,12 @@ class RawSocket {
     return true;
   }
   void hang_up() { fd_.reset(); }
+  void shut() const { ::shutdown(fd_.get(), SHUT_RDWR); }  // any thread: who sends or receives meanwhile comes back
+  [[nodiscard]] const Fd& fd() const { return fd_; }
+  [[nodiscard]] bool has_input() const {
+    char byte = 0;
+    return ::recv(fd_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+  }
 
   // Waits for the other side to hang up; what it sends meanwhile is ignored.
   [[nodiscard]] bool is_hung_up() {
@@ -69,6 +76,15 @@ class RawSocket {
       }
       if (!receive()) return std::nullopt;
     }
+  }
+  // So many bytes that are no message; fewer if it hung up.
+  [[nodiscard]] std::vector<std::byte> bytes(std::size_t count) {
+    while (input_.size() < count && receive()) {
+    }
+    const auto end = input_.begin() + static_cast<std::ptrdiff_t>(std::min(count, input_.size()));
+    std::vector<std::byte> taken(input_.begin(), end);
+    input_.erase(input_.begin(), end);
+    return taken;
   }
   // Goes through a handshake; false if it failed.
   [[nodiscard]] bool shake_hands(control::Handshake handshake) {

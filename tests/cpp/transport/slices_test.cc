@@ -17,7 +17,7 @@ class SlicesTest : public testing::Test {
   static std::shared_ptr<const memory::SlotContent> content(std::byte* base) {
     auto made = std::make_shared<memory::SlotContent>();
     made->ranges = {{base, 0}, {base + 10, 5}, {base, 0}, {base, 0}, {base, 3}, {base + 20, 10}, {base, 0}};
-    made->length = 18;
+    EXPECT_TRUE(made->measure().is_ok());
     return made;
   }
   const Slices slices{content(memory.data())};

@@ -34,6 +34,7 @@ class AnswerTest : public testing::Test {
       }
       EXPECT_GT(taken, 0u);
       served += answer.sent(taken);
+      if (answer.awaits_verdict()) answer.judge();
       if (between) between(sent.size());
     }
     return sent;
