@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <system_error>
 
 #include "base/process_shared.h"
 #include "base/random.h"
@@ -43,7 +44,16 @@ void EngineImpl::let_go(EngineImpl* engine) noexcept {
   if (engine->stopped()) {
     delete engine;
   } else {
-    start_thread("hixl-close", [engine] { delete engine; }).detach();
+    engine->close_elsewhere([engine] { delete engine; });
+  }
+}
+
+// Where no thread can be had just now, the loop asks again until one can: it is the one thread that is there in any case.
+void EngineImpl::close_elsewhere(const std::function<void()>& closing) noexcept {
+  try {
+    start_thread("hixl-close", closing).detach();
+  } catch (const std::system_error&) {
+    loop_->post([this, closing] { loop_->at(Deadline::in(std::chrono::seconds(1)), [this, closing] { close_elsewhere(closing); }); });
   }
 }
 
@@ -112,7 +122,7 @@ void EngineImpl::close() {
   if (in_child()) return;  // before any lock, which another thread may have held when the process forked
   closed_.store(true, std::memory_order_release);
   if (on_own_thread()) {
-    start_thread("hixl-close", [self = shared_from_this()] { self->close(); }).detach();
+    close_elsewhere([self = shared_from_this()] { self->close(); });
     return;
   }
   const MutexLock lock(close_mutex_);

@@ -81,6 +81,8 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   explicit EngineImpl(const Options& options);
   ~EngineImpl();
   static void let_go(EngineImpl* engine) noexcept;
+  // On a thread made for that. REQUIRES: the loop runs.
+  void close_elsewhere(const std::function<void()>& closing) noexcept;
   [[nodiscard]] Status start();
   [[nodiscard]] Status start_memory_and_threads();
   [[nodiscard]] Status start_transports();

@@ -132,8 +132,8 @@ Status PeerLink::on_welcome(const control::FrameReader::Received& received) {
   return Status::ok();
 }
 
-// A link can do without: the owner is asked instead. But the table is there for who is of the same user and host, so it is missing because
-// a descriptor was, here or there.
+// A link can do without: the owner sends the bytes, and says itself what is live. But the table is there for who is of the same user and
+// host, so it is missing because a descriptor was, here or there.
 Status PeerLink::take_generations(const control::FrameReader::Received& received) {
   if (peer_.welcome.has_generations && !received.descriptors_lost) {
     if (received.descriptors.empty()) return Status(Code::kInvalidArgument, "the peer's welcome came without its generation table");
@@ -179,6 +179,10 @@ Candidate PeerLink::candidate(transport::Transport& transport) {
   const auto offered = std::ranges::find(peer_.welcome.transports, transport.kind(), &control::TransportInfo::kind);
   if (offered == peer_.welcome.transports.end()) {
     made.refused = "the peer runs without it (its Options.transports, or what its machine can do)";
+    return made;
+  }
+  if (made.reads_by_address && !peer_.shows_generations && peer_.same_uid) {  // nobody would see that the memory was freed meanwhile
+    made.refused = "the peer's generation table could not be had: file descriptors ran out, here or there, or the peer has no memfd_create";
     return made;
   }
   Result<std::unique_ptr<transport::Channel>> channel = transport.open(peer_, offered->details, *this);

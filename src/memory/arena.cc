@@ -256,10 +256,15 @@ void Arena::Impl::give_back_private(const Place& block) {
 // Blocks that live long, each with forks since, could keep any number of segments: with too much retained there are no new segments.
 Result<Arena::Impl::Place> Arena::Impl::find_room(std::uint64_t length) {
   if (std::byte* const address = recycle(length)) return Place{address, length};
-  const bool is_private = retains_too_much();
-  const Result<std::byte*> address = is_private ? take_private(length) : grow(length);
+  if (!retains_too_much()) {
+    const Result<std::byte*> address = grow(length);
+    if (address.is_ok()) return Place{*address, length};
+    if (address.status().code() != Code::kNotAvailable) return address.status();
+    // No segments on this machine: peers cannot map the memory, but read it like any other.
+  }
+  const Result<std::byte*> address = take_private(length);
   if (!address.is_ok()) return address.status();
-  return Place{*address, length, is_private};
+  return Place{*address, length, true};
 }
 
 void Arena::Impl::release(const Place& block) {

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <string>
 #include <utility>
 
@@ -24,6 +25,14 @@ Status check_room(std::uint64_t length) {
   if (length <= available) return Status::ok();
   return Status(Code::kOutOfMemory, "a segment of " + mebibytes(length) + " does not fit: " + mebibytes(available) +
                                         " are available to this process. Free tensors, or give the machine or the container more memory");
+}
+
+// Reads errno. A kernel or a sandbox without the call is no lack of memory: there is other memory then.
+Status no_segment() {
+  if (errno == ENOSYS || errno == EPERM || errno == EACCES) {
+    return errno_status(Code::kNotAvailable, "this kernel or sandbox gives no memory that can be shared (memfd_create)");
+  }
+  return errno_status(Code::kOutOfMemory, "cannot create a segment");
 }
 
 // Refused seals would let peers write or cut what they map, so there is no segment without them.
@@ -54,7 +63,7 @@ Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t
   RAY_HIXL_RETURN_IF_ERROR(check_room(length));
   const char* const name = kind == ArenaKind::kSource ? "ray-hixl-source" : "ray-hixl-landing";
   Fd fd = Fd::make([name] { return ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); });
-  if (!fd) return errno_status(Code::kOutOfMemory, "cannot create a segment");
+  if (!fd) return no_segment();
   if (::ftruncate(fd.get(), static_cast<off_t>(length)) != 0) {
     return errno_status(Code::kOutOfMemory, "cannot size a segment to " + mebibytes(length));
   }

@@ -21,6 +21,7 @@ enum class ArenaKind : std::uint8_t {
 class Segment {
  public:
   // Takes all pages up front: kOutOfMemory instead of a fault later, or of the end of a process. `bytes` is rounded up to kGranule.
+  // kNotAvailable where the kernel or a sandbox gives no memfd, or no seals.
   [[nodiscard]] static Result<std::unique_ptr<Segment>> create(std::uint32_t id, std::uint64_t bytes, ArenaKind kind);
   ~Segment();
   Segment(const Segment&) = delete;

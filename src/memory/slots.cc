@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <deque>
 #include <string>
 #include <utility>
@@ -112,14 +113,19 @@ Status SlotContent::measure() {
 Result<std::unique_ptr<SlotTable>> SlotTable::create(Reaper& reaper, std::uint32_t limit) {
   auto impl = std::make_unique<Impl>(reaper, limit);
   impl->fd = Fd::make([] { return ::memfd_create("ray-hixl-generations", MFD_CLOEXEC | MFD_ALLOW_SEALING); });
-  if (!impl->fd) return errno_status(Code::kOutOfMemory, "cannot create the generation table");
-  if (::ftruncate(impl->fd.get(), static_cast<off_t>(kTableBytes)) != 0) {
+  // Without memfds, by kernel or sandbox, the table is this process's alone: peers ask instead of looking.
+  const bool is_shared = static_cast<bool>(impl->fd);
+  if (!is_shared && errno != ENOSYS && errno != EPERM && errno != EACCES) {
+    return errno_status(Code::kOutOfMemory, "cannot create the generation table");
+  }
+  if (is_shared && ::ftruncate(impl->fd.get(), static_cast<off_t>(kTableBytes)) != 0) {
     return errno_status(Code::kOutOfMemory, "cannot size the generation table");
   }
-  void* base = ::mmap(nullptr, kTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, impl->fd.get(), 0);
+  const int flags = is_shared ? MAP_SHARED : MAP_SHARED | MAP_ANONYMOUS;
+  void* base = ::mmap(nullptr, kTableBytes, PROT_READ | PROT_WRITE, flags, impl->fd.get(), 0);
   if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map the generation table");
   impl->generations = static_cast<std::uint64_t*>(base);
-  if (::fcntl(impl->fd.get(), F_ADD_SEALS, kTableSeals | F_SEAL_SEAL) != 0) {
+  if (is_shared && ::fcntl(impl->fd.get(), F_ADD_SEALS, kTableSeals | F_SEAL_SEAL) != 0) {
     return errno_status(Code::kNotAvailable, "cannot seal the generation table (Linux 5.1 or newer is needed)");
   }
   return std::unique_ptr<SlotTable>(new SlotTable(std::move(impl)));

@@ -53,7 +53,7 @@ class SlotTable {
   [[nodiscard]] std::uint32_t live_slots() const;
   // Retires everything.
   void retire_all();
-  // To pass to peers of the same uid on this host.
+  // To pass to peers of the same uid on this host. Without a descriptor where there are no memfds.
   [[nodiscard]] const Fd& generations() const;
 
  private:

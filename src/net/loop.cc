@@ -12,6 +12,7 @@
 #include <ctime>
 #include <limits>
 #include <map>
+#include <system_error>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -84,7 +85,12 @@ Result<std::unique_ptr<Loop>> Loop::create(const std::string& thread_name) {
   }
   auto loop = std::unique_ptr<Loop>(new Loop(std::move(impl)));
   Impl* running = loop->impl_.get();
-  running->thread = start_thread(thread_name, [running] { running->run(); });
+  try {
+    running->thread = start_thread(thread_name, [running] { running->run(); });
+  } catch (const std::system_error& error) {
+    return Status(Code::kOutOfMemory, std::string("no thread can be had for the event loop: ") + error.what() +
+                                          ". Raise the limit of threads (ulimit -u, or the container's limit of pids)");
+  }
   running->thread_id = running->thread.get_id();
   return loop;
 }

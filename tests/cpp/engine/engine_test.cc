@@ -2,9 +2,12 @@
 #include <unistd.h>
 
 #include <barrier>
+#include <optional>
 #include <thread>
 
 #include "support/engines.h"
+#include "support/eventually.h"
+#include "support/forbidden_calls.h"
 
 namespace ray_hixl::test {
 namespace {
@@ -232,6 +235,22 @@ TEST(ProbeTransports, lists_every_transport_with_a_reason_where_it_does_not_work
     EXPECT_EQ(probe.usable, probe.reason.empty()) << probe.transport;
   }
   EXPECT_THAT(listed, testing::ElementsAre("local", "shm", "cma", "stream", "hixl"));
+}
+
+TEST(NoThreads, are_named_where_an_engine_needs_them) {
+  without_threads([] {
+    const Status status = Engine::create({}).status();
+    EXPECT_THAT(status, FailsWith(Code::kOutOfMemory));
+    EXPECT_THAT(status.message(), HasSubstr("thread"));
+  });
+}
+
+TEST(NoThreads, to_close_an_engine_that_was_let_go_are_waited_for) {
+  const OwnEngine reader;
+  std::optional<Engine> engine = Engine::create({}).value();
+  const Peer peer = reader->connect(engine->descriptor(), kConnect).value();
+  without_threads([&] { engine.reset(); });
+  EXPECT_TRUE(eventually([&] { return reader->stats().links == 0; }));
 }
 
 }  // namespace

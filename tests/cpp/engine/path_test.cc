@@ -1,4 +1,5 @@
 #include "support/engines.h"
+#include "support/forbidden_calls.h"
 
 namespace ray_hixl::test {
 namespace {
@@ -34,6 +35,30 @@ TEST(Path, says_why_the_others_were_not_taken) {
   EXPECT_THAT(info.refused, AllOf(Contains(Key("local")), Contains(Key("shm")), Contains(Key("cma")), Not(Contains(Key("stream")))));
   EXPECT_THAT(info.refused, Contains(Pair("cma", testing::HasSubstr("Options.transports"))));
   EXPECT_THAT(info.refused, testing::Each(Pair(testing::_, Not(testing::IsEmpty()))));
+}
+
+TEST(Path, of_an_engine_without_memfds_is_another_one) {
+  PeerProcess process;
+  const Bytes shown = process.add_region(100, 1, SourceMemory::kArena);
+  without_memfds([&] {
+    const OwnEngine owner;
+    const Region arena = owner->allocate(100).value();
+    fill_pattern(bytes_of(arena), 2);
+    const OwnEngine engine({"shm", "cma", "stream"});
+    const Peer peer = engine->connect(owner->descriptor(), kConnect).value();
+    const RemoteRegion remote = peer.region(arena.descriptor()).value();
+    EXPECT_EQ(peer.path(MemoryKind::kHost, remote)->transport, "stream");
+    const Region local = engine->allocate(100).value();
+    EXPECT_THAT(peer.read(whole(peer, local, remote), kRead), IsOk());
+    EXPECT_TRUE(is_pattern(bytes_of(local), 2));
+    arena.close();
+    EXPECT_THAT(peer.read(whole(peer, local, remote), kRead), FailsWith(Code::kInvalidRegion));
+    // It maps the memory of those who have memfds.
+    const Peer other = engine->connect(process.descriptor(), kConnect).value();
+    EXPECT_EQ(other.path(MemoryKind::kHost, other.region(shown).value())->transport, "shm");
+    EXPECT_THAT(other.read(whole(other, local, other.region(shown).value()), kRead), IsOk());
+    EXPECT_TRUE(is_pattern(bytes_of(local), 1));
+  });
 }
 
 TEST(Path, may_be_impossible) {

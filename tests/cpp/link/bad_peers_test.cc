@@ -5,6 +5,7 @@
 #include <random>
 #include <thread>
 
+#include "memory/slots.h"
 #include "net/identity.h"
 #include "support/engines.h"
 #include "support/eventually.h"
@@ -387,9 +388,16 @@ TEST(BadOwner, that_authenticates_itself_and_then_says_nothing_is_given_up_in_ti
 
 // What a later version may say: the link goes on.
 TEST(BadOwner, that_says_something_unknown_loses_the_request_at_most) {
+  memory::Reaper reaper;
+  const auto slots = memory::SlotTable::create(reaper).value();
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(slots->publish({}).is_ok());  // slot 1 is the region's
   const Impostor impostor(
-      [](RawSocket& socket) {
-        (void)socket.send(Impostor::welcome(TransportKind::kShm) + without_request(header(20, 999)) + Bytes(4));
+      [&](RawSocket& socket) {
+        control::Welcome welcome;
+        welcome.has_generations = true;
+        welcome.transports = {{TransportKind::kShm, {}}};
+        (void)socket.send_with(control::encode(0, welcome), slots->generations());
+        (void)socket.send(without_request(header(20, 999)) + Bytes(4));
         while (const auto asked = socket.message()) {
           Bytes answer = header(16, 999);
           std::memcpy(answer.data() + 8, &asked->request, sizeof(asked->request));

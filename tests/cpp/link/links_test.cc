@@ -7,6 +7,7 @@
 #include "control/descriptor.h"
 #include "support/engines.h"
 #include "support/eventually.h"
+#include "support/few_descriptors.h"
 #include "support/raw_socket.h"
 
 namespace ray_hixl::test {
@@ -172,6 +173,22 @@ TEST(Connecting, over_two_addresses_at_once_makes_one_link) {
   EXPECT_THAT(engine->connect(owner->descriptor(), kConnect).status(), IsOk());
   over_tcp.join();
   EXPECT_TRUE(eventually([&] { return engine->stats().links == 1 && owner->stats().sessions == 1; }));
+  EXPECT_EQ(engine->stats().links_lost, 0u);
+}
+
+TEST(WorseLink, without_the_generation_table_reads_over_stream_until_it_is_replaced) {
+  PeerProcess process;
+  const OwnEngine engine;
+  const Region local = engine->allocate(100).value();
+  const Bytes shown = process.add_region(100, 1);
+  std::optional<FewDescriptors> few(1);  // the connection's own
+  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
+  few.reset();
+  const RemoteRegion remote = peer.region(shown).value();
+  EXPECT_EQ(peer.path(MemoryKind::kHost, remote)->transport, "stream");
+  EXPECT_THAT(peer.read(whole(peer, local, remote), kRead), IsOk());
+  EXPECT_TRUE(is_pattern(bytes_of(local), 1));
+  EXPECT_TRUE(eventually([&] { return peer.path(MemoryKind::kHost, remote)->transport == "cma"; }, 20s));
   EXPECT_EQ(engine->stats().links_lost, 0u);
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "support/event.h"
+#include "support/forbidden_calls.h"
 #include "support/pattern.h"
 
 namespace ray_hixl::memory {
@@ -304,6 +305,17 @@ TEST(Arena, many_threads_share_one) {
   EXPECT_EQ(arena->stats().live_blocks, 0U);
   EXPECT_EQ(arena->stats().used_bytes, 0U);
   EXPECT_EQ(arena->stats().allocations, 1200U);
+}
+
+TEST(Arena, gives_memory_of_its_own_where_there_are_no_memfds) {
+  const auto arena = Arena::create(ArenaKind::kSource, 0);
+  test::without_memfds([&] {
+    const auto block = arena->allocate(100000);
+    ASSERT_TRUE(block.is_ok()) << block.status().to_string();
+    (*block)->address[99999] = std::byte{7};
+    EXPECT_FALSE(arena->find((*block)->address).has_value()) << "peers would try to map it";
+  });
+  EXPECT_EQ(arena->stats().used_bytes, 0u);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 
 #include "support/child.h"
 #include "support/event.h"
+#include "support/forbidden_calls.h"
 
 namespace ray_hixl::memory {
 namespace {
@@ -312,6 +313,20 @@ TEST_F(Slots, a_forked_child_cannot_retire_what_its_parent_published) {
   }));
   EXPECT_TRUE(table->live(handle));
   EXPECT_TRUE(view->live(handle));
+}
+
+TEST(SlotTableAlone, needs_no_memfds) {
+  Reaper reaper;
+  test::without_memfds([&] {
+    const auto made = SlotTable::create(reaper);
+    ASSERT_TRUE(made.is_ok()) << made.status().to_string();
+    SlotTable& table = **made;
+    EXPECT_FALSE(table.generations());
+    const Handle handle = table.publish({}).value();
+    EXPECT_TRUE(table.live(handle));
+    EXPECT_TRUE(table.retire(handle));
+    EXPECT_FALSE(table.live(handle));
+  });
 }
 
 }  // namespace
