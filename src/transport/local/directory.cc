@@ -18,10 +18,10 @@ struct Directory {
 // Never destroyed. A forked child starts with an empty one in the same place: the parent's engines are not in its process, and their lock
 // may be held there for ever.
 alignas(Directory) std::byte place[sizeof(Directory)];
-Directory* const first = ::new (place) Directory;
-const bool registered = on_fork(nullptr, nullptr, [] { ::new (place) Directory; });
+Directory* const kFirst = ::new (place) Directory;
+const bool kRegistered = on_fork(nullptr, nullptr, [] { ::new (place) Directory; });
 
-Directory& directory() { return *std::launder(first); }
+Directory& directory() { return *std::launder(kFirst); }
 
 }  // namespace
 
