@@ -27,6 +27,7 @@ KNOBS: dict[str, tuple[Any, str, Any, Any]] = {
     "connect_timeout_s": (10.0, "2.5", 2.5, 1),
     "transfer_timeout_s": (30.0, "1e2", 100.0, 86400),
     "stall_timeout_s": (5.0, "0.25", 0.25, 7.5),
+    "idle_timeout_s": (300.0, "60", 60.0, 0.5),
 }
 
 BAD: list[tuple[str, Any]] = [
@@ -70,6 +71,7 @@ BAD: list[tuple[str, Any]] = [
     ("transfer_timeout_s", float("inf")),
     ("stall_timeout_s", 0.0),
     ("stall_timeout_s", "1 "),
+    ("idle_timeout_s", 0),
 ]
 
 LATER: list[tuple[str, Any]] = [
