@@ -1,10 +1,13 @@
 // Every test program ends without a thread of an engine: whatever still runs when main() returns races with the end of the process, and
 // LeakSanitizer cannot look at a thread that is ending.
+#include "support/threads_end.h"
+
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
 
 #include "support/eventually.h"
@@ -14,14 +17,19 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// Names of the threads that engines start and that are there now.
+std::set<std::string>& staying() {
+  static std::set<std::string> names;
+  return names;
+}
+
+// Names of the threads that engines start, are there now and are not meant to stay.
 std::string engine_threads() {
   std::string names;
   std::error_code gone;  // a thread may end while its folder is read
   for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", gone)) {
     std::string name;
     std::getline(std::ifstream(task.path() / "comm"), name);
-    if (name.starts_with("hixl-")) names += (names.empty() ? "" : ", ") + name;
+    if (name.starts_with("hixl-") && !staying().contains(name)) names += (names.empty() ? "" : ", ") + name;
   }
   return names;
 }
@@ -36,4 +44,7 @@ class ThreadsEnd : public testing::Environment {
 [[maybe_unused]] const testing::Environment* const kAdded = testing::AddGlobalTestEnvironment(new ThreadsEnd);
 
 }  // namespace
+
+void expect_to_stay(const std::string& thread_name) { staying().insert(thread_name); }
+
 }  // namespace ray_hixl::test

@@ -9,6 +9,7 @@
 #include "support/eventually.h"
 #include "support/scripted_hixl.h"
 #include "support/tasks.h"
+#include "support/threads_end.h"
 #include "support/yardstick.h"
 
 namespace ray_hixl::test {
@@ -344,6 +345,7 @@ class DriverThatHangs : public testing::Test {};
 
 // Its threads, and what HIXL may write to, are left as they are.
 TEST_F(DriverThatHangs, gives_up_at_the_deadline) {
+  expect_to_stay("hixl-npu-" + std::to_string(kDevice + 1));
   static ScriptedHixl& script = *new ScriptedHixl;
   static auto* const driver = new Driver(kDevice + 1, [] {}, 1s, [] { return 1; });  // for ever, as the move
   ASSERT_TRUE(driver
