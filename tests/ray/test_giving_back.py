@@ -199,6 +199,7 @@ def nothing_under_way() -> bool:
 
 
 def interrupted_get(references: list[ray.ObjectRef]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what they start in the background
     timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     ray.get(references)
