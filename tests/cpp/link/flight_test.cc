@@ -155,6 +155,9 @@ enum class Memory : std::uint8_t { kArena, kCallers };
 
 class FlightTest : public testing::Test {
  protected:
+  ~FlightTest() override {
+    if (host) host->run_posted();  // what is left there keeps flights, and those the host
+  }
   // One source, `pieces` pieces.
   void start(TestHost::Kinds kinds, Memory whose, std::size_t pieces = 1) {
     if (!host) host = std::make_shared<TestHost>(kinds);

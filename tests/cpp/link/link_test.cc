@@ -111,6 +111,9 @@ class LinkTest : public testing::Test {
 // One link over a pair of sockets; `peer` is the far end.
 class OneLink : public LinkTest {
  protected:
+  ~OneLink() override {
+    if (link) test::on_loop(*loop, [this] { link.reset(); });  // with its connection
+  }
   void start() {
     make_context();
     std::array<int, 2> pair{};
