@@ -75,9 +75,10 @@ class Owner {
   Handle handle_;
 };
 
+// For as long as it takes: a hang is libFuzzer's to find.
 bool wait_for(const Fd& socket, short events) {
   pollfd one{socket.get(), events, 0};
-  return ::poll(&one, 1, 10000) == 1;
+  return ::poll(&one, 1, -1) == 1;
 }
 
 // Appends what has come. False once the other side has closed.

@@ -9,8 +9,14 @@ namespace {
 
 using Chunk = std::array<std::byte, 4096>;
 
+#ifdef __clang__
+#define NOT_SANITIZED __attribute__((no_sanitize("thread", "address", "undefined")))
+#else
+#define NOT_SANITIZED [[gnu::no_sanitize("thread", "address", "undefined")]]
+#endif
+
 // Memory that is looked at is touched by memcpy and memcmp alone, which sanitizers check as a whole; this is arithmetic.
-[[gnu::no_sanitize("thread", "address", "undefined")]] void make_chunk(Chunk& chunk, std::uint64_t seed, std::uint64_t first) {
+NOT_SANITIZED void make_chunk(Chunk& chunk, std::uint64_t seed, std::uint64_t first) {
   for (std::size_t i = 0; i < chunk.size(); ++i) chunk[i] = pattern_byte(seed, first + i);
 }
 
