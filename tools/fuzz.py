@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "fuzz"
 CORPUS = ROOT / "tests" / "fuzz" / "corpus"
 # No input may cost seconds; on a machine that is busy with other things they are long.
-LIMITS = ["-timeout=60", "-max_len=4096", "-rss_limit_mb=1024", "-malloc_limit_mb=256"]
+LIMITS = ["-timeout=60", "-max_len=4096", "-rss_limit_mb=2048", "-malloc_limit_mb=256"]
 
 
 def build() -> bool:
