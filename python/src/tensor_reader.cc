@@ -233,6 +233,7 @@ TensorList read_tensors(const nb::list& objects) {
   TensorList read;
   LayoutIndex layouts(read.layouts);
   nb::list owners;
+  nb::list storages;
   FormatChecker formats;
   const TorchTable* const torch = TorchTable::get();
   read.tensors.reserve(objects.size());
@@ -243,10 +244,11 @@ TensorList read_tensors(const nb::list& objects) {
       nb::object kept;
       const bool is_plain = seen.contiguous && !has_lazy_bits(object);
       if (seen.is_on_npu()) formats.check(object, seen, index);
-      if (is_plain) {
+      if (seen.is_on_npu()) {
+        kept = nb::borrow(object);  // what packing copies
+        if (is_plain) storages.append(storage_of(object));
+      } else if (is_plain) {
         kept = storage_of(object);
-      } else if (seen.is_on_npu()) {
-        kept = nb::borrow(object);
       } else {
         kept = nb::module_::import_("ray_hixl.tensors").attr("pack")(object);
         seen = look(*torch, kept, index);
@@ -262,6 +264,7 @@ TensorList read_tensors(const nb::list& objects) {
     }
     ++index;
   }
+  for (const nb::handle storage : storages) owners.append(storage);  // behind the tensors, which are found by their index
   read.owners = std::move(owners);
   return read;
 }
