@@ -41,7 +41,7 @@ class Address {
 class Only {
  public:
   Only(std::string_view word, std::string_view later, std::string_view meaning) : word_(word), later_(later), meaning_(meaning) {}
-  [[nodiscard]] std::string takes() const { return "'" + std::string(word_) + "'"; }
+  [[nodiscard]] std::string takes() const { return std::string("'").append(word_).append("'"); }
   [[nodiscard]] bool read(std::string_view text, std::string& value) const;
   [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
   [[nodiscard]] std::string write(const std::string& value) const { return value; }

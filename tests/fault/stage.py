@@ -15,7 +15,7 @@ from faults import FAULTS, HARM, SIGNALS
 from processes import NOBODY, Fleet, Process
 from proxy import Gate, Point, Proxy
 
-from support import eventually
+from waiting import eventually, thread_states
 from wire import EngineDescriptor
 from yardstick import scaled
 
@@ -199,7 +199,7 @@ class Stage:
             if not self.gate.reached.wait(scaled(SOON_S)):
                 raise AssertionError(f"{self.gate.point} was not reached: {self.reader.do('outcome', 0.0)}")
         elif self.order.signal and self.faulty.process is self.reader.process:
-            eventually(lambda: set(self.faulty.process.states()) <= {"T", "Z"}, SOON_S)
+            eventually(lambda: set(thread_states(self.faulty.process.pid)) <= {"T", "Z"}, SOON_S)
         elif self.case.phase != "close":
             assert self.reader.do("seen", scaled(SOON_S)), "no byte was seen to arrive"
 

@@ -7,17 +7,18 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from yardstick import scaled
+from waiting import eventually as eventually
+from waiting import stop
 
 _HERE = Path(__file__).parent
 ROOT = _HERE.parent.parent
+_IMPORTS = os.pathsep.join([str(_HERE.parent / "shared"), *filter(None, [os.environ.get("PYTHONPATH")])])
 _PATIENCE_S = 90.0  # importing torch_npu takes 40 on a machine with eight times the work that it has cores for
 
 
@@ -69,20 +70,11 @@ class Other:
             raise error
         return value
 
-    def states(self) -> list[str]:
-        """The state letter of each thread."""
-        found = []
-        for task in Path(f"/proc/{self.pid}/task").iterdir():
-            with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
-                found.append((task / "stat").read_text().rpartition(")")[2].split()[0])
-        return found
-
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """The process stands still inside of the block."""
-        os.kill(self.pid, signal.SIGSTOP)
         try:
-            eventually(lambda: set(self.states()) == {"T"})  # the signal takes a moment to reach every thread
+            stop(self.pid)
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)  # nothing if it was killed meanwhile
@@ -120,20 +112,11 @@ def run_python(program: str, *arguments: str, timeout: float = _PATIENCE_S, envi
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, "PYTHONPATH": _IMPORTS, **(environment or {})},
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
     return ended.stdout
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> None:
-    """Waits until the condition holds; for longer where the yardstick says so."""
-    begin = time.monotonic()
-    while not condition():
-        waited = time.monotonic() - begin
-        assert waited < seconds or waited < scaled(seconds), f"not true after {waited:.1f} s"
-        time.sleep(0.005)
 
 
 def pattern(nbytes: int, seed: int = 1) -> bytes:

@@ -14,6 +14,7 @@ from support import Owner, run_python
 # Programs run in an interpreter of their own. in_child(check) forks: the child waits for tell(bytes), and is sound if check(bytes) is.
 PROGRAM = """
 import os, signal, sys, threading, time, ray_hixl
+from waiting import stop
 
 class Child:
     def __init__(self, check):
@@ -173,7 +174,7 @@ engine = ray_hixl.Engine(ray_hixl.Options(transports='stream', stall_timeout_s=6
 metadata = bytes.fromhex(sys.argv[1])
 owner = int(sys.argv[2])
 assert engine.fetch(metadata).result()
-os.kill(owner, signal.SIGSTOP)
+stop(owner)
 fetch = engine.fetch(metadata, timeout=60)
 def check(_):
     right = closed(fetch.wait) and closed(fetch.result) and fetch.done

@@ -6,7 +6,6 @@ import ctypes
 import gc
 import os
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import torch
 from ray._private.worker import global_worker
 
 import ray_hixl
-from yardstick import scaled
+from waiting import eventually as eventually
 
 ray_hixl.register()
 
@@ -147,12 +146,3 @@ def kill(pid: int) -> None:
             return True
 
     eventually(is_dead)
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Polls until the condition holds; for longer where the yardstick says so."""
-    begin = time.monotonic()
-    while not condition():
-        waited = time.monotonic() - begin
-        assert waited < seconds or waited < scaled(seconds), f"not true within {waited:.1f} s"
-        time.sleep(0.01)

@@ -22,6 +22,7 @@ from ray_hixl.ray import compat, requests
 from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.ray.transport import HiXLTensorTransport
 from versions import RAY, target_for_ref
+from waiting import stop
 
 SIZE = 32 << 20  # the last of it is written long after the first
 
@@ -179,8 +180,8 @@ def test_the_function_of_ray_is_found_once() -> None:
 def standing_still(actor: Any) -> Iterator[None]:
     """Its process is stopped inside of the block."""
     pid = ray.get(actor.call.remote(os.getpid))
-    os.kill(pid, signal.SIGSTOP)
     try:
+        stop(pid)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)

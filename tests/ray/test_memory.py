@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import time
 import weakref
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import torch
 
 import actors
 import ray_hixl
+from waiting import stop
 from yardstick import scaled
 
 MIB = 1 << 20
@@ -81,7 +81,7 @@ def test_source_that_dies_while_it_is_read(fresh: Callable[..., Any], source: An
     pid = ray.get(doomed.call.remote(os.getpid))
     (reference,) = ray.get(doomed.call.remote(actors.put_all, lambda: [actors.numbers(MIB, 1)]))
     assert ray.get(receiver.call.remote(lambda refs: len(ray.get(refs[0])), [reference])) == MIB
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     waiting = receiver.call.remote(lambda refs: ray.get(refs[0]), [reference])
     actors.eventually(lambda: ray.get(receiver.call.remote(in_flight)) == 1)
     actors.kill(pid)
