@@ -54,7 +54,7 @@ class OwnedFds {
 
 constinit OwnedFds owned_fds;
 
-const bool kRegistered = on_fork(nullptr, nullptr, [] { owned_fds.close_all(); });
+const bool kClosedInChild = on_fork(nullptr, nullptr, [] { owned_fds.close_all(); });
 
 }  // namespace
 

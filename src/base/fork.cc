@@ -34,7 +34,7 @@ void after_fork_in_child() {
   forking = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 }
 
-const bool kRegistered = on_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+const bool kHandlersInstalled = on_fork(before_fork, after_fork_in_parent, after_fork_in_child);
 
 }  // namespace
 

@@ -25,7 +25,7 @@ Hook& hook() {
 
 // The lock is held over a fork, so that the child finds it free and the sink whole.
 std::optional<MutexLock> held_over_fork;
-const bool kRegistered =
+const bool kHeldOverFork =
     on_fork([] { held_over_fork.emplace(hook().mutex); }, [] { held_over_fork.reset(); }, [] { held_over_fork.reset(); });
 
 std::atomic<LogLevel> lowest_level{LogLevel::kWarning};

@@ -57,7 +57,7 @@ const std::vector<OptionInfo>& option_infos() {
 namespace {
 
 // Both tables are there before a fork: a child that was forked while another thread made one would wait for that thread for ever.
-const bool kRegistered = on_fork([] { (void)option_infos(); }, nullptr, nullptr);
+const bool kMadeBeforeFork = on_fork([] { (void)option_infos(); }, nullptr, nullptr);
 
 }  // namespace
 

@@ -14,7 +14,7 @@
 namespace ray_hixl {
 namespace {
 
-Status closed_status() { return Status(Code::kClosed, "the engine was closed; create another one"); }
+Status engine_closed() { return Status(Code::kClosed, "the engine was closed; create another one"); }
 
 // An opening ends at its deadline and says how far it came: this gives it the moment that takes.
 Deadline a_moment_after(Deadline deadline) {
@@ -107,7 +107,7 @@ Status EngineImpl::start_network() {
 }
 
 Status EngineImpl::check() const {
-  if (closed_.load(std::memory_order_acquire)) return closed_status();
+  if (closed_.load(std::memory_order_acquire)) return engine_closed();
   return guard_.check();
 }
 
@@ -132,7 +132,7 @@ void EngineImpl::close() {
 // Readers first, then those who serve others, then the threads, then memory. Parts are missing if start() failed half-way.
 void EngineImpl::stop() {
   stopped_ = true;
-  if (links_) links_->close_all(closed_status());
+  if (links_) links_->close_all(engine_closed());
   if (server_) server_->close();
   shut_down_transports();
   if (devices_) devices_->stop();

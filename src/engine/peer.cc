@@ -9,7 +9,7 @@
 namespace ray_hixl {
 namespace {
 
-Status closed_status() { return Status(Code::kClosed, "the peer was closed; connect again"); }
+Status peer_closed() { return Status(Code::kClosed, "the peer was closed; connect again"); }
 
 // Bytes stay in one kind of memory on their way.
 Status check_same(MemoryKind local, MemoryKind remote) {
@@ -22,7 +22,7 @@ Status check_same(MemoryKind local, MemoryKind remote) {
 Status PeerImpl::check() const {
   RAY_HIXL_RETURN_IF_ERROR(engine_->check());
   const MutexLock lock(mutex_);
-  return closed_ ? closed_status() : Status::ok();
+  return closed_ ? peer_closed() : Status::ok();
 }
 
 void PeerImpl::close() {
@@ -34,7 +34,7 @@ void PeerImpl::close() {
     transfers.swap(transfers_);
   }
   for (const auto& weak : transfers) {
-    if (const auto transfer = weak.lock()) transfer->request_stop(closed_status());
+    if (const auto transfer = weak.lock()) transfer->request_stop(peer_closed());
   }
 }
 
@@ -95,7 +95,7 @@ std::shared_ptr<transport::TransferState> PeerImpl::read(const BatchImpl& batch,
   std::shared_ptr<link::Link> link;
   if (checked.is_ok()) {
     link = track(transfer);
-    checked = link ? check_batch(batch) : closed_status();
+    checked = link ? check_batch(batch) : peer_closed();
   }
   if (!checked.is_ok()) {
     transfer->finish(checked);

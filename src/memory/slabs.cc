@@ -16,10 +16,10 @@
 namespace ray_hixl::memory {
 namespace {
 
-constexpr std::uint64_t kMost = std::uint64_t{1} << 62;  // far more than any device has, far from overflowing
-constexpr int kFreedAtOnce = 256;                        // blocks, with the short mutex held
+constexpr std::uint64_t kMostOnDevice = std::uint64_t{1} << 62;  // far more than any device has, far from overflowing
+constexpr int kFreedAtOnce = 256;                                // blocks, with the short mutex held
 
-// REQUIRES: bytes <= kMost.
+// REQUIRES: bytes <= kMostOnDevice.
 std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
 
 Status closed() { return {Code::kClosed, "the engine was closed: it has no device memory any more"}; }
@@ -44,7 +44,7 @@ struct Slabs::Impl {
   struct Lease;
 
   Impl(std::unique_ptr<SlabSource> from, std::uint64_t first, std::uint64_t cap)
-      : source(std::move(from)), first_bytes(std::min(first, kMost)), cap_bytes(std::min(cap, kMost)) {}
+      : source(std::move(from)), first_bytes(std::min(first, kMostOnDevice)), cap_bytes(std::min(cap, kMostOnDevice)) {}
   ~Impl();
 
   std::unique_ptr<SlabSource> source;
@@ -305,7 +305,7 @@ Slabs::~Slabs() = default;
 Result<std::shared_ptr<const Block>> Slabs::allocate(std::uint64_t bytes, const Fence& fence) {
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
   if (bytes == 0) return Status(Code::kInvalidArgument, "a block of 0 bytes of device memory");
-  if (bytes > kMost) return Status(Code::kOutOfMemory, "no device has " + std::to_string(bytes) + " bytes");
+  if (bytes > kMostOnDevice) return Status(Code::kOutOfMemory, "no device has " + std::to_string(bytes) + " bytes");
   const Result<std::byte*> address = impl_->find_room(bytes, fence);
   if (!address.is_ok()) return address.status();
   const auto lease = make_process_shared<const Impl::Lease>(shared_from_this(), Block{*address, bytes}, round_up(bytes, kAlignment));

@@ -143,14 +143,15 @@ void Loop::Impl::run() {
   while (true) {
     if (!run_posted()) return drop_callbacks();
     run_timers();
+    // Before it may sleep for long: stats() shall not show a turn only once the next one has begun.
+    const std::int64_t now = thread_cpu_time();
+    if (now - turn_began > longest_turn.load(std::memory_order_relaxed)) longest_turn.store(now - turn_began, std::memory_order_relaxed);
+    turn_began = now;
     int count = 0;
     do {
       count = ::epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), timeout_ms());
     } while (count < 0 && errno == EINTR);
     for (int i = 0; i < count; ++i) dispatch(events[static_cast<std::size_t>(i)]);
-    const std::int64_t now = thread_cpu_time();
-    if (now - turn_began > longest_turn.load(std::memory_order_relaxed)) longest_turn.store(now - turn_began, std::memory_order_relaxed);
-    turn_began = now;
   }
 }
 

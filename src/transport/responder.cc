@@ -8,7 +8,7 @@
 namespace ray_hixl::transport {
 namespace {
 
-constexpr std::size_t kPartBytes = std::size_t{1} << 20;
+constexpr std::size_t kCopyBytes = std::size_t{1} << 20;
 
 std::vector<std::byte> failure(std::uint64_t request, const Status& why) { return control::encode(request, control::Failure{why}); }
 
@@ -25,10 +25,10 @@ FrameParts whole(std::vector<std::byte> frame) {
 
 // Memory that takes long to give back goes back in small steps, where it is sent.
 FrameParts split(std::vector<std::byte> frame) {
-  if (frame.size() <= kPartBytes) return whole(std::move(frame));
+  if (frame.size() <= kCopyBytes) return whole(std::move(frame));
   FrameParts parts;
   for (auto from = frame.begin(); from != frame.end();) {
-    const auto to = from + static_cast<std::ptrdiff_t>(std::min<std::size_t>(kPartBytes, static_cast<std::size_t>(frame.end() - from)));
+    const auto to = from + static_cast<std::ptrdiff_t>(std::min<std::size_t>(kCopyBytes, static_cast<std::size_t>(frame.end() - from)));
     parts.emplace_back(from, to);
     from = to;
   }

@@ -51,6 +51,7 @@ inline constexpr std::int32_t kMemDevice = 0;
 inline constexpr std::int32_t kOpRead = 0;  // from the peer's memory into ours
 inline constexpr std::int32_t kWaiting = 0;
 inline constexpr std::int32_t kCompleted = 1;
+inline constexpr std::int32_t kTransferFailed = 3;
 inline constexpr std::int32_t kFeatureClientServer = 1;
 
 // ge::AscendString: one shared pointer to a string that only the library looks into. Filled by the library's constructor, so that the

@@ -37,7 +37,7 @@ void leave_behind() {
   const Result<Cann>* const known = in_use.load();
   if (is_looked_for.load() && (known == nullptr || known->is_ok())) in_use.store(&left_behind);
 }
-const bool kRegistered = on_fork(nullptr, nullptr, leave_behind);
+const bool kLeftInChild = on_fork(nullptr, nullptr, leave_behind);
 
 }  // namespace
 

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::size_t kCopyPart = std::size_t{16} << 20;
 constexpr std::chrono::seconds kStopMargin{5};
-constexpr std::chrono::milliseconds kPatience{128};  // for blocks that are on their way back
+constexpr std::chrono::milliseconds kReturnPatience{128};  // for blocks that are on their way back
 
 std::atomic<bool> memory_is_left{false};
 
@@ -135,7 +135,7 @@ Status Device::start_hixl() {
 }
 
 Result<std::shared_ptr<const memory::Block>> Device::allocate(std::uint64_t bytes, const memory::Slabs::Fence& fence) {
-  const Deadline patience = Deadline::in(kPatience);
+  const Deadline patience = Deadline::in(kReturnPatience);
   while (true) {
     const std::uint64_t ticket = slabs_->pending_ticket();  // before, so that what is freed from here on is not missed
     Result<std::shared_ptr<const memory::Block>> block = slabs_->allocate(bytes, fence);

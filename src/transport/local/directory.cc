@@ -19,7 +19,7 @@ struct Directory {
 // may be held there for ever.
 alignas(Directory) std::byte place[sizeof(Directory)];
 Directory* const kFirst = ::new (place) Directory;
-const bool kRegistered = on_fork(nullptr, nullptr, [] { ::new (place) Directory; });
+const bool kEmptyInChild = on_fork(nullptr, nullptr, [] { ::new (place) Directory; });
 
 Directory& directory() { return *std::launder(kFirst); }
 

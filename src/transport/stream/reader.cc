@@ -9,14 +9,12 @@
 #include <string>
 #include <utility>
 
+#include "transport/stream/turn.h"
+
 namespace ray_hixl::transport::stream {
 namespace {
 
-constexpr std::size_t kMostVectors = 512;
-constexpr std::uint64_t kCallBytes = std::uint64_t{1} << 20;
-// Then other connections have their turn. A call may bring few bytes: 512 pieces of four.
-constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;
-constexpr int kTurnCalls = 32;
+constexpr int kTurnCalls = 32;         // a call may bring few bytes: 512 pieces of four
 constexpr std::uint64_t kRequest = 1;  // the one under way on a connection: no other is asked before its end
 
 // The pieces as spans of the owner's slots; neighbours are joined.

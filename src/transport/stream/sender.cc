@@ -7,12 +7,11 @@
 #include <cerrno>
 #include <utility>
 
+#include "transport/stream/turn.h"
+
 namespace ray_hixl::transport::stream {
 namespace {
 
-constexpr std::size_t kMostVectors = 512;
-constexpr std::uint64_t kCallBytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kTurnBytes = std::uint64_t{4} << 20;  // then other connections have their turn: about a millisecond
 // What takes as long as sending so many bytes.
 constexpr std::uint64_t kBytesARequest = std::uint64_t{16} << 10;
 constexpr std::uint64_t kBytesASpan = 512;

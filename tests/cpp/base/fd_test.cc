@@ -8,13 +8,11 @@
 #include <cerrno>
 #include <string>
 
+#include "base/null_device.h"
 #include "support/few_descriptors.h"
 
 namespace ray_hixl {
 namespace {
-
-Fd open_null() { return Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); }
-bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 
 TEST(Fd, closes_what_it_owns) {
   int number = -1;

@@ -14,17 +14,13 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/null_device.h"
 #include "base/thread.h"
 #include "support/child.h"
 #include "support/event.h"
 
 namespace ray_hixl {
 namespace {
-
-Fd open_null() {
-  return Fd::make([] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); });
-}
-bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; }
 
 // The descriptors that open_null() makes, and others like them.
 std::set<int> open_nulls() {

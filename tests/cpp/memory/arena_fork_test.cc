@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "memory/arena.h"
+#include "memory/blocks.h"
 #include "support/child.h"
 #include "support/pattern.h"
 
@@ -11,17 +12,14 @@ namespace ray_hixl::memory {
 namespace {
 
 using test::Child;
-using BlockPtr = std::shared_ptr<const Block>;
+using test::kMiB;
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kKeep = 1024 * kMiB;
-constexpr std::uint64_t kSegment = 64 * kMiB;  // what serves small blocks
 
-BlockPtr allocate(const std::shared_ptr<Arena>& arena, std::uint64_t bytes, std::uint64_t seed = 0) {
-  Result<BlockPtr> block = arena->allocate(bytes);
-  EXPECT_TRUE(block.is_ok()) << block.status().to_string();
-  if (seed != 0) test::fill_pattern({(*block)->address, bytes}, seed);
-  return *block;
+BlockPtr allocate(const std::shared_ptr<Arena>& arena, std::uint64_t bytes, std::uint64_t seed) {
+  BlockPtr block = allocate(arena, bytes);
+  if (block) test::fill_pattern({block->address, bytes}, seed);
+  return block;
 }
 
 bool holds(const BlockPtr& block, std::uint64_t seed) { return test::is_pattern({block->address, block->length}, seed); }

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "memory/blocks.h"
 #include "support/event.h"
 #include "support/forbidden_calls.h"
 #include "support/pattern.h"
@@ -20,17 +21,9 @@ namespace ray_hixl::memory {
 namespace {
 
 using test::Event;
-using BlockPtr = std::shared_ptr<const Block>;
+using test::kMiB;
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kKeepAll = std::uint64_t{1} << 40;
-constexpr std::uint64_t kSegment = 64 * kMiB;  // what serves small blocks
-
-BlockPtr allocate(const std::shared_ptr<Arena>& arena, std::uint64_t bytes) {
-  Result<BlockPtr> block = arena->allocate(bytes);
-  EXPECT_TRUE(block.is_ok()) << block.status().to_string();
-  return block.is_ok() ? *block : nullptr;
-}
 
 TEST(Arena, a_block_is_aligned_writable_and_counted) {
   const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);

@@ -7,10 +7,12 @@
 #include <limits>
 #include <string>
 
+#include "support/sizes.h"
+
 namespace ray_hixl::memory {
 namespace {
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+using test::kMiB;
 
 // A folder that looks like the kernel's files.
 class Available : public ::testing::Test {

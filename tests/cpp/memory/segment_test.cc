@@ -13,11 +13,12 @@
 #include "support/child.h"
 #include "support/refused_calls.h"
 #include "support/signal_storm.h"
+#include "support/sizes.h"
 
 namespace ray_hixl::memory {
 namespace {
 
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+using test::kMiB;
 
 std::unique_ptr<Segment> make(std::uint64_t bytes, ArenaKind kind) { return std::move(Segment::create(7, bytes, kind)).value(); }
 

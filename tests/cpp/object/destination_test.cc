@@ -5,12 +5,12 @@
 
 #include "object/fixtures.h"
 #include "object/metadata.h"
+#include "support/sizes.h"
 
 namespace ray_hixl::test {
 namespace {
 
 using testing::HasSubstr;
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 Metadata metadata_of(const std::vector<std::uint64_t>& sizes) {
   std::vector<Layout> layouts;

@@ -12,24 +12,14 @@
 #include "support/child.h"
 #include "support/eventually.h"
 #include "support/raw_socket.h"
+#include "support/sanitized.h"
 #include "transport/transfer_state.h"
 
 namespace ray_hixl::test {
 namespace {
 
-#ifdef __SANITIZE_THREAD__
-constexpr bool kUnderTsan = true;
-#else
-constexpr bool kUnderTsan = false;
-#endif
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kUnderAsan = true;
-#else
-constexpr bool kUnderAsan = false;
-#endif
-
 #define NEEDS_THREADS_IN_THE_CHILD() \
-  if (kUnderTsan) GTEST_SKIP() << "ThreadSanitizer ends the child of a process with threads where it starts one"
+  if (kThreadSanitized) GTEST_SKIP() << "ThreadSanitizer ends the child of a process with threads where it starts one"
 
 constexpr std::uint64_t kSize = 1 << 20;
 
@@ -200,7 +190,7 @@ TEST(ForkOfAnEngine, does_not_make_a_dead_parent_look_alive) {
 
 // Children may be forked in any moment of what the parent's other threads do.
 TEST(ForkOfAnEngine, storms_beside_transfers) {
-  if (kUnderAsan || kUnderTsan)
+  if (kAddressSanitized || kThreadSanitized)
     GTEST_SKIP() << "the sanitizers' allocators may be locked for ever in a child, by a thread that is not there";
   PeerProcess process;
   const OwnObjects own;

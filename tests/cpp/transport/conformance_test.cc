@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "support/device_memory.h"
+#include "support/sanitized.h"
 #include "support/signal_storm.h"
 #include "transport/ways.h"
 
@@ -87,7 +88,7 @@ TEST_P(TransportTest, brings_every_byte_and_counts_it) {
 
 // Shuffled, from and into two regions each, at odd offsets and of odd lengths; some move nothing.
 TEST_P(TransportTest, brings_many_pieces_to_their_places_and_nothing_else) {
-  constexpr std::int64_t kPieces = 3000;
+  constexpr std::int64_t kPieces = unless_sanitized(3000, 1000);
   constexpr std::int64_t kStep = 509;
   const std::vector<RemoteRegion> remotes = {show(kPieces * kStep, 0), show(kPieces * kStep, 1)};
   const std::vector<Region> locals = {make_local(kPieces * kStep, 99), make_local(kPieces * kStep, 99)};
@@ -217,7 +218,7 @@ TEST_P(TransportTest, never_writes_late) {
   ASSERT_THAT(peer->read(batch, kRead), IsOk());
   const Bytes untouched(kBytes, std::byte{0xee});
   std::mt19937 random(3);
-  for (int round = 0; round < 25; ++round) {
+  for (int round = 0; round < unless_sanitized(25, 6); ++round) {
     const auto delay = std::chrono::microseconds(std::uniform_int_distribution<int>(0, 3000)(random));
     const bool cancels = round % 2 == 0;
     const Transfer transfer = peer->read_async(batch, cancels ? std::chrono::nanoseconds(kRead) : delay);

@@ -9,14 +9,14 @@
 
 #include "support/event.h"
 #include "support/pattern.h"
+#include "support/sizes.h"
 
 namespace ray_hixl::transport {
 namespace {
 
 using namespace std::chrono_literals;
 using test::Event;
-
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
+using test::kMiB;
 
 // Notes what it was asked to move; waits or fails where a test says so.
 class RecordingMover final : public Mover {

@@ -18,8 +18,6 @@ namespace {
 using namespace transport::hixl;
 using testing::AnyOf;
 
-constexpr std::uint64_t kPage = 2 * kMiB;
-constexpr std::int32_t kFailedStatus = 3;
 constexpr std::int32_t kTimeoutMs = 5000;
 
 class HixlContract : public testing::Test {
@@ -107,16 +105,16 @@ TEST_F(HixlContract, does_not_disconnect_what_is_not_connected) {
 }
 
 TEST_F(HixlContract, reads_only_over_a_link) {
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   EXPECT_EQ(read({{address_of(local), remote, 100}}), kNotConnected);
   EXPECT_EQ(connect(), kHixlOk);
   EXPECT_EQ(read({{address_of(local), remote, 100}}), kHixlOk);
 }
 
 TEST_F(HixlContract, reads_many_descriptors_in_one_call) {
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
   std::vector<OpDesc> ops;
   for (std::uint64_t i = 0; i < 300; ++i) ops.push_back({address_of(local) + i * 1024, remote + (299 - i) * 1024, 1000});
@@ -130,11 +128,11 @@ TEST_F(HixlContract, reads_many_descriptors_in_one_call) {
 }
 
 TEST_F(HixlContract, does_not_see_memory_that_was_registered_after_the_connect) {
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
-  const std::uintptr_t late_remote = there(kPage, 2);
-  const MemoryRange late_local = here(kPage);
+  const std::uintptr_t late_remote = there(kHugePage, 2);
+  const MemoryRange late_local = here(kHugePage);
   EXPECT_EQ(read({{address_of(local), late_remote, 100}}), kParamInvalid);
   EXPECT_EQ(read({{address_of(late_local), remote, 100}}), kParamInvalid);
   EXPECT_EQ(read({{address_of(local), remote, 100}}), kHixlOk) << "the link is as good as before";
@@ -145,11 +143,11 @@ TEST_F(HixlContract, does_not_see_memory_that_was_registered_after_the_connect) 
 }
 
 TEST_F(HixlContract, checks_ranges) {
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
-  EXPECT_EQ(read({{address_of(local), remote + kPage - 50, 100}}), kParamInvalid);
-  EXPECT_EQ(read({{address_of(local) + kPage - 50, remote, 100}}), kParamInvalid);
+  EXPECT_EQ(read({{address_of(local), remote + kHugePage - 50, 100}}), kParamInvalid);
+  EXPECT_EQ(read({{address_of(local) + kHugePage - 50, remote, 100}}), kParamInvalid);
   EXPECT_EQ(read({{address_of(local), remote, 0}}), kParamInvalid);
   EXPECT_EQ(read({{0, remote, 100}}), kParamInvalid);
   EXPECT_EQ(read({{address_of(local), 0, 100}}), kParamInvalid);
@@ -158,53 +156,53 @@ TEST_F(HixlContract, checks_ranges) {
 }
 
 TEST_F(HixlContract, lets_a_descriptor_span_touching_regions) {
-  const std::uintptr_t remote = allocate_there(2 * kPage, 1);
-  ASSERT_EQ(register_there(remote, kPage), kHixlOk);
-  ASSERT_EQ(register_there(remote + kPage, kPage), kHixlOk);
-  const MemoryRange local = here(2 * kPage);
+  const std::uintptr_t remote = allocate_there(2 * kHugePage, 1);
+  ASSERT_EQ(register_there(remote, kHugePage), kHixlOk);
+  ASSERT_EQ(register_there(remote + kHugePage, kHugePage), kHixlOk);
+  const MemoryRange local = here(2 * kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
-  EXPECT_EQ(read({{address_of(local), remote + kPage - 50, 100}}), kHixlOk);
+  EXPECT_EQ(read({{address_of(local), remote + kHugePage - 50, 100}}), kHixlOk);
 }
 
 TEST_F(HixlContract, registers_the_same_memory_once) {
-  const MemoryRange local = reader->allocate(kPage, 99);
+  const MemoryRange local = reader->allocate(kHugePage, 99);
   void* first = nullptr;
   void* second = nullptr;
-  ASSERT_EQ((*reader)->register_device_memory(address_of(local), kPage, first).code, kHixlOk);
-  EXPECT_EQ((*reader)->register_device_memory(address_of(local), kPage, second).code, kHixlOk);
+  ASSERT_EQ((*reader)->register_device_memory(address_of(local), kHugePage, first).code, kHixlOk);
+  EXPECT_EQ((*reader)->register_device_memory(address_of(local), kHugePage, second).code, kHixlOk);
   EXPECT_EQ(first, second);
   EXPECT_EQ((*reader)->deregister_memory(first).code, kHixlOk);
-  const std::uintptr_t remote = there(kPage, 1);
+  const std::uintptr_t remote = there(kHugePage, 1);
   ASSERT_EQ(connect(), kHixlOk);
   EXPECT_EQ(read({{address_of(local), remote, 100}}), kParamInvalid) << "for both";
 }
 
 TEST_F(HixlContract, refuses_memory_that_overlaps_in_part) {
-  const MemoryRange local = reader->allocate(2 * kPage, 99);
+  const MemoryRange local = reader->allocate(2 * kHugePage, 99);
   void* handle = nullptr;
-  ASSERT_EQ((*reader)->register_device_memory(address_of(local), kPage, handle).code, kHixlOk);
-  EXPECT_EQ((*reader)->register_device_memory(address_of(local), 2 * kPage, handle).code, kParamInvalid);
-  EXPECT_EQ((*reader)->register_device_memory(address_of(local) + kPage / 2, kPage, handle).code, kParamInvalid);
-  EXPECT_EQ((*reader)->register_device_memory(address_of(local) + kPage, kPage, handle).code, kHixlOk);
+  ASSERT_EQ((*reader)->register_device_memory(address_of(local), kHugePage, handle).code, kHixlOk);
+  EXPECT_EQ((*reader)->register_device_memory(address_of(local), 2 * kHugePage, handle).code, kParamInvalid);
+  EXPECT_EQ((*reader)->register_device_memory(address_of(local) + kHugePage / 2, kHugePage, handle).code, kParamInvalid);
+  EXPECT_EQ((*reader)->register_device_memory(address_of(local) + kHugePage, kHugePage, handle).code, kHixlOk);
 }
 
 TEST_F(HixlContract, registers_nothing_without_an_address) {
   void* handle = nullptr;
-  EXPECT_EQ((*reader)->register_device_memory(0, kPage, handle).code, kParamInvalid);
+  EXPECT_EQ((*reader)->register_device_memory(0, kHugePage, handle).code, kParamInvalid);
 }
 
 TEST_F(HixlContract, finds_a_region_without_bytes_at_the_next_connect) {
-  const MemoryRange local = reader->allocate(kPage, 99);
+  const MemoryRange local = reader->allocate(kHugePage, 99);
   void* handle = nullptr;
   EXPECT_EQ((*reader)->register_device_memory(address_of(local), 0, handle).code, kHixlOk);
   EXPECT_EQ(connect(), kParamInvalid);
 }
 
 TEST_F(HixlContract, does_not_deregister_under_an_outgoing_link) {
-  const MemoryRange local = reader->allocate(kPage, 99);
+  const MemoryRange local = reader->allocate(kHugePage, 99);
   void* handle = nullptr;
-  ASSERT_EQ((*reader)->register_device_memory(address_of(local), kPage, handle).code, kHixlOk);
-  const std::uintptr_t remote = there(kPage, 1);
+  ASSERT_EQ((*reader)->register_device_memory(address_of(local), kHugePage, handle).code, kHixlOk);
+  const std::uintptr_t remote = there(kHugePage, 1);
   ASSERT_EQ(connect(), kHixlOk);
   EXPECT_EQ((*reader)->deregister_memory(handle).code, kFailed);
   EXPECT_EQ(read({{address_of(local), remote, 100}}), kHixlOk);
@@ -220,8 +218,8 @@ TEST_F(HixlContract, does_not_mind_what_it_does_not_know) {
 }
 
 TEST_F(HixlContract, fails_once_the_peer_is_finalized_and_until_it_is_connected_anew) {
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
   ASSERT_EQ(read({{address_of(local), remote, 100}}), kHixlOk);
   ASSERT_EQ(owner->ask("finalize"), "0");
@@ -232,20 +230,20 @@ TEST_F(HixlContract, fails_once_the_peer_is_finalized_and_until_it_is_connected_
 }
 
 TEST_F(HixlContract, forgets_a_request_once_its_end_was_polled) {
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
   void* request = nullptr;
   ASSERT_EQ(begin({{address_of(local), remote, 100}}, request), kHixlOk);
   EXPECT_EQ(end_of(request), std::pair(kHixlOk, kCompleted));
   std::int32_t status = kWaiting;
   EXPECT_EQ((*reader)->poll(request, status).code, kParamInvalid);
-  EXPECT_EQ(status, kFailedStatus);
+  EXPECT_EQ(status, kTransferFailed);
 }
 
 TEST_F(HixlContract, forgets_requests_at_a_disconnect) {
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
   void* request = nullptr;
   ASSERT_EQ(begin({{address_of(local), remote, 100}}, request), kHixlOk);
@@ -256,8 +254,8 @@ TEST_F(HixlContract, forgets_requests_at_a_disconnect) {
 
 TEST_F(HixlContract, polls_for_all_requests_at_once) {
   ASSERT_TRUE((*reader)->can_poll_all());
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
   std::map<std::uint64_t, void*> requests;
   for (std::uint64_t id = 10; id < 15; ++id) {
@@ -287,8 +285,8 @@ TEST_F(HixlContract, wants_time_for_a_connect) {
 }
 
 TEST_F(HixlContract, serves_two_threads_of_one_link) {
-  const std::uintptr_t remote = there(kPage, 1);
-  const MemoryRange local = here(kPage);
+  const std::uintptr_t remote = there(kHugePage, 1);
+  const MemoryRange local = here(kHugePage);
   ASSERT_EQ(connect(), kHixlOk);
   std::vector<std::thread> threads;
   for (std::uint64_t i = 0; i < 2; ++i) {
@@ -355,8 +353,8 @@ class HixlContractOfFaults : public HixlContract {
   void SetUp() override {
     if (is_test_cann_real()) GTEST_SKIP() << "a real library has no faults on demand";
     HixlContract::SetUp();
-    remote = there(kPage, 1);
-    local = here(kPage);
+    remote = there(kHugePage, 1);
+    local = here(kHugePage);
     ASSERT_EQ(connect(), kHixlOk);
     op = {{address_of(local), remote, 100}};
   }
@@ -380,13 +378,13 @@ TEST_F(HixlContractOfFaults, tells_a_failure_in_the_status_or_in_both) {
   {
     const FakeSwitch fails("FAKE_HIXL_FAIL_AT", "1:poll");
     ASSERT_EQ(begin(op, request), kHixlOk);
-    EXPECT_EQ(end_of(request), std::pair(kHixlOk, kFailedStatus));
+    EXPECT_EQ(end_of(request), std::pair(kHixlOk, kTransferFailed));
   }
   ASSERT_EQ(disconnect(), kHixlOk);
   ASSERT_EQ(connect(), kHixlOk);
   const FakeSwitch fails("FAKE_HIXL_FAIL_AT", "1:error:507046");
   ASSERT_EQ(begin(op, request), kHixlOk);
-  EXPECT_EQ(end_of(request), std::pair(HixlCode{507046}, kFailedStatus));
+  EXPECT_EQ(end_of(request), std::pair(HixlCode{507046}, kTransferFailed));
 }
 
 TEST_F(HixlContractOfFaults, remembers_a_failure_until_the_disconnect) {

@@ -20,12 +20,11 @@ using testing::ElementsAre;
 using testing::SizeIs;
 using transport::TransferState;
 
-constexpr std::int32_t kFailedStatus = 3;
 constexpr int kDevice = 7;
 constexpr const char* kThread = "hixl-npu-7";
 
 // A move, and whether it has ended.
-struct Watched {
+struct WatchedTransfer {
   std::shared_ptr<TransferState> transfer = std::make_shared<TransferState>(Deadline::never());
   std::shared_ptr<std::atomic<int>> ends = std::make_shared<std::atomic<int>>(0);
   std::shared_ptr<Status> result = std::make_shared<Status>(Code::kInternal, "it has not ended");
@@ -55,8 +54,8 @@ class DriverTest : public testing::Test {
     stopped = true;
     return driver->stop(deadline, [this] { driver->use(nullptr); });
   }
-  Watched submit(const std::string& peer, const void* channel = nullptr, std::uint64_t remote_epoch = 1) {
-    Watched made;
+  WatchedTransfer submit(const std::string& peer, const void* channel = nullptr, std::uint64_t remote_epoch = 1) {
+    WatchedTransfer made;
     auto move = std::make_shared<Move>();
     move->ops = {{4096, 8192, 1}};
     move->remote_epoch = remote_epoch;
@@ -70,9 +69,9 @@ class DriverTest : public testing::Test {
     return made;
   }
   // One that HIXL has, and the number of its request.
-  std::pair<Watched, std::uint64_t> submit_and_wait(const std::string& peer) {
+  std::pair<WatchedTransfer, std::uint64_t> submit_and_wait(const std::string& peer) {
     const std::size_t before = script.requests().size();
-    const Watched made = submit(peer);
+    const WatchedTransfer made = submit(peer);
     EXPECT_TRUE(eventually([&] { return script.requests().size() > before; }));
     return {made, script.requests().back().id};
   }
@@ -129,7 +128,7 @@ TEST_F(DriverWithoutBatches, asks_one_by_one) {
 // (0, FAILED) and (error, FAILED), told by either poll.
 TEST_F(DriverTest, tries_again_what_failed) {
   const auto [move, request] = submit_and_wait("a:1");
-  script.end(request, kFailedStatus);
+  script.end(request, kTransferFailed);
   ASSERT_TRUE(eventually([&] { return script.count("read") == 2; }));
   script.end(script.requests().back().id, kCompleted);
   EXPECT_THAT(move.wait(), IsOk());
@@ -138,9 +137,9 @@ TEST_F(DriverTest, tries_again_what_failed) {
 
 TEST_F(DriverWithoutBatches, tries_again_what_failed) {
   const auto [move, request] = submit_and_wait("a:1");
-  script.end(request, kFailedStatus);
+  script.end(request, kTransferFailed);
   ASSERT_TRUE(eventually([&] { return script.count("read") == 2; }));
-  script.end(script.requests().back().id, kFailedStatus, 507046);
+  script.end(script.requests().back().id, kTransferFailed, 507046);
   ASSERT_TRUE(eventually([&] { return script.count("read") == 3; }));
   script.end(script.requests().back().id, kCompleted);
   EXPECT_THAT(move.wait(), IsOk());
@@ -150,7 +149,7 @@ TEST_F(DriverWithoutBatches, says_what_a_request_failed_with) {
   const auto [move, first] = submit_and_wait("a:1");
   for (std::uint64_t reads = 1; reads <= 3; ++reads) {
     ASSERT_TRUE(eventually([&] { return script.count("read") == reads; }));
-    script.end(script.requests().back().id, kFailedStatus, 507046);
+    script.end(script.requests().back().id, kTransferFailed, 507046);
   }
   const Status result = move.wait();
   EXPECT_THAT(result, FailsWith(Code::kPeerGone));
@@ -159,11 +158,11 @@ TEST_F(DriverWithoutBatches, says_what_a_request_failed_with) {
 
 TEST_F(DriverTest, is_not_delayed_by_a_connect_that_hangs) {
   script.hold("connect dead:1");
-  const Watched dead = submit("dead:1");
+  const WatchedTransfer dead = submit("dead:1");
   const auto [live, request] = submit_and_wait("a:1");
   script.end(request, kCompleted);
   EXPECT_THAT(live.wait(), IsOk()) << "a new peer";
-  const Watched refreshed = submit("a:1", nullptr, 2);
+  const WatchedTransfer refreshed = submit("a:1", nullptr, 2);
   ASSERT_TRUE(eventually([&] { return script.count("read") == 2; })) << "a link that is made anew";
   script.end(script.requests().back().id, kCompleted);
   EXPECT_THAT(refreshed.wait(), IsOk());
@@ -179,7 +178,7 @@ TEST_F(DriverTest, polls_no_link_that_is_being_taken_down) {
   const auto [broken, broken_request] = submit_and_wait("a:1");
   const auto [also_broken, other_request] = submit_and_wait("a:1");
   const auto [live, live_request] = submit_and_wait("b:1");
-  script.end(broken_request, kFailedStatus);
+  script.end(broken_request, kTransferFailed);
   ASSERT_TRUE(eventually([&] { return script.count("disconnect") == 1; }));
   const std::uint64_t before = script.count("poll_all");
   const std::uint64_t single = script.count("poll");
@@ -202,7 +201,7 @@ TEST_F(DriverTest, tells_requests_apart_by_numbers_of_its_own) {
   const auto [forgotten, old_request] = submit_and_wait("a:1");
   const auto [failing, failing_request] = submit_and_wait("a:1");
   const void* const handle = script.requests().front().handle;
-  script.end(failing_request, kFailedStatus);
+  script.end(failing_request, kTransferFailed);
   ASSERT_TRUE(eventually([&] { return script.count("disconnected") == 1; }));
   const auto [other, other_request] = submit_and_wait("b:1");
   ASSERT_EQ(script.requests().back().handle, handle);
@@ -235,7 +234,7 @@ TEST_F(DriverTest, sleeps_while_a_link_is_taken_down) {
   script.hold("disconnect a:1");
   const auto [first, request] = submit_and_wait("a:1");
   const auto [second, other] = submit_and_wait("a:1");
-  script.end(request, kFailedStatus);
+  script.end(request, kTransferFailed);
   ASSERT_TRUE(eventually([&] { return script.count("disconnect") == 1; }));
   std::uint64_t awake = 0;
   const auto stays_asleep = [&] {
@@ -274,7 +273,7 @@ TEST_F(DriverTest, forgets_a_link_that_went_down_and_says_so) {
   std::atomic<int> down = 0;
   ASSERT_TRUE(driver->post([&] { driver->set_link_down([&] { ++down; }); }));
   const int channel = 0;
-  const Watched move = submit("a:1", &channel);
+  const WatchedTransfer move = submit("a:1", &channel);
   ASSERT_TRUE(eventually([&] { return script.requests().size() == 1; }));
   script.end(script.requests().back().id, kCompleted);
   EXPECT_THAT(move.wait(), IsOk());
@@ -288,7 +287,7 @@ TEST_F(DriverTest, forgets_a_link_that_went_down_and_says_so) {
 
 TEST_F(DriverTest, ends_everything_at_its_stop_and_takes_nothing_afterwards) {
   const auto [in_flight, request] = submit_and_wait("a:1");
-  const Watched waiting = submit("a:1", nullptr, 2);
+  const WatchedTransfer waiting = submit("a:1", nullptr, 2);
   const auto driver_thread = driver->call<bool>([this]() -> Result<bool> { return driver->on_thread(); });
   EXPECT_TRUE(*driver_thread);
   bool last_on_thread = false;
@@ -311,7 +310,7 @@ TEST_F(DriverTest, ends_everything_at_its_stop_and_takes_nothing_afterwards) {
 
 TEST_F(DriverTest, stops_once_a_connect_under_way_has_come_back) {
   script.hold("connect");
-  const Watched move = submit("a:1");
+  const WatchedTransfer move = submit("a:1");
   ASSERT_TRUE(eventually([&] { return script.count("connect") == 1; }));
   std::thread stopper([&] { EXPECT_TRUE(stop()); });
   EXPECT_THAT(move.wait(), FailsWith(Code::kClosed)) << "HIXL has none of it";

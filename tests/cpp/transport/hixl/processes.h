@@ -14,11 +14,11 @@
 #include "object/metadata.h"
 #include "support/device_memory.h"
 #include "support/eventually.h"
+#include "support/sizes.h"
 #include "support/yardstick.h"
 
 namespace ray_hixl::test {
 
-inline constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 inline constexpr std::int32_t kPeerDevice = 1;  // of the owners' memory; and here, since the index is the same
 
 // The same metadata as somebody has it who can reach its owner by TCP only.

@@ -7,6 +7,7 @@
 #include "support/event.h"
 #include "support/eventually.h"
 #include "support/scripted_hixl.h"
+#include "support/sizes.h"
 
 namespace ray_hixl::test {
 namespace {
@@ -18,8 +19,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Optional;
 
-constexpr std::uint64_t kPage = std::uint64_t{2} << 20;
-std::byte* const kMemory = reinterpret_cast<std::byte*>(64 * kPage);
+std::byte* const kMemory = reinterpret_cast<std::byte*>(64 * kHugePage);
 
 class RegistryTest : public testing::Test {
  protected:
@@ -37,49 +37,49 @@ class RegistryTest : public testing::Test {
 
 TEST_F(RegistryTest, raises_the_epoch_with_every_registration) {
   EXPECT_EQ(registry.epoch(), 0u);
-  EXPECT_EQ(add(kMemory, kPage), kMemory);
+  EXPECT_EQ(add(kMemory, kHugePage), kMemory);
   EXPECT_EQ(registry.epoch(), 1u);
-  add(kMemory + 8 * kPage, kPage);
+  add(kMemory + 8 * kHugePage, kHugePage);
   EXPECT_EQ(registry.epoch(), 2u);
-  EXPECT_THAT(registry.epoch_of(kMemory, kPage), Optional(1u));
-  EXPECT_THAT(registry.epoch_of(kMemory + 8 * kPage + 5, 1), Optional(2u));
+  EXPECT_THAT(registry.epoch_of(kMemory, kHugePage), Optional(1u));
+  EXPECT_THAT(registry.epoch_of(kMemory + 8 * kHugePage + 5, 1), Optional(2u));
   EXPECT_THAT(script.calls(), ElementsAre("register", "register"));
 }
 
 TEST_F(RegistryTest, does_not_raise_the_epoch_for_what_hixl_refuses) {
   script.answer("register", {kParamInvalid, kResourceExhausted});
-  const Status refused = registry.add(*hixl, kMemory, kPage).status();
+  const Status refused = registry.add(*hixl, kMemory, kHugePage).status();
   EXPECT_THAT(refused, FailsWith(Code::kNotAvailable));
   EXPECT_THAT(refused.message(), AllOf(HasSubstr("PARAM_INVALID (103900): the script says so"), HasSubstr("2 MiB")));
-  EXPECT_THAT(registry.add(*hixl, kMemory, kPage).status(), FailsWith(Code::kOutOfMemory));
+  EXPECT_THAT(registry.add(*hixl, kMemory, kHugePage).status(), FailsWith(Code::kOutOfMemory));
   EXPECT_EQ(registry.epoch(), 0u);
   EXPECT_EQ(registry.epoch_of(kMemory, 1), std::nullopt);
-  add(kMemory, kPage);
+  add(kMemory, kHugePage);
   EXPECT_EQ(registry.epoch(), 1u);
 }
 
 TEST_F(RegistryTest, knows_only_what_one_registration_holds) {
-  add(kMemory, kPage);
-  add(kMemory + kPage, kPage);
-  EXPECT_THAT(registry.epoch_of(kMemory + kPage - 1, 1), Optional(1u));
-  EXPECT_THAT(registry.epoch_of(kMemory + kPage, kPage), Optional(2u));
-  EXPECT_EQ(registry.epoch_of(kMemory + kPage - 1, 2), std::nullopt) << "it spans two";
+  add(kMemory, kHugePage);
+  add(kMemory + kHugePage, kHugePage);
+  EXPECT_THAT(registry.epoch_of(kMemory + kHugePage - 1, 1), Optional(1u));
+  EXPECT_THAT(registry.epoch_of(kMemory + kHugePage, kHugePage), Optional(2u));
+  EXPECT_EQ(registry.epoch_of(kMemory + kHugePage - 1, 2), std::nullopt) << "it spans two";
   EXPECT_EQ(registry.epoch_of(kMemory - 1, 1), std::nullopt);
-  EXPECT_EQ(registry.epoch_of(kMemory + 2 * kPage, 1), std::nullopt);
+  EXPECT_EQ(registry.epoch_of(kMemory + 2 * kHugePage, 1), std::nullopt);
   EXPECT_EQ(registry.epoch_of(kMemory + 1, ~std::uint64_t{0}), std::nullopt);
 }
 
 TEST_F(RegistryTest, counts_users_of_one_registration) {
   std::atomic<bool> first_gone = false;
   std::atomic<bool> second_gone = false;
-  add(kMemory, 4 * kPage);
-  EXPECT_EQ(add(kMemory + kPage, kPage), kMemory) << "it is registered already";
+  add(kMemory, 4 * kHugePage);
+  EXPECT_EQ(add(kMemory + kHugePage, kHugePage), kMemory) << "it is registered already";
   EXPECT_EQ(registry.epoch(), 1u);
   EXPECT_THAT(script.calls(), ElementsAre("register"));
   registry.remove(kMemory, owner(first_gone));
   registry.collect(*hixl);
   EXPECT_TRUE(eventually([&] { return first_gone.load(); })) << "it is not needed";
-  EXPECT_THAT(registry.epoch_of(kMemory, kPage), Optional(1u));
+  EXPECT_THAT(registry.epoch_of(kMemory, kHugePage), Optional(1u));
   registry.remove(kMemory, owner(second_gone));
   registry.collect(*hixl);
   EXPECT_TRUE(eventually([&] { return second_gone.load(); }));
@@ -90,7 +90,7 @@ TEST_F(RegistryTest, counts_users_of_one_registration) {
 
 TEST_F(RegistryTest, keeps_the_owner_until_hixl_has_let_go) {
   std::atomic<bool> gone = false;
-  add(kMemory, kPage);
+  add(kMemory, kHugePage);
   registry.remove(kMemory, owner(gone));
   EXPECT_EQ(registry.epoch_of(kMemory, 1), std::nullopt) << "nobody publishes it any more";
   EXPECT_EQ(registry.size(), 1u);
@@ -106,11 +106,11 @@ TEST_F(RegistryTest, keeps_the_owner_until_hixl_has_let_go) {
 TEST_F(RegistryTest, takes_up_again_what_waits_for_its_end) {
   std::atomic<bool> gone = false;
   std::atomic<bool> gone_again = false;
-  add(kMemory, kPage);
+  add(kMemory, kHugePage);
   registry.remove(kMemory, owner(gone));
-  add(kMemory, kPage);
+  add(kMemory, kHugePage);
   EXPECT_TRUE(eventually([&] { return gone.load(); })) << "the new user has an owner of its own";
-  EXPECT_THAT(registry.epoch_of(kMemory, kPage), Optional(1u)) << "links show it already";
+  EXPECT_THAT(registry.epoch_of(kMemory, kHugePage), Optional(1u)) << "links show it already";
   registry.collect(*hixl);
   EXPECT_THAT(script.calls(), ElementsAre("register"));
   registry.remove(kMemory, owner(gone_again));
@@ -119,27 +119,29 @@ TEST_F(RegistryTest, takes_up_again_what_waits_for_its_end) {
 }
 
 TEST_F(RegistryTest, refuses_what_overlaps_in_part) {
-  add(kMemory, 2 * kPage);
-  for (const auto& [address, length] : std::vector<std::pair<std::byte*, std::uint64_t>>{
-           {kMemory - kPage, 2 * kPage}, {kMemory + kPage, 2 * kPage}, {kMemory - kPage, 4 * kPage}, {kMemory, 3 * kPage}}) {
+  add(kMemory, 2 * kHugePage);
+  for (const auto& [address, length] : std::vector<std::pair<std::byte*, std::uint64_t>>{{kMemory - kHugePage, 2 * kHugePage},
+                                                                                         {kMemory + kHugePage, 2 * kHugePage},
+                                                                                         {kMemory - kHugePage, 4 * kHugePage},
+                                                                                         {kMemory, 3 * kHugePage}}) {
     EXPECT_THAT(registry.add(*hixl, address, length).status(), FailsWith(Code::kInvalidArgument));
   }
-  add(kMemory - kPage, kPage);
-  add(kMemory + 2 * kPage, kPage);
+  add(kMemory - kHugePage, kHugePage);
+  add(kMemory + 2 * kHugePage, kHugePage);
   EXPECT_EQ(registry.size(), 3u);
 }
 
 TEST_F(RegistryTest, takes_everything_out_at_the_end) {
   std::atomic<bool> waiting_gone = false;
   std::atomic<bool> used_gone = false;
-  add(kMemory, kPage);
-  add(kMemory + 8 * kPage, kPage);
+  add(kMemory, kHugePage);
+  add(kMemory + 8 * kHugePage, kHugePage);
   registry.remove(kMemory, owner(waiting_gone));
   script.answer("deregister", {kFailed, kFailed});  // it is about to be finalized
   registry.clear(*hixl);
   EXPECT_EQ(registry.size(), 0u);
   EXPECT_TRUE(eventually([&] { return waiting_gone.load(); }));
-  registry.remove(kMemory + 8 * kPage, owner(used_gone));
+  registry.remove(kMemory + 8 * kHugePage, owner(used_gone));
   EXPECT_TRUE(eventually([&] { return used_gone.load(); }));
 }
 
@@ -149,7 +151,7 @@ TEST_F(RegistryTest, drops_owners_on_the_reaper) {
   const auto make_owner = [&] {
     return std::shared_ptr<const void>(&dropped_on, [&](const void*) { dropped_on = std::this_thread::get_id(); });
   };
-  add(kMemory, kPage);
+  add(kMemory, kHugePage);
   registry.remove(kMemory, make_owner());
   registry.collect(*hixl);
   EXPECT_TRUE(eventually([&] { return dropped_on.load() != std::thread::id(); }));

@@ -2,6 +2,7 @@
 #include "transport/hixl/route.h"
 
 #include "support/engines.h"
+#include "support/sizes.h"
 
 namespace ray_hixl::transport::hixl {
 // For tests' messages.
@@ -21,9 +22,8 @@ using transport::DevicePlace;
 using transport::Piece;
 using transport::Plan;
 
-constexpr std::uint64_t kPage = std::uint64_t{2} << 20;
-constexpr std::uint64_t kHere = 100 * kPage;   // of memory here
-constexpr std::uint64_t kThere = 500 * kPage;  // of the peer's
+constexpr std::uint64_t kHere = 100 * kHugePage;   // of memory here
+constexpr std::uint64_t kThere = 500 * kHugePage;  // of the peer's
 
 std::byte* at(std::uint64_t address) { return reinterpret_cast<std::byte*>(address); }
 
@@ -31,7 +31,7 @@ class RouteTest : public testing::Test {
  protected:
   RouteTest() {
     plan.places = {{0, 1, 7}};
-    register_local(0, kHere, kPage, 3);
+    register_local(0, kHere, kHugePage, 3);
   }
   void register_local(std::int32_t device, std::uint64_t address, std::uint64_t length, std::uint64_t epoch) {
     registered[device].push_back({at(address), length, epoch});
@@ -138,11 +138,11 @@ TEST_F(RouteTest, takes_no_more_for_padding_than_it_can_be) {
 }
 
 TEST_F(RouteTest, keeps_apart_what_lies_in_two_registrations_here) {
-  register_local(0, kHere + kPage, kPage, 9);
-  add(kHere + kPage - 100, kThere, 100);
-  add(kHere + kPage, kThere + 100, 100);
+  register_local(0, kHere + kHugePage, kHugePage, 9);
+  add(kHere + kHugePage - 100, kThere, 100);
+  add(kHere + kHugePage, kThere + 100, 100);
   const auto routes = make();
-  EXPECT_THAT(routes->front().ops, ElementsAre(OpDesc{kHere + kPage - 100, kThere, 100}, OpDesc{kHere + kPage, kThere + 100, 100}));
+  EXPECT_THAT(routes->front().ops, ElementsAre(OpDesc{kHere + kHugePage - 100, kThere, 100}, OpDesc{kHere + kHugePage, kThere + 100, 100}));
   EXPECT_EQ(routes->front().local_epoch, 9u);
 }
 
@@ -157,7 +157,7 @@ TEST_F(RouteTest, keeps_apart_what_lies_in_two_registrations_there) {
 }
 
 TEST_F(RouteTest, leaves_it_to_hixl_to_refuse_what_is_not_registered_here) {
-  add(kHere + 10 * kPage, kThere, 100);
+  add(kHere + 10 * kHugePage, kThere, 100);
   const auto routes = make();
   EXPECT_THAT(routes->front().ops, SizeIs(1));
   EXPECT_EQ(routes->front().local_epoch, 0u);
@@ -165,7 +165,7 @@ TEST_F(RouteTest, leaves_it_to_hixl_to_refuse_what_is_not_registered_here) {
 
 TEST_F(RouteTest, makes_a_route_for_each_pair_of_devices) {
   plan.places = {{0, 1, 2}, {0, 0, 3}, {1, 1, 4}};
-  register_local(1, kHere, kPage, 5);
+  register_local(1, kHere, kHugePage, 5);
   add(kHere, kThere, 100, 0);
   add(kHere + 100, kThere, 100, 1);
   add(kHere, kThere + 100, 100, 2);
@@ -180,31 +180,31 @@ TEST_F(RouteTest, makes_a_route_for_each_pair_of_devices) {
 }
 
 TEST_F(RouteTest, finds_pieces_in_the_ranges_that_the_peer_told) {
-  locate({{0, 1000, 1, 7, kThere}, {1000, 500, 1, 9, kThere + 5 * kPage}});
+  locate({{0, 1000, 1, 7, kThere}, {1000, 500, 1, 9, kThere + 5 * kHugePage}});
   add_located(kHere, 0, 10);
   add_located(kHere + 1000, 990, 20);
   add_located(kHere + 2000, 1499, 1);
   const auto routes = make();
   ASSERT_THAT(*routes, SizeIs(1));
   EXPECT_THAT(routes->front().ops,
-              ElementsAre(OpDesc{kHere, kThere, 10}, OpDesc{kHere + 1000, kThere + 990, 10}, OpDesc{kHere + 1010, kThere + 5 * kPage, 10},
-                          OpDesc{kHere + 2000, kThere + 5 * kPage + 499, 1}));
+              ElementsAre(OpDesc{kHere, kThere, 10}, OpDesc{kHere + 1000, kThere + 990, 10},
+                          OpDesc{kHere + 1010, kThere + 5 * kHugePage, 10}, OpDesc{kHere + 2000, kThere + 5 * kHugePage + 499, 1}));
   EXPECT_EQ(routes->front().remote_epoch, 9u);
 }
 
 TEST_F(RouteTest, finds_pieces_of_several_slots) {
   locate({{0, 1000, 1, 7, kThere}});
-  locate({{0, 1000, 0, 7, kThere + kPage}});
+  locate({{0, 1000, 0, 7, kThere + kHugePage}});
   add_located(kHere, 500, 10, 1);
   add_located(kHere + 10, 500, 10, 0);
   const auto routes = make();
   ASSERT_THAT(*routes, SizeIs(2));
-  EXPECT_THAT((*routes)[0].ops, ElementsAre(OpDesc{kHere, kThere + kPage + 500, 10}));
+  EXPECT_THAT((*routes)[0].ops, ElementsAre(OpDesc{kHere, kThere + kHugePage + 500, 10}));
   EXPECT_THAT((*routes)[1].ops, ElementsAre(OpDesc{kHere + 10, kThere + 500, 10}));
 }
 
 TEST_F(RouteTest, refuses_pieces_that_are_not_in_device_memory_to_their_end) {
-  locate({{100, 100, 1, 7, kThere}, {300, 100, 1, 7, kThere + kPage}});
+  locate({{100, 100, 1, 7, kThere}, {300, 100, 1, 7, kThere + kHugePage}});
   for (const auto& [offset, length] : std::vector<std::pair<std::uint64_t, std::uint64_t>>{
            {0, 10}, {99, 2}, {150, 51}, {200, 100}, {150, 200}, {400, 1}, {399, 2}, {~std::uint64_t{0}, 2}}) {
     plan.pieces.clear();
