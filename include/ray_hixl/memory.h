@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 namespace ray_hixl {
 
@@ -43,3 +44,8 @@ struct RemoteRegion {
 };
 
 }  // namespace ray_hixl
+
+template <>
+struct std::hash<ray_hixl::Handle> {
+  std::size_t operator()(const ray_hixl::Handle& handle) const noexcept { return static_cast<std::size_t>(handle.key); }
+};

@@ -48,20 +48,20 @@ Result<std::optional<Frame>> next_frame(ByteView bytes) {
   const std::optional<FrameHeader> header = read_header(bytes);
   if (!header) return std::optional<Frame>();
   Frame frame;
-  frame.size = header->size;
   frame.type = header->type;
   frame.descriptors = header->descriptors;
   frame.request = header->request;
   const MessageInfo* info = find_message(frame.type);
   if (info == nullptr) info = &kUnknown;
-  if (frame.size < kFrameHeaderBytes + info->shortest || frame.size > kFrameHeaderBytes + info->longest) {
-    return malformed("a message '" + std::string(info->name) + "' cannot have " + std::to_string(frame.size) + " bytes");
+  if (header->size < kFrameHeaderBytes + info->shortest || header->size > kFrameHeaderBytes + info->longest) {
+    return malformed("a message '" + std::string(info->name) + "' cannot have " + std::to_string(header->size) + " bytes");
   }
   if (frame.descriptors > info->most_descriptors) {
     return malformed("a message '" + std::string(info->name) + "' cannot come with " + std::to_string(frame.descriptors) + " descriptors");
   }
-  if (bytes.size() < frame.size) return std::optional<Frame>();
-  frame.body = bytes.subspan(kFrameHeaderBytes, frame.size - kFrameHeaderBytes);
+  if (bytes.size() < header->size) return std::optional<Frame>();
+  frame.bytes = bytes.first(header->size);
+  frame.body = frame.bytes.subspan(kFrameHeaderBytes);
   return std::optional<Frame>(frame);
 }
 

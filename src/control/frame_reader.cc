@@ -55,8 +55,14 @@ Result<std::optional<FrameReader::Received>> FrameReader::next() {
     return Status(Code::kInvalidArgument, "malformed frame: a message '" + std::string(message_name(received.frame.type)) +
                                               "' came without the file descriptors that it announces");
   }
-  consumed_ += received.frame.size;
+  received.alone = received.frame.bytes.size() == bytes_.size();
+  consumed_ += received.frame.bytes.size();
   return std::optional<Received>(std::move(received));
+}
+
+std::size_t FrameReader::awaited() const {
+  const std::optional<FrameHeader> header = read_header(bytes_.subspan(consumed_));
+  return header ? header->size : 0;
 }
 
 }  // namespace ray_hixl::control

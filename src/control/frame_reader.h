@@ -23,6 +23,7 @@ class FrameReader {
     Frame frame;
     std::vector<Fd> descriptors;    // as many as the frame announces, unless
     bool descriptors_lost = false;  // this process had no room for them
+    bool alone = false;             // nothing but this frame was shown
   };
 
   // `bytes`: all that was not consumed, the last `fresh` of them in the piece that just arrived; with it came `descriptors`, and more that
@@ -33,6 +34,8 @@ class FrameReader {
   [[nodiscard]] Result<std::optional<Received>> next();
   // How many bytes the frames so far had. The rest is to be shown again in front of what arrives next.
   [[nodiscard]] std::size_t consumed() const { return consumed_; }
+  // How long the frame behind those will be; 0 while its header is not complete. REQUIRES: next() found none, and no fault.
+  [[nodiscard]] std::size_t awaited() const;
 
  private:
   struct Held {

@@ -56,8 +56,8 @@ struct Frame {
   MessageType type{};
   std::uint64_t request = 0;
   std::uint16_t descriptors = 0;  // file descriptors that come with its first byte
+  ByteView bytes;                 // header and body
   ByteView body;
-  std::size_t size = 0;  // header and body
 };
 // The fields of a header, as they are. Nullopt while it is not complete.
 struct FrameHeader {

@@ -11,10 +11,6 @@ namespace {
 
 using Pins = std::vector<std::shared_ptr<const memory::SlotContent>>;
 
-struct HandleHash {
-  std::size_t operator()(const Handle& handle) const { return handle.key ^ (handle.generation << 20) ^ handle.slot; }
-};
-
 Status invalid(std::string message) { return Status(Code::kInvalidRegion, std::move(message)); }
 
 const char* name_of(MemoryKind kind) { return kind == MemoryKind::kHost ? "host" : "device"; }
@@ -103,7 +99,7 @@ class BatchBuilder {
   std::shared_ptr<transport::Plan> plan_ = std::make_shared<transport::Plan>();
   Pins pins_;
   std::unordered_set<const RegionImpl*> locals_;
-  std::unordered_map<Handle, std::uint32_t, HandleHash> sources_;
+  std::unordered_map<Handle, std::uint32_t> sources_;
   const RegionImpl* last_local_ = nullptr;
   std::uint32_t source_ = 0;
 };

@@ -108,7 +108,7 @@ Status Flight::split_piece(const transport::Piece& piece, Jobs& jobs) const {
                                             host_->peer_name() + " registered");
   }
   transport::Piece rest = piece;
-  for (std::size_t i = resolution.range_at(piece.offset); rest.length > 0; ++i) {
+  for (std::size_t i = memory::range_at(resolution.starts, piece.offset); rest.length > 0; ++i) {
     if (resolution.ranges[i].address == 0) {
       return Status(Code::kInvalidRegion,
                     "the bytes lie in device memory of the " + host_->peer_name() + ", and cannot be read into host memory");

@@ -6,7 +6,6 @@
 
 #include "base/mutex.h"
 #include "link/dialer.h"
-#include "link/peer_link.h"
 
 namespace ray_hixl::link {
 namespace {
@@ -27,12 +26,12 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   // A link on its way up. Loop thread only.
   struct Opening {
     control::EngineDescriptor peer;
-    std::shared_ptr<PeerLink> improves;  // the link that it is to replace; nobody waits for such an opening
+    std::shared_ptr<Link> improves;  // the link that it is to replace; nobody waits for such an opening
     std::map<std::uint64_t, Waiter> waiters;
-    std::shared_ptr<PeerLink> link;  // once it is authenticated
+    std::shared_ptr<Link> link;  // once it is authenticated
   };
   using Openings = std::multimap<Incarnation, std::shared_ptr<Opening>>;
-  using UpLinks = std::multimap<Incarnation, std::shared_ptr<PeerLink>>;
+  using UpLinks = std::multimap<Incarnation, std::shared_ptr<Link>>;
 
   Impl(const transport::Context& the_context, const std::vector<std::unique_ptr<transport::Transport>>& the_transports)
       : context(the_context), transports(the_transports) {}
@@ -47,7 +46,7 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   UpLinks up RAY_HIXL_GUARDED_BY(mutex);
   Status closed RAY_HIXL_GUARDED_BY(mutex);  // ok until close_all
 
-  [[nodiscard]] std::shared_ptr<PeerLink> proved(const control::EngineDescriptor& peer) const RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] std::shared_ptr<Link> proved(const control::EngineDescriptor& peer) const RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] Result<std::shared_ptr<Link>> find(const control::EngineDescriptor& peer);
   [[nodiscard]] std::shared_ptr<Opening> find_opening(const control::EngineDescriptor& peer) const;
   [[nodiscard]] bool is_open(const Opening& opening) const;
@@ -56,7 +55,7 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   void start(const std::shared_ptr<Opening>& opening, Deadline deadline);
   void authenticated(const std::shared_ptr<Opening>& opening, Deadline deadline, Result<Dialed> dialed);
   void finished(Opening& opening, const Status& status);
-  [[nodiscard]] Result<std::shared_ptr<Link>> install(const std::shared_ptr<PeerLink>& link);
+  [[nodiscard]] Result<std::shared_ptr<Link>> install(const std::shared_ptr<Link>& link);
   void improve(const control::EngineDescriptor& peer);
   void forget_lost(const Incarnation& incarnation);
   void give_up_waiting(Opening& opening, std::uint64_t id);
@@ -64,10 +63,10 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
 };
 
 // The link that is up to whoever proved this key; null if there is none.
-std::shared_ptr<PeerLink> Links::Impl::proved(const control::EngineDescriptor& peer) const {
+std::shared_ptr<Link> Links::Impl::proved(const control::EngineDescriptor& peer) const {
   const auto [first, last] = up.equal_range(peer.incarnation);
   const auto it = std::find_if(first, last, [&](const auto& entry) {
-    const PeerLink& link = *entry.second;
+    const Link& link = *entry.second;
     return control::equal(link.peer().descriptor.key, peer.key) && !link.is_retired() && link.state().is_ok();
   });
   return it == last ? nullptr : it->second;
@@ -138,7 +137,7 @@ void Links::Impl::start(const std::shared_ptr<Opening>& opening, Deadline deadli
 void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadline deadline, Result<Dialed> dialed) {
   if (!dialed.is_ok()) return finished(*opening, dialed.status());
   if (!is_open(*opening)) return;  // closed meanwhile
-  PeerLink::Callbacks callbacks;
+  Link::Callbacks callbacks;
   callbacks.ready = [weak = weak_from_this(), opening](const Status& status) {
     if (const auto impl = weak.lock()) impl->finished(*opening, status);
   };
@@ -148,8 +147,8 @@ void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadlin
   callbacks.improve = [weak = weak_from_this(), peer = opening->peer] {
     if (const auto impl = weak.lock()) impl->improve(peer);
   };
-  opening->link = PeerLink::start(context, transports, opening->peer, *std::move(dialed), std::move(callbacks));
-  context.loop.at(deadline, [weak = std::weak_ptr<PeerLink>(opening->link)] {
+  opening->link = Link::start(context, transports, opening->peer, *std::move(dialed), std::move(callbacks));
+  context.loop.at(deadline, [weak = std::weak_ptr<Link>(opening->link)] {
     const auto link = weak.lock();
     if (link && !link->is_ready()) link->close(Status(Code::kConnectError, "it authenticated itself, but sent no welcome"));
   });
@@ -158,8 +157,8 @@ void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadlin
 // The link is up, or cannot be: tells everyone who still waits.
 void Links::Impl::finished(Opening& opening, const Status& status) {
   if (!remove(opening)) return;
-  const std::shared_ptr<PeerLink> link = std::exchange(opening.link, nullptr);
-  const std::shared_ptr<PeerLink> improves = std::exchange(opening.improves, nullptr);
+  const std::shared_ptr<Link> link = std::exchange(opening.link, nullptr);
+  const std::shared_ptr<Link> improves = std::exchange(opening.improves, nullptr);
   Result<std::shared_ptr<Link>> result =
       status.is_ok() ? install(link) : Status(status.code() == Code::kClosed ? Code::kClosed : Code::kConnectError, status.message());
   if (link && (!result.is_ok() || *result != link)) link->retire();
@@ -171,8 +170,8 @@ void Links::Impl::finished(Opening& opening, const Status& status) {
 }
 
 // Gives the one to use from now on. There may be another one: over another address of the same engine, or one that this one is to replace.
-Result<std::shared_ptr<Link>> Links::Impl::install(const std::shared_ptr<PeerLink>& link) {
-  std::shared_ptr<PeerLink> replaced;
+Result<std::shared_ptr<Link>> Links::Impl::install(const std::shared_ptr<Link>& link) {
+  std::shared_ptr<Link> replaced;
   {
     const MutexLock lock(mutex);
     if (!closed.is_ok()) return closed;
@@ -186,7 +185,7 @@ Result<std::shared_ptr<Link>> Links::Impl::install(const std::shared_ptr<PeerLin
 
 // A link of this peer is used and falls short of what it could be. Transfers that it carries end on it.
 void Links::Impl::improve(const control::EngineDescriptor& peer) {
-  std::shared_ptr<PeerLink> worse;
+  std::shared_ptr<Link> worse;
   {
     const MutexLock lock(mutex);
     if (!closed.is_ok()) return;
@@ -199,7 +198,7 @@ void Links::Impl::improve(const control::EngineDescriptor& peer) {
 }
 
 void Links::Impl::forget_lost(const Incarnation& incarnation) {
-  std::vector<std::shared_ptr<PeerLink>> lost;  // dropped after the lock
+  std::vector<std::shared_ptr<Link>> lost;  // dropped after the lock
   const MutexLock lock(mutex);
   for (auto [it, last] = up.equal_range(incarnation); it != last;) {
     if (it->second->state().is_ok()) {

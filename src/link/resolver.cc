@@ -33,10 +33,6 @@ transport::RemoteMemory Resolution::memory_at(std::uint64_t address) const {
   return address - segment.base < segment.length ? transport::RemoteMemory::kSourceArena : transport::RemoteMemory::kOrdinary;
 }
 
-std::size_t Resolution::range_at(std::uint64_t offset) const {
-  return static_cast<std::size_t>(std::ranges::upper_bound(starts, offset) - starts.begin()) - 1;
-}
-
 void Resolver::resolve(const Handle& handle, std::weak_ptr<const void> who, Answer answer) {
   std::shared_ptr<const Resolution> known;
   {
@@ -66,7 +62,7 @@ void Resolver::ask(const Handle& handle) {
 }
 
 void Resolver::replied(const Handle& handle, Result<transport::Reply> reply) {
-  if (!reply.is_ok() || reply->body.size() <= kLargeAnswer) return answered(handle, std::move(reply));
+  if (!reply.is_ok() || reply->frame.size() <= kLargeAnswer) return answered(handle, std::move(reply));
   const auto large = reaper_.off_loop(std::make_shared<Result<transport::Reply>>(std::move(reply)));
   const Status taken = pool_.run([self = shared_from_this(), handle, large] { self->answered(handle, std::move(*large)); });
   if (!taken.is_ok()) answered(handle, taken);
@@ -77,7 +73,7 @@ void Resolver::answered(const Handle& handle, Result<transport::Reply> reply) {
   if (!reply.is_ok()) {
     result = reply.status();
   } else if (reply->type == control::MessageType::kResolved) {
-    Result<control::Resolved> resolved = control::decode_resolved(reply->body);
+    Result<control::Resolved> resolved = control::decode_resolved(reply->body());
     if (resolved.is_ok()) {
       result = reaper_.off_loop(std::make_shared<const Resolution>(*std::move(resolved)));
     } else {

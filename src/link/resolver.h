@@ -27,8 +27,6 @@ struct Resolution {
   explicit Resolution(control::Resolved resolved);
   [[nodiscard]] std::size_t bytes() const;  // that it takes itself, about
   [[nodiscard]] transport::RemoteMemory memory_at(std::uint64_t address) const;
-  // The index of the range that holds byte `offset`. REQUIRES: offset < length.
-  [[nodiscard]] std::size_t range_at(std::uint64_t offset) const;
 };
 
 using Resolutions = std::vector<std::shared_ptr<const Resolution>>;  // by source of a plan
@@ -59,9 +57,6 @@ class Resolver : public std::enable_shared_from_this<Resolver> {
     std::weak_ptr<const void> who;
     Answer answer;
   };
-  struct Hash {
-    std::size_t operator()(const Handle& handle) const { return static_cast<std::size_t>(handle.key); }
-  };
 
   void ask(const Handle& handle);
   void replied(const Handle& handle, Result<transport::Reply> reply);
@@ -73,8 +68,8 @@ class Resolver : public std::enable_shared_from_this<Resolver> {
   memory::Reaper& reaper_;
   Mutex mutex_;
   std::list<Entry> recent_ RAY_HIXL_GUARDED_BY(mutex_);  // most recently used first
-  std::unordered_map<Handle, std::list<Entry>::iterator, Hash> remembered_ RAY_HIXL_GUARDED_BY(mutex_);
-  std::unordered_map<Handle, std::vector<Asker>, Hash> asked_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::unordered_map<Handle, std::list<Entry>::iterator> remembered_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::unordered_map<Handle, std::vector<Asker>> asked_ RAY_HIXL_GUARDED_BY(mutex_);
   std::size_t bytes_ RAY_HIXL_GUARDED_BY(mutex_) = 0;  // in what is remembered
 };
 

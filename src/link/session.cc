@@ -21,7 +21,7 @@ transport::ReaderView view_of(const transport::Context& context, const control::
 }
 
 // Where a slot's ranges lie, and the source segments that hold them. What is in device memory has no address for such readers.
-control::Resolved locate(const memory::SlotContent& content, const memory::Arena& source_arena) {
+control::Resolved resolved_of(const memory::SlotContent& content, const memory::Arena& source_arena) {
   control::Resolved resolved;
   std::map<std::uint32_t, control::RemoteSegment> segments;
   std::optional<memory::SegmentInfo> last;  // neighbours mostly lie in one segment
@@ -93,7 +93,7 @@ std::size_t Session::on_bytes(std::span<const std::byte> bytes) {
     if (!frame.is_ok()) end();
     if (!ended_) return bytes.size();
     if (!*frame) return used;
-    used += (*frame)->size;
+    used += (*frame)->bytes.size();
     on_request(**frame);
   }
   if (!ended_) return bytes.size();
@@ -139,7 +139,7 @@ void Session::resolve(const control::Frame& request, transport::Responder respon
   }
   context_.counters.resolved.fetch_add(1, std::memory_order_relaxed);
   auto make = [content = *content, &arena = context_.source_arena](std::uint64_t id) -> Result<std::vector<std::byte>> {
-    return control::encode(id, locate(*content, arena));
+    return control::encode(id, resolved_of(*content, arena));
   };
   std::move(responder).answer(context_.copy_pool, ranges, std::move(make));
 }

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <deque>
@@ -93,6 +94,10 @@ std::shared_ptr<const SlotContent> SlotTable::Impl::clear(std::uint32_t slot) {
   advance(slot);
   free_slots.push_back(slot);
   return std::move(entries[slot].content);
+}
+
+std::size_t range_at(std::span<const std::uint64_t> starts, std::uint64_t offset) {
+  return static_cast<std::size_t>(std::ranges::upper_bound(starts, offset) - starts.begin()) - 1;
 }
 
 Status SlotContent::measure() {

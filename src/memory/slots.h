@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/fd.h"
@@ -31,6 +32,9 @@ struct SlotContent {
   // Once, when the ranges are there, so that no read of a few bytes goes through all of them. kInvalidArgument if the lengths overflow.
   [[nodiscard]] Status measure();
 };
+
+// The range that holds a byte of such a space, behind ranges of no length that start there, too. REQUIRES: offset < the space's length.
+[[nodiscard]] std::size_t range_at(std::span<const std::uint64_t> starts, std::uint64_t offset);
 
 class SlotTable {
  public:

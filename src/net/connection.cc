@@ -87,6 +87,8 @@ struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
   const Passing passing;
   Callbacks callbacks;
   std::vector<std::byte> input;  // read and not consumed
+  std::size_t expected = 0;      // how long it will be, once on_bytes has returned; 0 if that is not known
+  bool taken = false;            // by who was shown it
   std::deque<Outgoing> output;
   std::size_t backlog = 0;  // bytes in output
   bool open = true;
@@ -125,7 +127,8 @@ ssize_t Connection::Impl::receive(std::span<std::byte> into, Arrival& arrival) c
 
 void Connection::Impl::read_some() {
   const std::size_t before = input.size();
-  input.resize(before + std::min(kReadStep, longest + 1 - before));
+  const std::size_t most = expected > before ? expected : longest + 1;
+  input.resize(before + std::min(kReadStep, most - before));
   Arrival arrival;
   const ssize_t got = receive(std::span(input).subspan(before), arrival);
   const int error = errno;
@@ -139,10 +142,13 @@ void Connection::Impl::read_some() {
 }
 
 void Connection::Impl::consume(Arrival arrival) {
+  expected = 0;
+  taken = false;
   const std::size_t used = callbacks.on_bytes(input, std::move(arrival));
-  if (!open) return;
+  if (!open || taken) return;
   assert(used <= input.size());
   input.erase(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(used));
+  if (expected > input.capacity()) input.reserve(std::min(expected, longest));
   if (input.size() > longest) fail(Status(Code::kPeerGone, "the peer sent more than " + std::to_string(longest) + " bytes in one message"));
 }
 
@@ -216,6 +222,13 @@ void Connection::send(std::vector<std::byte> bytes, std::vector<Fd> fds) {
 }
 
 std::size_t Connection::queued() const { return impl_->backlog; }
+
+void Connection::expect(std::size_t bytes) { impl_->expected = bytes; }
+
+std::vector<std::byte> Connection::take_bytes() {
+  impl_->taken = true;
+  return std::exchange(impl_->input, {});
+}
 
 void Connection::pause_reading() {
   if (!impl_->open) return;

@@ -28,8 +28,6 @@ class Slices {
   [[nodiscard]] Slice at(std::uint64_t offset, std::uint64_t most) const;
 
  private:
-  [[nodiscard]] std::size_t range_at(std::uint64_t offset) const;  // REQUIRES: offset < the slot's length
-
   std::shared_ptr<const memory::SlotContent> content_;
 };
 

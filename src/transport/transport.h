@@ -55,8 +55,9 @@ struct PeerView {
 // The answer to a request.
 struct Reply {
   control::MessageType type{};
-  std::vector<std::byte> body;
+  std::vector<std::byte> frame;
   std::vector<Fd> fds;
+  [[nodiscard]] ByteView body() const { return ByteView(frame).subspan(control::kFrameHeaderBytes); }
 };
 
 // The reader's way to its peer. Outlives the channel and its jobs. Any thread may call; callbacks run on the loop thread, exactly once.

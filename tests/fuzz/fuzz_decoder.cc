@@ -136,7 +136,7 @@ void try_frames(ByteView input) {
     const Frame& found = **frame;
     require(found.size >= kFrameHeaderBytes && found.size <= std::min(input.size(), kLongestFrame), "a frame lies within its input");
     require(found.descriptors <= kMostDescriptors, "a frame announces a bounded number of descriptors");
-    require(is_known(found.type) || found.size <= kLongestUnknownFrame, "an unknown frame is short");
+    require(is_known(found.type) || found.bytes.size() <= kLongestUnknownFrame, "an unknown frame is short");
     require(found.body.size() == found.size - kFrameHeaderBytes, "a body is what follows the header");
     try_bodies(found.body);
     input = input.subspan(found.size);

@@ -12,7 +12,7 @@ template <class T, class Decode>
 Result<std::shared_ptr<const T>> read_reply(const Result<Reply>& reply, control::MessageType type, Decode decode) {
   if (!reply.is_ok()) return reply.status();
   if (reply->type != type) return Status(Code::kInternal, "the peer gave another answer than asked for");
-  Result<T> decoded = decode(reply->body);
+  Result<T> decoded = decode(reply->body());
   if (!decoded.is_ok()) return decoded.status();
   return std::make_shared<const T>(*std::move(decoded));
 }

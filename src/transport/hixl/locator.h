@@ -34,14 +34,11 @@ class Locator : public std::enable_shared_from_this<Locator> {
   [[nodiscard]] Port& port() const { return port_; }
 
  private:
-  struct Hash {
-    std::size_t operator()(const Handle& handle) const { return static_cast<std::size_t>(handle.key); }
-  };
   void described(std::int32_t device, Result<Reply> reply);
 
   Port& port_;
   Mutex mutex_;
-  std::unordered_map<Handle, Ranges, Hash> located_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::unordered_map<Handle, Ranges> located_ RAY_HIXL_GUARDED_BY(mutex_);
   std::map<std::int32_t, Description> described_ RAY_HIXL_GUARDED_BY(mutex_);
   std::map<std::int32_t, std::vector<Described>> asked_ RAY_HIXL_GUARDED_BY(mutex_);
 };

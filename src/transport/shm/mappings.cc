@@ -25,7 +25,7 @@ void Mappings::get(std::uint32_t segment, Answer answer) {
 
 void Mappings::replied(std::uint32_t segment, Result<Reply> reply) {
   if (!reply.is_ok()) return arrived(segment, reply.status());
-  const Result<control::Segment> described = control::decode_segment(reply->body);
+  const Result<control::Segment> described = control::decode_segment(reply->body());
   if (reply->type != control::MessageType::kSegment || reply->fds.size() != 1 || !described.is_ok()) {
     return arrived(segment, Status(Code::kInternal, "the peer gave no segment when asked for one"));
   }

@@ -39,7 +39,7 @@ Result<std::optional<Inbox::Taken>> Inbox::next() {
     return std::optional<Taken>();
   }
   if (long_) return std::optional<Taken>({**frame, std::exchange(long_, nullptr)});
-  begin_ += (*frame)->size;
+  begin_ += (*frame)->bytes.size();
   if (begin_ == end_) begin_ = end_ = 0;
   return std::optional<Taken>({**frame, nullptr});
 }

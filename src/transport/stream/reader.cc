@@ -137,8 +137,8 @@ bool Reader::on_answer(const control::Frame& frame) {
     broke("it answered a read of " + std::to_string(wanted_) + " bytes with something else");
     return false;
   }
-  small_size_ -= frame.size;
-  std::memmove(small_.data(), small_.data() + frame.size, small_size_);
+  small_size_ -= frame.bytes.size();
+  std::memmove(small_.data(), small_.data() + frame.bytes.size(), small_size_);
   phase_ = Phase::kPayload;
   take_buffered_payload();
   return true;
@@ -212,7 +212,7 @@ bool Reader::receive_payload() {
 void Reader::on_trailer(const control::Frame& frame) {
   const Result<control::ReadEnd> trailer = control::decode_read_end(frame.body);
   const bool is_end = frame.type == control::MessageType::kReadEnd && frame.request == kRequest;
-  if (!is_end || !trailer.is_ok() || frame.size != small_size_) {
+  if (!is_end || !trailer.is_ok() || frame.bytes.size() != small_size_) {
     return broke("it did not end its answer as it should");
   }
   end(trailer->status, true);

@@ -114,6 +114,22 @@ TEST_F(FrameReaderTest, ties_descriptors_to_unknown_frames_too) {
   EXPECT_EQ(frames, (std::vector<Seen>{{static_cast<MessageType>(99), 3, false}}));
 }
 
+TEST_F(FrameReaderTest, knows_how_long_a_frame_will_be_once_its_header_is_there) {
+  EXPECT_TRUE(arrive(kPlain + Bytes(kSegment.begin(), kSegment.begin() + kFrameHeaderBytes - 1), files(1)).is_ok());
+  EXPECT_EQ(reader.awaited(), 0u);
+  EXPECT_TRUE(arrive(Bytes(kSegment.begin() + kFrameHeaderBytes - 1, kSegment.end() - 1)).is_ok());
+  EXPECT_EQ(reader.awaited(), kSegment.size());
+}
+
+TEST_F(FrameReaderTest, says_whether_a_frame_is_all_there_is) {
+  const auto shown_as_alone = [&](const Bytes& bytes) {
+    EXPECT_TRUE(reader.arrived(bytes, bytes.size(), {}, false).is_ok());
+    return (*reader.next())->alone;
+  };
+  EXPECT_TRUE(shown_as_alone(kPlain));
+  EXPECT_FALSE(shown_as_alone(kPlain + kPlain));
+}
+
 TEST_F(FrameReaderTest, survives_headers_that_say_anything) { EXPECT_FALSE(arrive(Bytes(100), files(1)).is_ok()); }
 
 }  // namespace

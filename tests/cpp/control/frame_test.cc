@@ -36,7 +36,7 @@ TEST(Frame, is_found_once_it_is_complete) {
   ASSERT_TRUE(frame->has_value());
   EXPECT_EQ((*frame)->type, MessageType::kResolve);
   EXPECT_EQ((*frame)->request, 9u);
-  EXPECT_EQ((*frame)->size, whole.size());
+  EXPECT_EQ((*frame)->bytes.size(), whole.size());
   EXPECT_EQ((*frame)->body.size(), whole.size() - kFrameHeaderBytes);
   EXPECT_EQ((*frame)->body.data(), whole.data() + kFrameHeaderBytes);
 }
@@ -46,7 +46,7 @@ TEST(Frame, ends_where_the_next_one_begins) {
   const std::size_t first = bytes.size();
   const Bytes second = documented("segment_retired");
   bytes.insert(bytes.end(), second.begin(), second.end());
-  EXPECT_EQ((*next_frame(bytes))->size, first);
+  EXPECT_EQ((*next_frame(bytes))->bytes.size(), first);
   EXPECT_EQ((*next_frame(ByteView(bytes).subspan(first)))->type, MessageType::kSegmentRetired);
 }
 
@@ -57,7 +57,7 @@ TEST(Frame, of_an_unknown_type_is_a_frame_like_any_other) {
     bytes.resize(24);
     const Frame frame = **next_frame(bytes);
     EXPECT_EQ(static_cast<std::uint16_t>(frame.type), type);
-    EXPECT_EQ(frame.size, 20u);
+    EXPECT_EQ(frame.bytes.size(), 20u);
     EXPECT_EQ(frame.request, 1u);
     EXPECT_EQ(frame.descriptors, 16u);
     EXPECT_FALSE(is_known(frame.type));

@@ -1,4 +1,6 @@
 // A link with a peer that the test plays: how it comes up, what it takes from its peer, how it ends; and when Links replaces or closes it.
+#include "link/link.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -10,7 +12,6 @@
 
 #include "base/random.h"
 #include "link/links.h"
-#include "link/peer_link.h"
 #include "support/eventually.h"
 #include "support/on_loop.h"
 #include "support/raw_socket.h"
@@ -123,10 +124,10 @@ class OneLink : public LinkTest {
       Dialed dialed;
       dialed.socket = Fd(pair[0]);
       dialed.over_unix_socket = true;
-      PeerLink::Callbacks callbacks;
+      Link::Callbacks callbacks;
       callbacks.ready = [this](const Status& status) { ready.set_value(status); };
       callbacks.gone = [this] { ++gone; };
-      link = PeerLink::start(*context, transports, {}, std::move(dialed), std::move(callbacks));
+      link = Link::start(*context, transports, {}, std::move(dialed), std::move(callbacks));
     });
   }
   void bring_up() {
@@ -143,7 +144,7 @@ class OneLink : public LinkTest {
   std::optional<RawSocket> peer;
   std::promise<Status> ready;
   std::atomic<int> gone{0};
-  std::shared_ptr<PeerLink> link;
+  std::shared_ptr<Link> link;
 };
 
 TEST_F(OneLink, comes_up_with_the_welcome) {

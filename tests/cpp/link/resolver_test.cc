@@ -19,10 +19,10 @@ TEST(Resolution, finds_the_range_of_every_byte) {
   const Resolution resolution({{{1000, 5}, {0, 0}, {2000, 3}}, {}});
   EXPECT_EQ(resolution.length, 8u);
   ASSERT_EQ(resolution.ranges.size(), 2u) << "empty ranges are left out";
-  EXPECT_EQ(resolution.range_at(0), 0u);
-  EXPECT_EQ(resolution.range_at(4), 0u);
-  EXPECT_EQ(resolution.range_at(5), 1u);
-  EXPECT_EQ(resolution.range_at(7), 1u);
+  EXPECT_EQ(memory::range_at(resolution.starts, 0), 0u);
+  EXPECT_EQ(memory::range_at(resolution.starts, 4), 0u);
+  EXPECT_EQ(memory::range_at(resolution.starts, 5), 1u);
+  EXPECT_EQ(memory::range_at(resolution.starts, 7), 1u);
 }
 
 TEST(Resolution, knows_what_lies_in_the_source_arena) {
@@ -62,7 +62,7 @@ TEST_F(ResolverTest, asks_once_and_remembers) {
   resolve(handle);
   resolve(handle);
   ASSERT_EQ(port.asked.size(), 1u);
-  EXPECT_EQ(control::decode_resolve(reply_of(port.frames[0]).body)->handle, handle);
+  EXPECT_EQ(control::decode_resolve(reply_of(port.frames[0]).body())->handle, handle);
   EXPECT_TRUE(answers.empty());
   reply(0);
   ASSERT_EQ(answers.size(), 2u);

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "support/event.h"
@@ -102,6 +103,57 @@ TEST_F(ConnectionTest, shows_again_what_was_not_consumed) {
   write("cdef");
   EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.size(); }) == 2; }));
   EXPECT_THAT(on_loop(*loop, [&] { return shown; }), ElementsAre("ab", "abcdef"));
+}
+
+TEST_F(ConnectionTest, reads_nothing_behind_a_message_that_is_expected) {
+  std::vector<std::string> shown;
+  start({[&](std::span<const std::byte> bytes, const Arrival&) {
+           shown.push_back(to_text(bytes));
+           if (bytes.size() < 6) connection->expect(6);
+           return bytes.size() < 6 ? 0 : bytes.size();
+         },
+         nullptr, nullptr});
+  write("abcd");
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.size(); }) == 1; }));
+  write("efghijkl");
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.size(); }) == 3; }));
+  EXPECT_THAT(on_loop(*loop, [&] { return shown; }), ElementsAre("abcd", "abcdef", "ghijkl"));
+}
+
+TEST_F(ConnectionTest, makes_room_for_an_expected_message_once) {
+  constexpr std::size_t kBytes = kLongest / 2;
+  std::vector<const std::byte*> places;
+  std::size_t length = 0;
+  start({[&](std::span<const std::byte> bytes, const Arrival&) {
+           places.push_back(bytes.data());
+           length = bytes.size();
+           connection->expect(kBytes);
+           return std::size_t{0};
+         },
+         nullptr, nullptr});
+  write("x");
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return length; }) == 1; }));
+  write(std::string(kBytes - 1, 'y'));
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return length; }) == kBytes; }));
+  EXPECT_EQ(on_loop(*loop, [&] { return std::set(places.begin() + 1, places.end()).size(); }), 1u);
+}
+
+TEST_F(ConnectionTest, gives_the_bytes_away_that_it_showed) {
+  std::vector<std::vector<std::byte>> taken;
+  start({[&](std::span<const std::byte> bytes, const Arrival&) -> std::size_t {
+           const std::byte* const shown = bytes.data();
+           if (bytes.size() < 4) return 0;
+           taken.push_back(connection->take_bytes());
+           EXPECT_EQ(taken.back().data(), shown);
+           return 0;
+         },
+         nullptr, nullptr});
+  write("ab");
+  write("cd");
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return taken.size(); }) == 1; }));
+  write("efgh");
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return taken.size(); }) == 2; }));
+  EXPECT_EQ(to_text(taken[0]) + to_text(taken[1]), "abcdefgh");
 }
 
 TEST_F(ConnectionTest, sends_more_than_the_socket_takes_in_order) {

@@ -357,7 +357,7 @@ TEST_P(FetchOfManyTensors, keeps_the_loop_free) {
   const std::string transport = GetParam();
   PeerProcess process(transport);
   const OwnObjects consumer({transport});
-  const std::vector<std::uint64_t> sizes(unless_sanitized(200'000, 60'000), 4);
+  const std::vector<std::uint64_t> sizes(unless_sanitized(transport == "shm" ? 300'000 : 1'000'000, 60'000), 4);
   const Bytes metadata = process.publish(sizes, 1, transport == "shm" ? SourceMemory::kArena : SourceMemory::kOrdinary);
   {
     const auto tensors = fetch(consumer.objects(), metadata);

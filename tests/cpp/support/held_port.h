@@ -26,7 +26,7 @@ class HeldPort final : public transport::Port {
 // The answer that such a frame is.
 inline transport::Reply reply_of(const std::vector<std::byte>& frame) {
   const control::Frame decoded = *control::next_frame(frame).value();
-  return {decoded.type, {decoded.body.begin(), decoded.body.end()}, {}};
+  return {decoded.type, frame, {}};
 }
 
 }  // namespace ray_hixl::test

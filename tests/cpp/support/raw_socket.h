@@ -92,7 +92,7 @@ class RawSocket {
       if (!frame.is_ok()) return std::nullopt;
       if (*frame) {
         Message message{(*frame)->type, (*frame)->request, {(*frame)->body.begin(), (*frame)->body.end()}};
-        input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>((*frame)->size));
+        input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>((*frame)->bytes.size()));
         return message;
       }
       if (!receive()) return std::nullopt;

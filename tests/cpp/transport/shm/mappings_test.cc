@@ -84,7 +84,7 @@ TEST_F(MappingsTest, says_why_there_is_none_and_tries_again_when_asked_again) {
   no_fd.fds.clear();
   EXPECT_THAT(get([&] { port.asked.at(1)(std::move(no_fd)); }).status().message(), HasSubstr("gave no segment"));
   Reply garbled = reply();
-  garbled.body.clear();
+  garbled.frame.resize(control::kFrameHeaderBytes);
   EXPECT_THAT(get([&] { port.asked.at(2)(std::move(garbled)); }).status().message(), HasSubstr("gave no segment"));
   EXPECT_TRUE(get([&] { port.asked.at(3)(reply()); }).is_ok());
 }

@@ -45,9 +45,9 @@ class AnswerTest : public testing::Test {
     EXPECT_EQ(reading.type, control::MessageType::kReading);
     EXPECT_EQ(reading.request, 5u);
     const std::uint64_t bytes = control::decode_reading(reading.body)->bytes;
-    const auto payload = std::span(sent).subspan(reading.size, bytes);
-    const control::Frame end = *control::next_frame(std::span(sent).subspan(reading.size + bytes)).value();
-    EXPECT_EQ(reading.size + bytes + end.size, sent.size());
+    const auto payload = std::span(sent).subspan(reading.bytes.size(), bytes);
+    const control::Frame end = *control::next_frame(std::span(sent).subspan(reading.bytes.size() + bytes)).value();
+    EXPECT_EQ(reading.bytes.size() + bytes + end.bytes.size(), sent.size());
     return {{payload.begin(), payload.end()}, control::decode_read_end(end.body)->status};
   }
   static Status failure(const std::vector<std::byte>& sent) {

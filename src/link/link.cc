@@ -1,4 +1,4 @@
-#include "link/peer_link.h"
+#include "link/link.h"
 
 #include <algorithm>
 #include <utility>
@@ -13,6 +13,8 @@ constexpr Clock::duration kFirstImprovePause = std::chrono::seconds(1);
 constexpr Clock::duration kLongestImprovePause = std::chrono::minutes(10);
 // A link is looked at so often while it is idle, until it is closed.
 constexpr int kIdleLooks = 2;
+// Longer ones are not copied: that would be work in proportion to an object, on the loop.
+constexpr std::size_t kShortAnswer = std::size_t{64} << 10;
 
 // The kernel drops a descriptor that finds no room, and says no more than that.
 Status no_room_for_descriptors() {
@@ -23,17 +25,16 @@ Status no_room_for_descriptors() {
 
 }  // namespace
 
-std::shared_ptr<PeerLink> PeerLink::start(const transport::Context& context,
-                                          const std::vector<std::unique_ptr<transport::Transport>>& transports,
-                                          const control::EngineDescriptor& peer, Dialed dialed, Callbacks callbacks) {
-  auto link = std::make_shared<PeerLink>(context, transports, peer);
+std::shared_ptr<Link> Link::start(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports,
+                                  const control::EngineDescriptor& peer, Dialed dialed, Callbacks callbacks) {
+  auto link = std::make_shared<Link>(context, transports, peer);
   link->callbacks_ = std::move(callbacks);
   link->listen(std::move(dialed));
   return link;
 }
 
-PeerLink::PeerLink(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports,
-                   const control::EngineDescriptor& peer)
+Link::Link(const transport::Context& context, const std::vector<std::unique_ptr<transport::Transport>>& transports,
+           const control::EngineDescriptor& peer)
     : context_(context),
       transports_(transports),
       resolver_(std::make_shared<Resolver>(*this, context.copy_pool, context.reaper)),
@@ -41,7 +42,7 @@ PeerLink::PeerLink(const transport::Context& context, const std::vector<std::uni
   peer_.descriptor = peer;
 }
 
-void PeerLink::listen(Dialed dialed) {
+void Link::listen(Dialed dialed) {
   const bool same_host = peer_.descriptor.boot_id == context_.process.boot_id;
   peer_.same_host = same_host;
   peer_.same_pid_namespace = same_host && peer_.descriptor.pid_namespace == context_.process.pid_namespace;
@@ -67,22 +68,23 @@ void PeerLink::listen(Dialed dialed) {
   connection_.emplace(context_.loop, std::move(dialed.socket), control::kLongestFrame, std::move(callbacks), passing);
 }
 
-std::size_t PeerLink::on_bytes(std::span<const std::byte> bytes, net::Arrival arrival) {
+std::size_t Link::on_bytes(std::span<const std::byte> bytes, net::Arrival arrival) {
   Status status = frames_.arrived(bytes, arrival.fresh, std::move(arrival.fds), arrival.fds_lost);
   bool is_last = false;
   while (status.is_ok() && connection_ && !is_last) status = on_next_frame(is_last);
   if (!status.is_ok()) go_down(Status(Code::kPeerGone, status.message()));
+  if (connection_ && frames_.consumed() < bytes.size()) connection_->expect(frames_.awaited());
   return frames_.consumed();
 }
 
-Status PeerLink::on_next_frame(bool& is_last) {
+Status Link::on_next_frame(bool& is_last) {
   Result<std::optional<control::FrameReader::Received>> received = frames_.next();
   if (!received.is_ok()) return received.status();
   is_last = !received->has_value();
   return is_last ? Status::ok() : on_frame(**std::move(received));
 }
 
-Status PeerLink::on_frame(control::FrameReader::Received received) {
+Status Link::on_frame(control::FrameReader::Received received) {
   const control::Frame& frame = received.frame;
   if (frame.type == control::MessageType::kWelcome && frame.request == 0) return on_welcome(received);
   if (!paths_) return Status(Code::kInvalidArgument, "the peer spoke before its welcome");
@@ -90,7 +92,7 @@ Status PeerLink::on_frame(control::FrameReader::Received received) {
 }
 
 // A notice that this version does not know is from a later one, and of no use here.
-Status PeerLink::on_notice(const control::Frame& notice) {
+Status Link::on_notice(const control::Frame& notice) {
   if (!control::is_known(notice.type)) return Status::ok();
   for (const Candidate& each : paths_->candidates()) {
     if (each.channel) each.channel->on_notice(notice);
@@ -98,7 +100,7 @@ Status PeerLink::on_notice(const control::Frame& notice) {
   return Status::ok();
 }
 
-Status PeerLink::on_answer(control::FrameReader::Received received) {
+Status Link::on_answer(control::FrameReader::Received received) {
   const control::Frame& frame = received.frame;
   if (frame.type == control::MessageType::kFailure) {
     const Result<control::Failure> failure = control::decode_failure(frame.body);
@@ -111,12 +113,14 @@ Status PeerLink::on_answer(control::FrameReader::Received received) {
   } else if (received.descriptors_lost) {
     answer(frame.request, no_room_for_descriptors());
   } else {
-    answer(frame.request, transport::Reply{frame.type, {frame.body.begin(), frame.body.end()}, std::move(received.descriptors)});
+    const bool kept = received.alone && frame.bytes.size() > kShortAnswer;
+    auto bytes = kept ? connection_->take_bytes() : std::vector<std::byte>(frame.bytes.begin(), frame.bytes.end());
+    answer(frame.request, transport::Reply{frame.type, std::move(bytes), std::move(received.descriptors)});
   }
   return Status::ok();
 }
 
-Status PeerLink::on_welcome(const control::FrameReader::Received& received) {
+Status Link::on_welcome(const control::FrameReader::Received& received) {
   Result<control::Welcome> welcome = control::decode_welcome(received.frame.body);
   if (!welcome.is_ok()) return welcome.status();
   if (paths_) return Status(Code::kInvalidArgument, "the peer sent a second welcome");
@@ -134,7 +138,7 @@ Status PeerLink::on_welcome(const control::FrameReader::Received& received) {
 
 // A link can do without: the owner sends the bytes, and says itself what is live. But the table is there for who is of the same user and
 // host, so it is missing because a descriptor was, here or there.
-Status PeerLink::take_generations(const control::FrameReader::Received& received) {
+Status Link::take_generations(const control::FrameReader::Received& received) {
   if (peer_.welcome.has_generations && !received.descriptors_lost) {
     if (received.descriptors.empty()) return Status(Code::kInvalidArgument, "the peer's welcome came without its generation table");
     auto view = memory::GenerationView::map(received.descriptors.front());
@@ -148,7 +152,7 @@ Status PeerLink::take_generations(const control::FrameReader::Received& received
 }
 
 // A dead process is known at once even where a child of it keeps the socket open. Not ok if it is dead already.
-Status PeerLink::watch_process() {
+Status Link::watch_process() {
   if (!peer_.same_pid_namespace || peer_.welcome.pid == context_.process.pid) return Status::ok();
   Result<std::shared_ptr<net::WatchedProcess>> process = context_.processes.watch(peer_.welcome.pid);
   if (process.status().code() == Code::kPeerGone) return process.status();
@@ -163,7 +167,7 @@ Status PeerLink::watch_process() {
   return Status::ok();
 }
 
-void PeerLink::choose_channels() {
+void Link::choose_channels() {
   std::vector<Candidate> candidates;
   for (const auto& transport : transports_) candidates.push_back(candidate(*transport));
   paths_.emplace(std::move(candidates));
@@ -172,7 +176,7 @@ void PeerLink::choose_channels() {
   }
 }
 
-Candidate PeerLink::candidate(transport::Transport& transport) {
+Candidate Link::candidate(transport::Transport& transport) {
   Candidate made;
   made.kind = transport.kind();
   made.reads_by_address = transport.reads_by_address();
@@ -195,63 +199,63 @@ Candidate PeerLink::candidate(transport::Transport& transport) {
   return made;
 }
 
-const Candidate* PeerLink::choose(transport::RemoteMemory memory) const {
+const Candidate* Link::choose(transport::RemoteMemory memory) const {
   if (memory == transport::RemoteMemory::kDevice) return paths_->choose(memory);
   return chosen_[static_cast<std::size_t>(memory)];
 }
 
-Status PeerLink::no_path(transport::RemoteMemory memory) const {
+Status Link::no_path(transport::RemoteMemory memory) const {
   std::string reasons;
   for (const auto& [transport, why] : paths_->refused(memory)) reasons += (reasons.empty() ? "" : "; ") + transport + ": " + why;
   return Status(Code::kNotAvailable, "no transport can read from the " + peer_.descriptor.name() + " (" + reasons +
                                          "). Allow another one in Options.transports");
 }
 
-Status PeerLink::state() const {
+Status Link::state() const {
   const MutexLock lock(mutex_);
   return state_;
 }
 
-Status PeerLink::check_alive() const {
+Status Link::check_alive() const {
   RAY_HIXL_RETURN_IF_ERROR(state());
   if (!process_ || process_->alive()) return Status::ok();
   return Status(Code::kPeerGone, "the process of the " + peer_.descriptor.name() + " ended");
 }
 
 // One use of it, for as long as the pointer lives. Null once it was retired.
-std::shared_ptr<PeerLink> PeerLink::use() {
+std::shared_ptr<Link> Link::use() {
   if ((uses_.fetch_add(1, std::memory_order_acq_rel) & kRetired) != 0) {
     end_use();
     return nullptr;
   }
   begun_.fetch_add(1, std::memory_order_relaxed);
   if (improvable_.load(std::memory_order_relaxed)) ask_for_better();
-  return {this, [self = shared_from_this()](PeerLink*) { self->end_use(); }};
+  return {this, [self = shared_from_this()](Link*) { self->end_use(); }};
 }
 
-void PeerLink::end_use() {
+void Link::end_use() {
   if (uses_.fetch_sub(1, std::memory_order_acq_rel) == (kRetired | 1)) close(Status(Code::kClosed, "the link is not used any more"));
 }
 
-void PeerLink::retire() {
+void Link::retire() {
   if (uses_.fetch_or(kRetired, std::memory_order_acq_rel) == 0) close(Status(Code::kClosed, "the link is not used any more"));
 }
 
-void PeerLink::ask_for_better() {
+void Link::ask_for_better() {
   if (Clock::now() < improve_at_.load(std::memory_order_relaxed) || !improvable_.exchange(false)) return;
   context_.loop.post([self = shared_from_this()] {
     if (self->callbacks_.improve) self->callbacks_.improve();
   });
 }
 
-void PeerLink::not_improved() {
+void Link::not_improved() {
   improve_pause_ = std::min(2 * improve_pause_, kLongestImprovePause);
   improve_at_ = Clock::now() + improve_pause_;
   improvable_ = true;
 }
 
 // Looks are few and far between, and cost the uses no clock: the link is closed after one to one and a half times idle_timeout_s.
-void PeerLink::watch_idleness() {
+void Link::watch_idleness() {
   const std::chrono::nanoseconds timeout = seconds_to_duration(context_.options.idle_timeout_s);
   idle_timer_ = context_.loop.at(Deadline::in(timeout / kIdleLooks), [weak = weak_from_this()] {
     const auto link = weak.lock();
@@ -259,7 +263,7 @@ void PeerLink::watch_idleness() {
   });
 }
 
-void PeerLink::look_for_idleness() {
+void Link::look_for_idleness() {
   const std::uint64_t begun = begun_.load(std::memory_order_relaxed);
   const bool used = begun != std::exchange(begun_before_, begun) || uses_.load(std::memory_order_acquire) != 0;
   idle_looks_ = used ? 0 : idle_looks_ + 1;
@@ -268,14 +272,14 @@ void PeerLink::look_for_idleness() {
   go_down(Status(Code::kClosed, "the link was not used for long"));
 }
 
-bool PeerLink::submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) {
+bool Link::submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state) {
   auto used = use();
   if (!used) return false;
   Flight::start(std::move(used), std::move(plan), std::move(state));
   return true;
 }
 
-bool PeerLink::memory_of(const Handle& handle, std::function<void(Result<transport::RemoteMemory>)> answer) {
+bool Link::memory_of(const Handle& handle, std::function<void(Result<transport::RemoteMemory>)> answer) {
   auto used = use();
   if (!used) return false;
   if (!paths_->needs_addresses()) {
@@ -290,13 +294,13 @@ bool PeerLink::memory_of(const Handle& handle, std::function<void(Result<transpo
   return true;
 }
 
-void PeerLink::ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) {
+void Link::ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) {
   transport::ask_live(*this, handles, std::move(answer));
 }
 
-Status PeerLink::run(std::function<void()> work) { return context_.copy_pool.run(std::move(work)); }
+Status Link::run(std::function<void()> work) { return context_.copy_pool.run(std::move(work)); }
 
-void PeerLink::request(std::function<std::vector<std::byte>(std::uint64_t id)> encode, Answer answer) {
+void Link::request(std::function<std::vector<std::byte>(std::uint64_t id)> encode, Answer answer) {
   std::uint64_t id = 0;
   Status down;
   {
@@ -314,7 +318,7 @@ void PeerLink::request(std::function<std::vector<std::byte>(std::uint64_t id)> e
   if (!posted) this->answer(id, Status(Code::kClosed, "the engine was closed"));
 }
 
-void PeerLink::open_connection(control::TransportKind kind, Deadline deadline, std::function<void(Result<Fd>)> opened) {
+void Link::open_connection(control::TransportKind kind, Deadline deadline, std::function<void(Result<Fd>)> opened) {
   const bool posted = context_.loop.post([self = shared_from_this(), kind, deadline, opened] {
     if (const Status up = self->state(); !up.is_ok()) return opened(up);
     control::Hello hello;
@@ -330,7 +334,7 @@ void PeerLink::open_connection(control::TransportKind kind, Deadline deadline, s
   if (!posted) opened(Status(Code::kClosed, "the engine was closed"));
 }
 
-void PeerLink::answer(std::uint64_t request, Result<transport::Reply> reply) {
+void Link::answer(std::uint64_t request, Result<transport::Reply> reply) {
   Answer answer;
   {
     const MutexLock lock(mutex_);
@@ -342,7 +346,7 @@ void PeerLink::answer(std::uint64_t request, Result<transport::Reply> reply) {
   answer(std::move(reply));
 }
 
-void PeerLink::close(const Status& why) {
+void Link::close(const Status& why) {
   {
     const MutexLock lock(mutex_);
     if (!state_.is_ok()) return;
@@ -351,7 +355,7 @@ void PeerLink::close(const Status& why) {
 }
 
 // Loop thread. The one end of a link, whatever the reason.
-void PeerLink::go_down(const Status& cause) {
+void Link::go_down(const Status& cause) {
   const Status why = cause.code() == Code::kClosed ? cause : cause.with_context("lost the " + peer_.descriptor.name());
   std::unordered_map<std::uint64_t, Answer> waiting;
   {
