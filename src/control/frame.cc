@@ -26,6 +26,17 @@ std::string_view message_name(MessageType type) {
   return info == nullptr ? kUnknown.name : info->name;
 }
 
+std::size_t longest_request(MessageType type) {
+  const MessageInfo* info = find_message(type);
+  return info != nullptr && info->is_request ? kFrameHeaderBytes + info->longest : kLongestUnknownFrame;
+}
+
+std::size_t longest_request() {
+  std::size_t longest = kLongestUnknownFrame;
+  for (const MessageInfo& info : kMessages) longest = std::max(longest, longest_request(info.type));
+  return longest;
+}
+
 bool is_known(MessageType type) { return find_message(type) != nullptr; }
 
 Status unknown_request(MessageType type) {

@@ -26,26 +26,27 @@ struct MessageInfo {
   std::size_t shortest;  // bytes of its body
   std::size_t longest;
   std::uint16_t most_descriptors = 0;
+  bool is_request = false;  // which a client sends over its control connection
 };
 
 inline constexpr std::array kMessages = {
     MessageInfo{MessageType::kWelcome, "welcome", kWelcomeHeadBytes,
                 kWelcomeHeadBytes + Welcome::kMostTransports*(kTransportBytes + Welcome::kLongestDetails), 1},
-    MessageInfo{MessageType::kResolve, "resolve", kHandleBytes, kHandleBytes},
+    MessageInfo{MessageType::kResolve, "resolve", kHandleBytes, kHandleBytes, 0, true},
     MessageInfo{MessageType::kResolved, "resolved", 8, 8 + Resolved::kMostRanges* kRangeBytes + Resolved::kMostSegments* kSegmentBytes},
-    MessageInfo{MessageType::kMapSegment, "map_segment", 4, 4},
+    MessageInfo{MessageType::kMapSegment, "map_segment", 4, 4, 0, true},
     MessageInfo{MessageType::kSegment, "segment", 8, 8, 1},
     MessageInfo{MessageType::kSegmentRetired, "segment_retired", 4, 4},
     MessageInfo{MessageType::kRead, "read", 4, 4 + Read::kMostSpans* kSpanBytes},
     MessageInfo{MessageType::kReading, "reading", 8, 8},
     MessageInfo{MessageType::kReadEnd, "read_end", kStatusBytes, kStatusBytes + kLongestStatusMessage},
     MessageInfo{MessageType::kFailure, "failure", kStatusBytes, kStatusBytes + kLongestStatusMessage},
-    MessageInfo{MessageType::kLocate, "locate", kHandleBytes, kHandleBytes},
+    MessageInfo{MessageType::kLocate, "locate", kHandleBytes, kHandleBytes, 0, true},
     MessageInfo{MessageType::kLocated, "located", 4, 4 + Located::kMostRanges* kDeviceRangeBytes},
-    MessageInfo{MessageType::kDescribeDevice, "describe_device", 4, 4},
+    MessageInfo{MessageType::kDescribeDevice, "describe_device", 4, 4, 0, true},
     MessageInfo{MessageType::kDeviceDescription, "device_description", kDeviceDescriptionBytes + 1,
                 kDeviceDescriptionBytes + DeviceDescription::kLongestEngine + DeviceDescription::kLongestFingerprint},
-    MessageInfo{MessageType::kCheck, "check", 4, 4 + Check::kMostHandles* kHandleBytes},
+    MessageInfo{MessageType::kCheck, "check", 4, 4 + Check::kMostHandles* kHandleBytes, 0, true},
     MessageInfo{MessageType::kChecked, "checked", 0, 0},
 };
 

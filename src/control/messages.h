@@ -67,6 +67,10 @@ struct FrameHeader {
   std::uint64_t request = 0;
 };
 [[nodiscard]] std::optional<FrameHeader> read_header(ByteView bytes);
+// How long a frame of this type, or of any, may be that a client sends over its control connection: what is no request of this version is
+// answered too, but not kept at any length.
+[[nodiscard]] std::size_t longest_request(MessageType type);
+[[nodiscard]] std::size_t longest_request();
 // The first frame of `bytes`; nullopt while it is not complete. A size or a number of descriptors that no message of that type has:
 // kInvalidArgument, as soon as the header is there. Frames of unknown types are frames, too, of at most kLongestUnknownFrame bytes.
 [[nodiscard]] Result<std::optional<Frame>> next_frame(ByteView bytes);

@@ -315,7 +315,10 @@ void Link::request(std::function<std::vector<std::byte>(std::uint64_t id)> encod
     if (!down.is_ok()) return answer(down);
     if (self->connection_) self->connection_->send(encode(id));  // otherwise go_down() answered
   });
-  if (!posted) this->answer(id, Status(Code::kClosed, "the engine was closed"));
+  if (posted) return;
+  const Status closed(Code::kClosed, "the engine was closed");
+  if (id == 0) return answer(closed);  // it was not waiting for one
+  this->answer(id, closed);
 }
 
 void Link::open_connection(control::TransportKind kind, Deadline deadline, std::function<void(Result<Fd>)> opened) {

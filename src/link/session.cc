@@ -38,6 +38,15 @@ control::Resolved resolved_of(const memory::SlotContent& content, const memory::
   return resolved;
 }
 
+// The first frame of `bytes`. kInvalidArgument, too, for one that is longer than what a client has to say.
+Result<std::optional<control::Frame>> next_request(ByteView bytes) {
+  const std::optional<control::FrameHeader> header = control::read_header(bytes);
+  if (header && header->size > control::longest_request(header->type)) {
+    return Status(Code::kInvalidArgument, "a client sends no such message of " + std::to_string(header->size) + " bytes");
+  }
+  return control::next_frame(bytes);
+}
+
 }  // namespace
 
 std::shared_ptr<Session> Session::start(const transport::Context& context,
@@ -61,7 +70,7 @@ void Session::begin(const control::Hello& hello, Fd socket) {
   reader_ = std::make_shared<const transport::ReaderView>(view_of(context_, hello, socket));
   // A dead reader is known at once even where a child of it keeps the socket open.
   if (reader_->process) death_ = reader_->process->on_death([this] { end(); });
-  connection_.emplace(context_.loop, std::move(socket), control::kLongestFrame,
+  connection_.emplace(context_.loop, std::move(socket), control::longest_request(),
                       net::Connection::Callbacks{[this](std::span<const std::byte> bytes, const net::Arrival&) { return on_bytes(bytes); },
                                                  [this](const Status&) { end(); }, [this] { go_on(); }});
   welcome();
@@ -85,14 +94,28 @@ void Session::segment_retired(std::uint32_t id) { connection_->send(control::enc
 
 bool Session::has_enough() const { return working_ > 0 || unanswered_ >= kMostUnanswered || connection_->queued() > kMostQueued; }
 
+// A client that names a request and does not send it holds memory.
+void Session::watch_stall() {
+  stall_timer_ = context_.loop.at(Deadline::in(seconds_to_duration(context_.options.stall_timeout_s)), [weak = weak_from_this()] {
+    const auto session = weak.lock();
+    if (!session) return;
+    session->stall_timer_ = 0;
+    session->end();
+  });
+}
+
 // Takes the requests that came, up to a turn's worth; what is left is shown again when reading goes on.
 std::size_t Session::on_bytes(std::span<const std::byte> bytes) {
+  if (stall_timer_ != 0) context_.loop.cancel(std::exchange(stall_timer_, 0));
   std::size_t used = 0;
   for (std::size_t taken = 0; taken < kRequestsATurn && !has_enough(); ++taken) {
-    const Result<std::optional<control::Frame>> frame = control::next_frame(bytes.subspan(used));
+    const Result<std::optional<control::Frame>> frame = next_request(bytes.subspan(used));
     if (!frame.is_ok()) end();
     if (!ended_) return bytes.size();
-    if (!*frame) return used;
+    if (!*frame) {
+      if (used < bytes.size()) watch_stall();
+      return used;
+    }
     used += (*frame)->bytes.size();
     on_request(**frame);
   }

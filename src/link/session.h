@@ -41,6 +41,7 @@ class Session final : public transport::Answerable, public std::enable_shared_fr
   void begin(const control::Hello& hello, Fd socket);
   void welcome();
   std::size_t on_bytes(std::span<const std::byte> bytes);
+  void watch_stall();
   [[nodiscard]] bool has_enough() const;
   void go_on();
   void on_request(const control::Frame& request);
@@ -57,6 +58,7 @@ class Session final : public transport::Answerable, public std::enable_shared_fr
   std::size_t unanswered_ = 0;
   std::size_t working_ = 0;  // of those, how many are made elsewhere
   bool paused_ = false;
+  net::Loop::TimerId stall_timer_ = 0;
 };
 
 }  // namespace ray_hixl::link

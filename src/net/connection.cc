@@ -9,12 +9,16 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <new>
 
 namespace ray_hixl::net {
 namespace {
 
 constexpr std::size_t kReadStep = 64 * 1024;
-constexpr std::size_t kMostFds = 16;  // in one message
+// By what has come and not by what is only named; and in two steps, for each of them moves what is there: 64 KiB, 2 MiB, 64 MiB.
+constexpr std::size_t kGrowth = 32;
+constexpr std::size_t kKeptBytes = 4 * kReadStep;  // of a buffer that is empty
+constexpr std::size_t kMostFds = 16;               // in one message
 
 struct Outgoing {
   std::vector<std::byte> bytes;
@@ -93,12 +97,15 @@ struct Connection::Impl : std::enable_shared_from_this<Connection::Impl> {
   std::size_t backlog = 0;  // bytes in output
   bool open = true;
   bool reading = true;
+  bool showing = false;  // what was kept is about to be shown again: until then nothing is read behind it
   std::uint32_t watched = EPOLLIN;
 
   void on_event(std::uint32_t events);
+  [[nodiscard]] bool make_room();
   void read_some();
   [[nodiscard]] ssize_t receive(std::span<std::byte> into, Arrival& arrival) const;
   void consume(Arrival arrival);
+  void show_again();
   void watch_what_is_wanted();
   [[nodiscard]] Status flush();
   void fail_later(Status why);
@@ -116,7 +123,7 @@ void Connection::Impl::on_event(std::uint32_t events) {
   if (!open) return;
   // Nobody is there to answer: what it asked for before does not matter any more, and epoll would go on and on telling of it.
   if (!reading && (events & (EPOLLHUP | EPOLLERR)) != 0) return fail(Status(Code::kPeerGone, "the peer closed the connection"));
-  if (reading && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_some();
+  if (reading && !showing && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_some();
 }
 
 // Bytes that nobody may pass descriptors with are read without room for any: the kernel closes them.
@@ -125,10 +132,22 @@ ssize_t Connection::Impl::receive(std::span<std::byte> into, Arrival& arrival) c
   return ::recv(socket.get(), into.data(), into.size(), 0);
 }
 
+// For the next step. False if there is no memory.
+bool Connection::Impl::make_room() {
+  const std::size_t most = expected > input.size() ? expected : longest + 1;
+  const std::size_t needed = input.size() + std::min(kReadStep, most - input.size());
+  try {
+    if (needed > input.capacity()) input.reserve(std::min(most, kGrowth * needed));
+    input.resize(needed);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
 void Connection::Impl::read_some() {
   const std::size_t before = input.size();
-  const std::size_t most = expected > before ? expected : longest + 1;
-  input.resize(before + std::min(kReadStep, most - before));
+  if (!make_room()) return fail(Status(Code::kPeerGone, "there is no memory for what the peer sends (ulimit -v)"));
   Arrival arrival;
   const ssize_t got = receive(std::span(input).subspan(before), arrival);
   const int error = errno;
@@ -148,8 +167,20 @@ void Connection::Impl::consume(Arrival arrival) {
   if (!open || taken) return;
   assert(used <= input.size());
   input.erase(input.begin(), input.begin() + static_cast<std::ptrdiff_t>(used));
-  if (expected > input.capacity()) input.reserve(std::min(expected, longest));
+  if (input.empty() && input.capacity() > kKeptBytes) input = {};
   if (input.size() > longest) fail(Status(Code::kPeerGone, "the peer sent more than " + std::to_string(longest) + " bytes in one message"));
+}
+
+// In a turn of its own, once, however often reading stopped and went on meanwhile.
+void Connection::Impl::show_again() {
+  showing = true;
+  loop.post([weak = weak_from_this()] {
+    const auto impl = weak.lock();
+    if (!impl || !impl->open) return;
+    impl->showing = false;
+    if (impl->reading && !impl->input.empty()) impl->consume({});
+    if (impl->open) impl->watch_what_is_wanted();
+  });
 }
 
 // Sends what the socket takes; not ok if it broke.
@@ -172,7 +203,7 @@ Status Connection::Impl::flush() {
 }
 
 void Connection::Impl::watch_what_is_wanted() {
-  const std::uint32_t wanted = (reading ? EPOLLIN : 0u) | (output.empty() ? 0u : EPOLLOUT);
+  const std::uint32_t wanted = (reading && !showing ? EPOLLIN : 0u) | (output.empty() ? 0u : EPOLLOUT);
   if (wanted != watched) loop.change(socket.get(), watched = wanted);
 }
 
@@ -239,11 +270,8 @@ void Connection::pause_reading() {
 void Connection::resume_reading() {
   if (!impl_->open || impl_->reading) return;
   impl_->reading = true;
+  if (!impl_->showing && !impl_->input.empty()) impl_->show_again();
   impl_->watch_what_is_wanted();
-  impl_->loop.post([weak = impl_->weak_from_this()] {
-    const auto impl = weak.lock();
-    if (impl && impl->open && impl->reading && !impl->input.empty()) impl->consume({});
-  });
 }
 
 std::pair<Fd, std::vector<std::byte>> Connection::detach() {

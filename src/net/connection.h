@@ -48,8 +48,8 @@ class Connection {
   void send(std::vector<std::byte> bytes, std::vector<Fd> fds = {});
   static constexpr std::size_t kLongestBacklog = std::size_t{64} << 20;
   [[nodiscard]] std::size_t queued() const;  // bytes that the socket did not take yet
-  // What was shown and not consumed is the beginning of a message of so many bytes: room for it is made once, and nothing behind it is read
-  // before it is there. Within on_bytes.
+  // What was shown and not consumed is the beginning of a message of so many bytes: nothing behind it is read before it is there, so that
+  // take_bytes() gives it alone. Within on_bytes.
   void expect(std::size_t bytes);
   // The bytes that on_bytes was shown, for its owner to keep; they count as consumed. Within on_bytes.
   [[nodiscard]] std::vector<std::byte> take_bytes();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <span>
@@ -33,19 +34,25 @@ class Inbox {
   [[nodiscard]] std::span<std::byte> room();
   // So many bytes of room() were received.
   void received(std::size_t bytes);
-  // The next whole frame; nullopt if there is none. kInvalidArgument as control::next_frame() has it.
+  // The next whole frame; nullopt if there is none. kInvalidArgument as control::next_frame() has it, kOutOfMemory if a
+  // long one finds no room.
   [[nodiscard]] Result<std::optional<Taken>> next();
   [[nodiscard]] bool empty() const { return begin_ == end_ && !long_; }
 
  private:
+  struct Freed {
+    void operator()(std::byte* bytes) const { std::free(bytes); }
+  };
   [[nodiscard]] ByteView shown() const { return std::span(short_).subspan(begin_, end_ - begin_); }
-  void begin_long(std::size_t size);
+  [[nodiscard]] bool grow_long();
 
   std::vector<std::byte> short_;  // what came in and was not taken is [begin_, end_)
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
-  std::shared_ptr<std::byte[]> long_;  // the frame that is being received, if it is a long one
+  // The frame that is being received, if it is a long one. Its memory grows as it comes: a length that is only named costs nothing.
+  std::unique_ptr<std::byte[], Freed> long_;
   std::size_t long_size_ = 0;
+  std::size_t long_capacity_ = 0;
   std::size_t long_received_ = 0;
 };
 

@@ -26,12 +26,16 @@ class HeldChannel final : public transport::Channel {
   Status can_read(RemoteMemory memory) const override {
     return memory == memory_ ? Status::ok() : Status(Code::kNotAvailable, "another memory");
   }
-  void submit(std::shared_ptr<transport::Job> job) override { jobs.push_back(std::move(job)); }
+  void submit(std::shared_ptr<transport::Job> job) override {
+    jobs.push_back(std::move(job));
+    if (submitted) submitted();
+  }
   void heed_stops() override { ++heeded; }
   void on_notice(const control::Frame&) override {}
   void close(const Status&) override {}
 
   std::deque<std::shared_ptr<transport::Job>> jobs;
+  std::function<void()> submitted;
   int heeded = 0;
 
  private:
@@ -215,6 +219,18 @@ TEST_F(FlightTest, moves_and_ends) {
   end_job(0);
   expect_ended(Code::kOk);
   expect_left_nothing();
+}
+
+TEST_F(FlightTest, stopped_while_it_starts_ends_a_second_later_and_not_at_its_deadline) {
+  host = std::make_shared<TestHost>(kByHandle);
+  host->channels[0]->submitted = [this] { stop(); };
+  start(kByHandle, Memory::kCallers);
+  host->run_posted();
+  ASSERT_THAT(host->timers, SizeIs(1));
+  EXPECT_LT(host->timers.begin()->second.first.remaining(), std::chrono::seconds(2));
+  host->pass_time();
+  expect_ended(Code::kCancelled);
+  EXPECT_THAT(state->result().message(), HasSubstr("may still be written"));
 }
 
 TEST_F(FlightTest, resolves_first_where_a_transport_needs_addresses) {

@@ -229,6 +229,23 @@ TEST_F(OneLink, answers_whoever_waits_when_it_goes_down) {
   for (auto& promise : waiting) EXPECT_EQ(promise.get_future().get().code(), Code::kPeerGone);
 }
 
+TEST_F(OneLink, answers_who_asks_when_it_is_down_and_its_loop_has_ended) {
+  bring_up();
+  link->close(Status(Code::kClosed, "enough"));
+  EXPECT_TRUE(goes_down());
+  test::on_loop(*loop, [this] { link->close(Status(Code::kClosed, "again")); });
+  const auto kept = link;
+  test::on_loop(*loop, [this] { link.reset(); });
+  loop->stop();
+  int answers = 0;
+  kept->request([](std::uint64_t id) { return control::encode(id, control::MapSegment{5}); },
+                [&](const Result<transport::Reply>& reply) {
+                  EXPECT_EQ(reply.status().code(), Code::kClosed);
+                  ++answers;
+                });
+  EXPECT_EQ(answers, 1);
+}
+
 TEST_F(OneLink, is_down_once_whoever_says_so) {
   bring_up();
   link->close(Status(Code::kClosed, "enough"));

@@ -2,6 +2,8 @@
 #include <sys/wait.h>
 
 #include <csignal>
+#include <optional>
+#include <thread>
 
 #include "support/engines.h"
 #include "support/eventually.h"
@@ -39,6 +41,53 @@ TEST(Session, ends_with_its_readers_process_even_where_a_child_keeps_the_socket)
   ::waitpid(reader, nullptr, 0);
   EXPECT_TRUE(eventually([&] { return engine->stats().sessions == 0; }));
   EXPECT_EQ(::kill(child, SIGKILL), 0);
+}
+
+// A session from a raw socket. The engine gives up what stalls for a tenth of a second.
+class RawSession : public testing::Test {
+ protected:
+  static Options options() {
+    Options made;
+    made.stall_timeout_s = 0.1;
+    return made;
+  }
+  RawSession() {
+    const control::EngineDescriptor to = control::decode_engine(engine->descriptor()).value();
+    socket.emplace(RawSocket::over_tcp(to));
+    control::Hello hello;
+    hello.server = to.incarnation;
+    EXPECT_TRUE(socket->shake_hands(control::Handshake::client(hello, to.key)));
+    EXPECT_TRUE(socket->message()) << "a welcome";
+  }
+  // The first bytes of a message that says it has so many in all.
+  static Bytes beginning(const Bytes& whole, std::size_t bytes) {
+    return {whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(bytes)};
+  }
+
+  const OwnEngine engine{options()};
+  std::optional<RawSocket> socket;
+};
+
+TEST_F(RawSession, keeps_no_long_message_that_clients_do_not_send) {
+  control::Resolved answer;
+  answer.ranges.resize(100'000);
+  ASSERT_TRUE(socket->send(beginning(control::encode(1, answer), 100)));
+  EXPECT_TRUE(socket->is_hung_up());
+}
+
+TEST_F(RawSession, does_not_wait_for_ever_for_the_rest_of_a_request) {
+  const Bytes check = control::encode(1, control::Check{std::vector<Handle>(1000)});
+  ASSERT_TRUE(socket->send(beginning(check, check.size() - 1)));
+  EXPECT_TRUE(socket->is_hung_up());
+  EXPECT_TRUE(eventually([&] { return engine->stats().sessions == 0; }));
+}
+
+TEST_F(RawSession, may_say_nothing_for_long_between_requests) {
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ASSERT_TRUE(socket->send(control::encode(1, control::Check{})));
+  const auto answer = socket->message();
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->type, control::MessageType::kChecked);
 }
 
 }  // namespace

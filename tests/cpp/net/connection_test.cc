@@ -6,10 +6,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <optional>
-#include <set>
 #include <string>
 
 #include "support/event.h"
@@ -120,12 +120,12 @@ TEST_F(ConnectionTest, reads_nothing_behind_a_message_that_is_expected) {
   EXPECT_THAT(on_loop(*loop, [&] { return shown; }), ElementsAre("abcd", "abcdef", "ghijkl"));
 }
 
-TEST_F(ConnectionTest, makes_room_for_an_expected_message_once) {
-  constexpr std::size_t kBytes = kLongest / 2;
+TEST_F(ConnectionTest, makes_room_in_few_steps_and_not_for_what_is_only_named) {
+  constexpr std::size_t kBytes = kLongest / 2;  // in eight reads
   std::vector<const std::byte*> places;
   std::size_t length = 0;
   start({[&](std::span<const std::byte> bytes, const Arrival&) {
-           places.push_back(bytes.data());
+           if (places.empty() || places.back() != bytes.data()) places.push_back(bytes.data());
            length = bytes.size();
            connection->expect(kBytes);
            return std::size_t{0};
@@ -135,7 +135,7 @@ TEST_F(ConnectionTest, makes_room_for_an_expected_message_once) {
   EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return length; }) == 1; }));
   write(std::string(kBytes - 1, 'y'));
   EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return length; }) == kBytes; }));
-  EXPECT_EQ(on_loop(*loop, [&] { return std::set(places.begin() + 1, places.end()).size(); }), 1u);
+  EXPECT_LE(on_loop(*loop, [&] { return places.size(); }), 4u);
 }
 
 TEST_F(ConnectionTest, gives_the_bytes_away_that_it_showed) {
@@ -272,6 +272,21 @@ TEST_F(ConnectionTest, does_not_read_while_it_pauses_and_shows_the_rest_when_it_
   for (int turn = 0; turn < 10; ++turn) EXPECT_EQ(times(), 2u);
   on_loop(*loop, [&] { connection->resume_reading(); });
   EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.back().first.ends_with("d"); }); }));
+}
+
+TEST_F(ConnectionTest, reads_nothing_behind_what_it_is_to_show_again) {
+  std::vector<std::size_t> shown;
+  start({[&](std::span<const std::byte> bytes, const Arrival&) {
+           shown.push_back(bytes.size());
+           connection->pause_reading();
+           connection->resume_reading();  // as often as it is shown anything
+           if (shown.size() == 10) write(std::string(50, 'y'));
+           return std::size_t{1};
+         },
+         nullptr, nullptr});
+  write(std::string(50, 'x'));
+  EXPECT_TRUE(eventually([&] { return on_loop(*loop, [&] { return shown.size(); }) == 100; }));
+  EXPECT_LE(on_loop(*loop, [&] { return *std::ranges::max_element(shown); }), 50u);
 }
 
 TEST_F(ConnectionTest, says_that_the_peer_hung_up_while_it_pauses) {
