@@ -154,6 +154,17 @@ PathInfo path_of_region(const Peer& peer, const std::string& local, const Remote
   return value_or_raise(std::move(path));
 }
 
+PathInfo path_of_kinds(const Peer& peer, const std::string& local, const std::string& remote) {
+  const MemoryKind from = kind_named(remote);
+  const MemoryKind to = kind_named(local);
+  Result<PathInfo> path = Status(Code::kInternal, "not asked");
+  {
+    const GilRelease no_gil;  // a link that was closed while it was idle is made anew
+    path = peer.path(to, from);
+  }
+  return value_or_raise(std::move(path));
+}
+
 void bind_regions(nb::module_& module) {
   nb::class_<LocalRegion>(module, "Region", "Registered memory of this process. A context manager: leaving it closes the region.")
       .def_prop_ro(
@@ -217,8 +228,7 @@ void bind_peer(nb::module_& module) {
              const GilRelease no_gil;  // small batches are copied right here
              return peer.read_async(batch, to_duration(timeout));
            })
-      .def("path_of_kinds", [](const Peer& peer, const std::string& local,
-                               const std::string& remote) { return value_or_raise(peer.path(kind_named(local), kind_named(remote))); })
+      .def("path_of_kinds", &path_of_kinds)
       .def("path_of_region", &path_of_region)
       .def("close", &Peer::close, nb::call_guard<GilRelease>());
 }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ray_hixl
-from support import Owner, pattern
+from support import Owner, eventually, pattern
 from yardstick import scaled
 
 DATA = pattern(1000)
@@ -164,20 +164,24 @@ def test_another_thread_may_wait_and_cancel(slow: Slow) -> None:
     assert [type(error) for error in seen] == [ray_hixl.Cancelled] * 4
 
 
-@pytest.mark.parametrize("call", ["wait", "result", "connect", "path"])
+@pytest.mark.parametrize("call", ["wait", "result", "connect", "path", "path after a pause"])
 def test_other_threads_run_meanwhile(slow: Slow, call: str) -> None:
     """A thread counts while this one is inside of the call: it could not if the call kept the GIL."""
     metadata = slow.owner.get("engine.publish([given])", given=DATA)
-    options = ray_hixl.Options(transports=("shm", "cma", "stream"), connect_timeout_s=0.3)
+    idle = 0.1 if call == "path after a pause" else 300
+    options = ray_hixl.Options(transports=("shm", "cma", "stream"), connect_timeout_s=0.3, idle_timeout_s=idle)
     with ray_hixl.Engine(options) as engine:
-        if call == "path":
+        if "path" in call:
             peer = engine.connect(slow.owner.descriptor)
             remote = peer.region(slow.owner.get("region.descriptor"))
+        if call == "path after a pause":
+            eventually(lambda: engine.stats()["links"] == 0)
         calls: dict[str, Callable[[], Any]] = {
             "wait": lambda: slow.start(timeout=0.3).wait(),
             "result": lambda: engine.fetch(metadata, timeout=0.3).result(),
             "connect": lambda: engine.connect(slow.owner.descriptor, timeout=0.3),
             "path": lambda: peer.path("host", remote),
+            "path after a pause": lambda: peer.path("host", "host"),
         }
         counted = 0
         stop = threading.Event()
