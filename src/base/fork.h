@@ -25,7 +25,8 @@ extern std::atomic<std::uint32_t> generation;
 [[nodiscard]] inline std::uint32_t process_generation() noexcept { return fork_detail::generation.load(std::memory_order_relaxed); }
 
 // Registers what runs at every fork, for ever: `prepare` before it, in the reverse order of registration; `parent` and `child` after it, in
-// that order. Null where there is nothing to do. In the child only what is safe in a signal handler may be done: the registered functions
+// that order. Null where there is nothing to do. One thread at a time forks, from the first `prepare` to the last `parent`, and no NoFork
+// lives meanwhile, so none may be made in them. In the child only what is safe in a signal handler may be done: the registered functions
 // run in the thread that forked. Meant for initializers of namespace-scope variables, so it gives a value.
 bool on_fork(void (*prepare)(), void (*parent)(), void (*child)());
 

@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cstdio>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "base/fork.h"
@@ -12,6 +11,7 @@
 namespace ray_hixl {
 namespace {
 
+// Used under a NoFork, so that a forked child finds the lock free and the sink whole.
 struct Hook {
   Mutex mutex;
   std::shared_ptr<const LogSink> sink RAY_HIXL_GUARDED_BY(mutex);  // called without it
@@ -22,11 +22,6 @@ Hook& hook() {
   static Hook& instance = *new Hook;
   return instance;
 }
-
-// The lock is held over a fork, so that the child finds it free and the sink whole.
-std::optional<MutexLock> held_over_fork;
-const bool kHeldOverFork =
-    on_fork([] { held_over_fork.emplace(hook().mutex); }, [] { held_over_fork.reset(); }, [] { held_over_fork.reset(); });
 
 std::atomic<LogLevel> lowest_level{LogLevel::kWarning};
 
@@ -39,9 +34,10 @@ void write_to_stderr(LogLevel level, std::string_view message) {
 }  // namespace
 
 void set_log_sink(LogSink sink) {
-  auto next = sink ? std::make_shared<const LogSink>(std::move(sink)) : nullptr;
+  auto next = sink ? std::make_shared<const LogSink>(std::move(sink)) : nullptr;  // then the one before, whose end may log
+  const NoFork no_fork;
   const MutexLock lock(hook().mutex);
-  hook().sink = std::move(next);
+  hook().sink.swap(next);
 }
 
 void set_log_level(LogLevel lowest) { lowest_level = lowest; }
@@ -50,6 +46,7 @@ void log(LogLevel level, std::string_view message) {
   if (level < lowest_level) return;
   std::shared_ptr<const LogSink> sink;
   {
+    const NoFork no_fork;
     const MutexLock lock(hook().mutex);
     sink = hook().sink;
   }

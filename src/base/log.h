@@ -12,6 +12,7 @@ enum class LogLevel { kDebug, kInfo, kWarning, kError };
 using LogSink = std::function<void(LogLevel, std::string_view message)>;
 
 // Any thread. The sink may be called from any engine thread, never with a lock of ray-hixl held. A null sink restores the default.
+// Not under a NoFork.
 void set_log_sink(LogSink sink);
 void set_log_level(LogLevel lowest);
 void log(LogLevel level, std::string_view message);

@@ -16,11 +16,13 @@ namespace ray_hixl::control {
 Mac hmac(const Key& key, std::initializer_list<ByteView> parts) {
   std::vector<std::byte> message;
   for (const ByteView part : parts) message.insert(message.end(), part.begin(), part.end());
-  const NoFork no_fork;  // libcrypto's locks must be free in a forked child
   Mac mac{};
   unsigned int length = 0;
-  const auto* made = HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(message.data()),
-                          message.size(), reinterpret_cast<unsigned char*>(mac.data()), &length);
+  const auto* const made = [&] {
+    const NoFork no_fork;  // libcrypto's locks must be free in a forked child
+    return HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(message.data()),
+                message.size(), reinterpret_cast<unsigned char*>(mac.data()), &length);
+  }();
   if (made == nullptr || length != mac.size()) {
     log(LogLevel::kError, "libcrypto cannot compute HMAC-SHA-256, so no peer can be authenticated: ending the process");
     std::abort();

@@ -2,15 +2,18 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <optional>
 #include <set>
 #include <string>
 #include <thread>
 
+#include "base/deadline.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -31,6 +34,41 @@ std::set<int> open_nulls() {
     if (::readlink(link.c_str(), path.data(), path.size() - 1) > 0 && std::string(path.data()) == "/dev/null") open.insert(fd);
   }
   return open;
+}
+
+// Threads of this process that fork now, and the most there ever were.
+std::atomic<int> forking{0};
+std::atomic<int> most_forking{0};
+std::atomic<bool> waits_for_another{false};
+
+void count_forking() {
+  const int now = ++forking;
+  if (now > most_forking) most_forking = now;
+  const Deadline end = Deadline::in(std::chrono::milliseconds(200));
+  while (waits_for_another && most_forking < 2 && !end.passed()) std::this_thread::yield();
+}
+const bool kCounted = on_fork(count_forking, [] { --forking; }, [] { forking = 0; });
+
+TEST(Fork, of_two_threads_at_once_is_one_after_the_other) {
+  most_forking = 0;
+  waits_for_another = true;
+  std::atomic<int> ready{0};
+  std::atomic<int> clean_children{0};
+  std::array<std::thread, 2> forkers;
+  for (std::thread& forker : forkers) {
+    forker = start_thread("forker", [&] {
+      for (++ready; ready < 2;) std::this_thread::yield();
+      const pid_t child = ::fork();
+      if (child == 0) ::_exit(forking);
+      int status = -1;
+      if (::waitpid(child, &status, 0) == child && status == 0) ++clean_children;
+    });
+  }
+  for (std::thread& forker : forkers) forker.join();
+  waits_for_another = false;
+  EXPECT_EQ(most_forking, 1);
+  EXPECT_EQ(forking, 0);
+  EXPECT_EQ(clean_children, 2);
 }
 
 TEST(Fork, is_counted_before_and_after_and_makes_a_generation) {

@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "support/child.h"
 
 namespace ray_hixl {
 namespace {
@@ -46,6 +49,16 @@ TEST_F(Log, sink_may_log_and_replace_itself) {
   });
   log(LogLevel::kError, "outer");
   EXPECT_THAT(lines, ElementsAre("outer", "second: inner"));
+}
+
+TEST_F(Log, sink_may_log_when_it_ends) {
+  EXPECT_TRUE(test::in_child([] {  // which ends in any case
+    bool told = false;
+    set_log_sink(
+        [farewell = std::shared_ptr<void>(nullptr, [](void*) { log(LogLevel::kError, "farewell"); })](LogLevel, std::string_view) {});
+    set_log_sink([&](LogLevel, std::string_view) { told = true; });
+    return told;
+  }));
 }
 
 }  // namespace
