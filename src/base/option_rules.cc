@@ -113,7 +113,7 @@ Status ByteCount::check(std::string_view name, std::uint64_t value) const {
 bool Seconds::read(std::string_view text, double& value) const { return read_number(text, value); }
 
 Status Seconds::check(std::string_view name, double value) const {
-  return value > 0 && value <= 86400 ? Status::ok() : refuse(name, write(value), takes());
+  return value >= 0.001 && value <= 86400 ? Status::ok() : refuse(name, write(value), takes());
 }
 
 std::string Seconds::write(double value) const {

@@ -91,10 +91,10 @@ class ByteCount {
   std::uint64_t least_;
 };
 
-// Above 0, at most a day.
+// From a millisecond, so that what is done again and again after such a time leaves time for the rest, to a day.
 class Seconds {
  public:
-  [[nodiscard]] std::string takes() const { return "a number of seconds, above 0 and at most 86400"; }
+  [[nodiscard]] std::string takes() const { return "a number of seconds from 0.001 to 86400"; }
   [[nodiscard]] bool read(std::string_view text, double& value) const;
   [[nodiscard]] Status check(std::string_view name, double value) const;
   [[nodiscard]] std::string write(double value) const;

@@ -178,10 +178,15 @@ bool Loop::Impl::run_posted() {
   return !stop || !posted.empty();
 }
 
+// What is due now. What these set in turn is for the next turn, whenever it is due, or one that sets itself again would be all that runs.
 void Loop::Impl::run_timers() {
-  while (!timers.empty() && timers.begin()->first.first <= Clock::now()) {
-    auto node = timers.extract(timers.begin());
-    timer_times.erase(node.key().second);
+  std::vector<std::pair<Clock::time_point, TimerId>> due;
+  const auto now = Clock::now();
+  for (auto it = timers.begin(); it != timers.end() && it->first.first <= now; ++it) due.push_back(it->first);
+  for (const auto& timer : due) {
+    auto node = timers.extract(timer);
+    if (node.empty()) continue;  // cancelled by another one
+    timer_times.erase(timer.second);
     node.mapped()();
   }
 }

@@ -45,11 +45,12 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"copy_threads", "-1", Code::kInvalidArgument, "'-1'"}, Setting{"copy_threads", "2 ", Code::kInvalidArgument, "'2 '"},
         Setting{"source_arena_bytes", "1GiB", Code::kInvalidArgument, "whole number of bytes"},
         Setting{"landing_arena_bytes", "1.5", Code::kInvalidArgument, "whole number of bytes"},
-        Setting{"connect_timeout_s", "0", Code::kInvalidArgument, "above 0"},
-        Setting{"transfer_timeout_s", "-1", Code::kInvalidArgument, "above 0"},
-        Setting{"stall_timeout_s", "nan", Code::kInvalidArgument, "above 0"},
-        Setting{"stall_timeout_s", "86401", Code::kInvalidArgument, "at most 86400"},
-        Setting{"idle_timeout_s", "0", Code::kInvalidArgument, "above 0"}, Setting{"slab_bytes", "0", Code::kInvalidArgument, "above 0"},
+        Setting{"connect_timeout_s", "0", Code::kInvalidArgument, "from 0.001"},
+        Setting{"transfer_timeout_s", "-1", Code::kInvalidArgument, "from 0.001"},
+        Setting{"stall_timeout_s", "nan", Code::kInvalidArgument, "from 0.001"},
+        Setting{"stall_timeout_s", "86401", Code::kInvalidArgument, "to 86400"},
+        Setting{"idle_timeout_s", "1e-9", Code::kInvalidArgument, "from 0.001"},
+        Setting{"slab_bytes", "0", Code::kInvalidArgument, "above 0"},
         Setting{"slab_cap_bytes", "4 GiB", Code::kInvalidArgument, "whole number of bytes"},
         Setting{"hixl_ports", "80-90", Code::kInvalidArgument, "1024"}, Setting{"hixl_ports", "2000", Code::kInvalidArgument, "first-last"},
         Setting{"hixl_ports", "2000-2000", Code::kInvalidArgument, "two ports"},
@@ -64,6 +65,7 @@ TEST(Options, take_what_they_should) {
   EXPECT_TRUE(set_option(options, "copy_threads", "64").is_ok());
   EXPECT_TRUE(set_option(options, "source_arena_bytes", "0").is_ok());
   EXPECT_TRUE(set_option(options, "stall_timeout_s", "0.25").is_ok());
+  EXPECT_TRUE(set_option(options, "idle_timeout_s", "0.001").is_ok());
   EXPECT_TRUE(set_option(options, "tls", "false").is_ok());
   EXPECT_TRUE(set_option(options, "transports", "stream,hixl").is_ok());
   EXPECT_TRUE(set_option(options, "slab_bytes", "8589934592").is_ok());

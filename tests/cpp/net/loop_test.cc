@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <ctime>
+#include <functional>
 #include <thread>
 #include <vector>
 
@@ -224,6 +225,34 @@ TEST(Loop, timers_may_set_and_cancel_timers) {
     });
   });
   EXPECT_TRUE(done.wait());
+}
+
+TEST(Loop, timers_that_set_themselves_again_are_not_all_that_runs) {
+  std::atomic<bool> stop{false};
+  const auto loop = new_loop();
+  const Deadline passed = Deadline::in(0ms);
+  std::function<void()> again = [&] {
+    if (!stop) loop->at(passed, again);
+  };
+  Event ran;
+  on_loop(*loop, [&] { loop->at(passed, again); });
+  loop->post([&] { loop->at(passed, [&] { ran.set(); }); });
+  EXPECT_TRUE(ran.wait());
+  stop = true;
+  on_loop(*loop, [] {});
+}
+
+TEST(Loop, timers_may_cancel_others_that_are_due) {
+  const auto loop = new_loop();
+  Loop::TimerId victim = 0;
+  Event later;
+  on_loop(*loop, [&] {
+    const Deadline passed = Deadline::in(0ms);
+    loop->at(passed, [&] { loop->cancel(victim); });
+    victim = loop->at(passed, [] { FAIL(); });
+    loop->at(passed, [&] { later.set(); });
+  });
+  EXPECT_TRUE(later.wait());
 }
 
 TEST(Loop, uses_no_time_while_nothing_happens) {
