@@ -7,13 +7,14 @@
 #include <chrono>
 #include <utility>
 
+#include "base/log.h"
 #include "net/socket.h"
 
 namespace ray_hixl::link {
 namespace {
 
 constexpr std::size_t kMostAcceptsATurn = 32;           // then those who are already here have their turn
-constexpr std::chrono::milliseconds kAcceptPause{100};  // when there are no descriptors, and no stranger has one
+constexpr std::chrono::milliseconds kAcceptPause{100};  // when there are no descriptors, and no stranger has one, or no watch
 
 }  // namespace
 
@@ -32,7 +33,10 @@ void Greeter::watch(const Fd& listener) {
   const Status watched = context_.loop.watch(listener.get(), EPOLLIN, [weak = weak_from_this(), &listener](std::uint32_t) {
     if (const auto greeter = weak.lock()) greeter->accept_some(listener);
   });
-  if (watched.is_ok()) listeners_.push_back(&listener);
+  if (watched.is_ok()) return listeners_.push_back(&listener);
+  if (!std::exchange(told_, true))
+    log(LogLevel::kWarning, "an engine hears of no new connections for now, and tries again: " + watched.message());
+  watch_later(listener);
 }
 
 void Greeter::accept_some(const Fd& listener) {
@@ -52,6 +56,10 @@ void Greeter::accept_some(const Fd& listener) {
 void Greeter::pause(const Fd& listener) {
   context_.loop.unwatch(listener.get());
   std::erase(listeners_, &listener);
+  watch_later(listener);
+}
+
+void Greeter::watch_later(const Fd& listener) {
   context_.loop.at(Deadline::in(kAcceptPause), [weak = weak_from_this(), &listener] {
     const auto greeter = weak.lock();
     if (greeter && !greeter->closed_) greeter->watch(listener);

@@ -36,7 +36,7 @@ class Greeter : public std::enable_shared_from_this<Greeter> {
   Greeter(const Greeter&) = delete;
   Greeter& operator=(const Greeter&) = delete;
 
-  // Accepts from `listener`, which outlives the greeter, until close().
+  // Accepts from `listener`, which outlives the greeter, until close(); as soon as the kernel has the memory to watch it.
   void watch(const Fd& listener);
   // Hangs up on every stranger, and accepts no more.
   void close();
@@ -53,6 +53,7 @@ class Greeter : public std::enable_shared_from_this<Greeter> {
 
   void accept_some(const Fd& listener);
   void pause(const Fd& listener);
+  void watch_later(const Fd& listener);
   [[nodiscard]] bool make_room();
   void greet(Fd socket);
   std::size_t on_bytes(std::uint64_t id, std::span<const std::byte> bytes);
@@ -67,6 +68,7 @@ class Greeter : public std::enable_shared_from_this<Greeter> {
   Greetings greetings_;
   std::uint64_t next_id_ = 1;
   std::vector<const Fd*> listeners_;
+  bool told_ = false;  // that a listener could not be watched
   bool closed_ = false;
 };
 
