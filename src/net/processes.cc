@@ -18,16 +18,17 @@ struct WatchedProcess::State : std::enable_shared_from_this<State> {
   std::map<std::uint64_t, std::function<void()>> callbacks;  // by subscription
   std::uint64_t next = 1;
 
-  void start();
+  Status start();
   void died();
   void stop();
 };
 
-void WatchedProcess::State::start() {
-  const Status status = loop.watch(watch.fd(), EPOLLIN, [weak = weak_from_this()](std::uint32_t) {
+Status WatchedProcess::State::start() {
+  Status status = loop.watch(watch.fd(), EPOLLIN, [weak = weak_from_this()](std::uint32_t) {
     if (const auto state = weak.lock()) state->died();
   });
   watching = status.is_ok();
+  return status;
 }
 
 // Each callback may end its own subscription and others.
@@ -45,9 +46,9 @@ void WatchedProcess::State::stop() {
 }
 
 WatchedProcess::WatchedProcess(Loop& loop, std::uint32_t pid, ProcessWatch watch)
-    : loop_(loop), pid_(pid), state_(std::make_shared<State>(loop, std::move(watch))) {
-  state_->start();
-}
+    : loop_(loop), pid_(pid), state_(std::make_shared<State>(loop, std::move(watch))) {}
+
+Status WatchedProcess::start() { return state_->start(); }
 
 WatchedProcess::~WatchedProcess() {
   if (loop_.on_loop()) {
@@ -62,7 +63,7 @@ bool WatchedProcess::alive() const { return state_->watch.alive(); }
 WatchedProcess::Subscription WatchedProcess::on_death(std::function<void()> died) {
   const std::uint64_t id = state_->next++;
   state_->callbacks.emplace(id, std::move(died));
-  if (!state_->watching && !alive()) {  // it ended before
+  if (!state_->watching) {  // it ended before
     loop_.post([weak = std::weak_ptr(state_)] {
       if (const auto state = weak.lock()) state->died();
     });
@@ -89,6 +90,8 @@ Result<std::shared_ptr<WatchedProcess>> Processes::share(std::uint32_t pid, Resu
   std::weak_ptr<WatchedProcess>& known = known_[pid];
   if (const auto process = known.lock(); process && process->alive()) return process;
   auto process = std::make_shared<WatchedProcess>(loop_, pid, *std::move(watch));
+  const Status started = process->start();  // fails where the kernel has no memory for a watch, or the user has too many
+  if (!started.is_ok()) return Status(Code::kOutOfMemory, started.message());
   known = process;
   return process;
 }

@@ -23,8 +23,9 @@ class WatchedProcess {
   // Ends the subscription when it dies. Loop thread.
   using Subscription = std::shared_ptr<const void>;
 
-  // Loop thread. Made by Processes.
+  // Loop thread. Made and started by Processes.
   WatchedProcess(Loop& loop, std::uint32_t pid, ProcessWatch watch);
+  [[nodiscard]] Status start();
   ~WatchedProcess();
   WatchedProcess(const WatchedProcess&) = delete;
   WatchedProcess& operator=(const WatchedProcess&) = delete;
@@ -48,7 +49,8 @@ class Processes {
   Processes(const Processes&) = delete;
   Processes& operator=(const Processes&) = delete;
 
-  // Loop thread, both. kPeerGone if the process has ended; kNotAvailable where the kernel has no pidfds or shows no such process.
+  // Loop thread, both. kPeerGone if the process has ended; kNotAvailable where the kernel has no pidfds or shows no such process;
+  // kOutOfMemory where its end would not be heard.
   [[nodiscard]] Result<std::shared_ptr<WatchedProcess>> watch(std::uint32_t pid);
   // The process at the other end of a connected Unix socket, as the kernel knows it: the one that connected, or that listens.
   [[nodiscard]] Result<std::shared_ptr<WatchedProcess>> watch_peer(const Fd& socket);

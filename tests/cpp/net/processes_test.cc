@@ -2,16 +2,19 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <csignal>
 
 #include "net/socket.h"
 #include "support/event.h"
 #include "support/eventually.h"
 #include "support/on_loop.h"
+#include "support/refused_calls.h"
 
 namespace ray_hixl::net {
 namespace {
@@ -114,6 +117,13 @@ TEST_F(ProcessesTest, watch_no_process_that_has_ended) {
   const auto watched = watch(pid).value();
   child.end();
   EXPECT_EQ(watch(pid).status().code(), Code::kPeerGone);
+}
+
+TEST_F(ProcessesTest, say_that_a_process_cannot_be_watched) {
+  Child child;
+  const bool refused = on_loop(*loop, [] { return test::refuse_call(SYS_epoll_ctl, ENOSPC); });  // in the loop's thread
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(watch(child.pid()).status().code(), Code::kOutOfMemory);
 }
 
 TEST_F(ProcessesTest, may_be_let_go_of_on_any_thread) {

@@ -1,4 +1,5 @@
-// Has the kernel refuse a system call, as other kernels and sandboxes do. For the rest of the process: for forked children of tests.
+// Has the kernel refuse a system call, as other kernels and sandboxes do. For the rest of the calling thread, and of those that it starts:
+// for forked children of tests, and threads of engines.
 #pragma once
 
 #include <linux/filter.h>
