@@ -365,6 +365,7 @@ void Link::go_down(const Status& cause) {
     const MutexLock lock(mutex_);
     if (!state_.is_ok()) return;
     state_ = why;
+    up_.store(false, std::memory_order_release);
     waiting.swap(waiting_);
   }
   const auto self = shared_from_this();

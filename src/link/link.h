@@ -70,6 +70,8 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   [[nodiscard]] const Paths& paths() const { return *paths_; }
   // ok while it is up; then why it is not.
   [[nodiscard]] Status state() const;
+  // Is that ok? Takes no lock, so others may be held.
+  [[nodiscard]] bool is_up() const { return up_.load(std::memory_order_acquire); }
   // Transfers under way end with `why`. Idempotent; returns at once.
   void close(const Status& why);
 
@@ -135,6 +137,7 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   std::atomic<std::uint64_t> begun_{0};  // uses, ever
   std::atomic<bool> improvable_{false};  // it falls short, and nobody tries to change that just now
   std::atomic<Clock::time_point> improve_at_{};
+  std::atomic<bool> up_{true};  // as state_ says
 
   // Loop thread only.
   std::optional<net::Connection> connection_;

@@ -67,7 +67,7 @@ std::shared_ptr<Link> Links::Impl::proved(const control::EngineDescriptor& peer)
   const auto [first, last] = up.equal_range(peer.incarnation);
   const auto it = std::find_if(first, last, [&](const auto& entry) {
     const Link& link = *entry.second;
-    return control::equal(link.peer().descriptor.key, peer.key) && !link.is_retired() && link.state().is_ok();
+    return control::equal(link.peer().descriptor.key, peer.key) && !link.is_retired() && link.is_up();
   });
   return it == last ? nullptr : it->second;
 }
@@ -201,7 +201,7 @@ void Links::Impl::forget_lost(const Incarnation& incarnation) {
   std::vector<std::shared_ptr<Link>> lost;  // dropped after the lock
   const MutexLock lock(mutex);
   for (auto [it, last] = up.equal_range(incarnation); it != last;) {
-    if (it->second->state().is_ok()) {
+    if (it->second->is_up()) {
       ++it;
     } else {
       lost.push_back(std::move(it->second));
