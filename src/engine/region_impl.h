@@ -7,6 +7,7 @@
 #include <atomic>
 #include <memory>
 
+#include "base/thread.h"
 #include "engine/engine_impl.h"
 #include "engine/pending.h"
 #include "ray_hixl/engine.h"
@@ -25,13 +26,15 @@ class RegionImpl {
   RegionImpl& operator=(const RegionImpl&) = delete;
 
   void close();
-  [[nodiscard]] bool wait_unused(Deadline deadline) const { return unused_->wait(deadline).has_value(); }
+  // False in a forked child, where nobody would ever set it.
+  [[nodiscard]] bool wait_unused(Deadline deadline) const { return !process_.in_child() && unused_->wait(deadline).has_value(); }
   [[nodiscard]] bool is_open() const;
   [[nodiscard]] const MemoryRange& range() const { return range_; }
   // As peers see it.
   [[nodiscard]] const RemoteRegion& described() const { return described_; }
 
  private:
+  const ProcessGuard process_;
   const std::weak_ptr<EngineImpl> engine_;
   const RemoteRegion described_;
   const MemoryRange range_;

@@ -54,6 +54,7 @@ bool every_call_says_closed(Everything& all) {
   closed &= all.peer.prepare(std::span<const BatchOp>()).status().code() == Code::kClosed;
   closed &= all.peer.path(MemoryKind::kHost, MemoryKind::kHost).status().code() == Code::kClosed;
   closed &= Objects::create(all.engine).status().code() == Code::kClosed;
+  closed &= !all.region.wait_unused(1h);  // the child has a minute
   closed &= !all.region.is_open() && !all.objects.release(all.object);
   closed &= all.engine.stats().objects_published == 0 && all.engine.stats().source.mapped_bytes == 0;
   all.region.close();
