@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <system_error>
+
 #include "base/signals.h"
 
 namespace ray_hixl {
@@ -14,11 +16,16 @@ void become_event_loop() { is_event_loop = true; }
 
 bool on_event_loop() { return is_event_loop; }
 
-std::thread start_thread(const std::string& name, std::function<void()> body) {
+Result<std::thread> start_thread(const std::string& name, std::function<void()> body) {
   const SignalsBlocked blocked;  // inherited by the new thread
-  std::thread thread(std::move(body));
-  pthread_setname_np(thread.native_handle(), name.substr(0, 15).c_str());
-  return thread;
+  try {
+    std::thread thread(std::move(body));
+    pthread_setname_np(thread.native_handle(), name.substr(0, 15).c_str());
+    return thread;
+  } catch (const std::system_error& error) {
+    return Status(Code::kOutOfMemory, "no thread can be had (" + error.code().message() +
+                                          "): raise the limit of threads (ulimit -u, or the container's limit of pids) or of memory");
+  }
 }
 
 Status ProcessGuard::closed() {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <system_error>
 
 #include "base/process_shared.h"
 #include "base/random.h"
@@ -50,11 +49,8 @@ void EngineImpl::let_go(EngineImpl* engine) noexcept {
 
 // Where no thread can be had just now, the loop asks again until one can: it is the one thread that is there in any case.
 void EngineImpl::close_elsewhere(const std::function<void()>& closing) noexcept {
-  try {
-    start_thread("hixl-close", closing).detach();
-  } catch (const std::system_error&) {
-    loop_->post([this, closing] { loop_->at(Deadline::in(std::chrono::seconds(1)), [this, closing] { close_elsewhere(closing); }); });
-  }
+  if (Result<std::thread> closer = start_thread("hixl-close", closing); closer.is_ok()) return closer->detach();
+  loop_->post([this, closing] { loop_->at(Deadline::in(std::chrono::seconds(1)), [this, closing] { close_elsewhere(closing); }); });
 }
 
 Status EngineImpl::start() {

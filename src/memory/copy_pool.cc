@@ -4,7 +4,6 @@
 #include <atomic>
 #include <deque>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -93,13 +92,10 @@ std::size_t CopyPool::Impl::take_rest(const std::shared_ptr<Item>& item) {
 
 // Not ok if there is no thread at all; fewer than wanted do.
 Status CopyPool::Impl::start_threads() {
-  try {
-    while (threads.size() < count) threads.push_back(start_thread("hixl-copy-" + std::to_string(threads.size()), [this] { run(); }));
-  } catch (const std::system_error& error) {
-    if (threads.empty()) {
-      return Status(Code::kOutOfMemory, std::string("the system gives no thread to copy with (") + error.code().message() +
-                                            "): allow this process more memory or threads (ulimit -v, ulimit -u)");
-    }
+  while (threads.size() < count) {
+    Result<std::thread> thread = start_thread("hixl-copy-" + std::to_string(threads.size()), [this] { run(); });
+    if (!thread.is_ok()) return threads.empty() ? thread.status().with_context("copying") : Status::ok();
+    threads.push_back(*std::move(thread));
   }
   return Status::ok();
 }

@@ -7,7 +7,6 @@
 #include <atomic>
 #include <cerrno>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -54,16 +53,14 @@ Status populate(const Fd& fd, std::byte* base, std::uint64_t length) {
       if (error != 0) failure.store(error, std::memory_order_relaxed);
     }
   };
-  std::vector<std::thread> helpers(helpers_for(length));
-  try {
-    for (std::thread& helper : helpers) helper = start_thread("hixl-populate", work);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those there are do it.
+  std::vector<std::thread> helpers;
+  for (unsigned wanted = helpers_for(length); wanted > 0; --wanted) {
+    Result<std::thread> helper = start_thread("hixl-populate", work);
+    if (!helper.is_ok()) break;  // those there are do it
+    helpers.push_back(*std::move(helper));
   }
   work();
-  for (std::thread& helper : helpers) {
-    if (helper.joinable()) helper.join();
-  }
+  for (std::thread& helper : helpers) helper.join();
   if (failure == 0) return Status::ok();
   errno = failure == EFAULT ? ENOMEM : failure.load();  // what a page that cannot be had looks like to madvise
   return errno_status(Code::kOutOfMemory, "cannot get " + std::to_string(length >> 20) + " MiB of shared memory");

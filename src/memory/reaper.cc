@@ -1,7 +1,6 @@
 #include "memory/reaper.h"
 
 #include <atomic>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -44,10 +43,7 @@ void Reaper::Impl::run() {
 // Where no thread can be had, owners wait for the next try or for stop().
 void Reaper::Impl::start_once() {
   if (thread.joinable()) return;
-  try {
-    thread = start_thread("hixl-reaper", [this] { run(); });
-  } catch (const std::system_error&) {
-  }
+  if (Result<std::thread> started = start_thread("hixl-reaper", [this] { run(); }); started.is_ok()) thread = *std::move(started);
 }
 
 void Reaper::Impl::drop(std::shared_ptr<const void> owner) {

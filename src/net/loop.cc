@@ -12,7 +12,6 @@
 #include <ctime>
 #include <limits>
 #include <map>
-#include <system_error>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -85,12 +84,9 @@ Result<std::unique_ptr<Loop>> Loop::create(const std::string& thread_name) {
   }
   auto loop = std::unique_ptr<Loop>(new Loop(std::move(impl)));
   Impl* running = loop->impl_.get();
-  try {
-    running->thread = start_thread(thread_name, [running] { running->run(); });
-  } catch (const std::system_error& error) {
-    return Status(Code::kOutOfMemory, std::string("no thread can be had for the event loop: ") + error.what() +
-                                          ". Raise the limit of threads (ulimit -u, or the container's limit of pids)");
-  }
+  Result<std::thread> thread = start_thread(thread_name, [running] { running->run(); });
+  if (!thread.is_ok()) return thread.status().with_context("the event loop");
+  running->thread = *std::move(thread);
   running->thread_id = running->thread.get_id();
   return loop;
 }

@@ -54,17 +54,23 @@ Connectors::Connectors(std::string thread_name, std::function<void()> prepare)
 
 Connectors::~Connectors() = default;
 
-void Connectors::run(Errand errand) {
+Status Connectors::run(Errand errand) {
   {
     const MutexLock lock(state_->mutex);
-    if (state_->stopped) return;
-    state_->errands.push_back(std::move(errand));
-    if (state_->errands.size() > state_->idle && state_->working < kMostThreads) {
-      ++state_->working;
-      state_->threads.push_back(start_thread(state_->name, [state = state_] { state->work(); }));
+    if (state_->stopped) return Status::ok();
+    if (state_->errands.size() >= state_->idle && state_->working < kMostThreads) {
+      Result<std::thread> thread = start_thread(state_->name, [state = state_] { state->work(); });
+      if (thread.is_ok()) {
+        ++state_->working;
+        state_->threads.push_back(*std::move(thread));
+      } else if (state_->working == 0) {
+        return thread.status();
+      }
     }
+    state_->errands.push_back(std::move(errand));
   }
   state_->changed.notify_one();
+  return Status::ok();
 }
 
 bool Connectors::stop(Deadline deadline) {

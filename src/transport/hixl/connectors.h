@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/deadline.h"
+#include "ray_hixl/status.h"
 
 namespace ray_hixl::transport::hixl {
 
@@ -21,8 +22,9 @@ class Connectors {
   Connectors(const Connectors&) = delete;
   Connectors& operator=(const Connectors&) = delete;
 
-  // In order, as soon as one of the threads is free. After stop() it is dropped.
-  void run(Errand errand);
+  // In order, as soon as one of the threads is free. After stop() it is dropped. Not ok, and it is dropped, if no thread can be had and
+  // none is there: then no errand has ever run, since threads stay until stop().
+  [[nodiscard]] Status run(Errand errand);
   // Drops what has not begun and waits for the rest. False if that took longer: then the threads go on by themselves, and what their
   // errands use must stay for ever.
   [[nodiscard]] bool stop(Deadline deadline);

@@ -111,6 +111,7 @@ Result<std::shared_ptr<Device>> Device::start(const Cann& cann, const Options& o
                                               " NPU(s), see ASCEND_RT_VISIBLE_DEVICES");
   }
   auto device = std::make_shared<Device>(cann, options, reaper, index);
+  if (const Status driven = device->driver_.start(); !driven.is_ok()) return driven.with_context("cannot use " + device_name(index));
   device->slabs_ = memory::Slabs::create(std::make_unique<SlabMemory>(cann.acl, device, index), options.slab_bytes,
                                          std::max(options.slab_bytes, options.slab_cap_bytes));
   Status started = device->start_hixl();

@@ -25,10 +25,15 @@ Driver::Driver(int device, std::function<void()> prepare, std::chrono::milliseco
       prepare_(std::move(prepare)),
       connect_timeout_(connect_timeout),
       local_epoch_(std::move(local_epoch)),
-      connectors_(thread_name("conn", device), prepare_),
-      thread_(start_thread(thread_name("npu", device), [this] { work(); })) {}
+      connectors_(thread_name("conn", device), prepare_) {}
 
 Driver::~Driver() = default;
+
+Status Driver::start() {
+  Result<std::thread> thread = start_thread(thread_name("npu", device_), [this] { work(); });
+  if (thread.is_ok()) thread_ = *std::move(thread);
+  return thread.status();
+}
 
 Status Driver::closed() const { return Status(Code::kClosed, "the engine on npu:" + std::to_string(device_) + " was closed"); }
 
@@ -66,7 +71,10 @@ void Driver::abandon(const void* channel, const Status& why) {
 }
 
 void Driver::run(std::function<Outcome()> call, std::function<void(Outcome)> done) {
-  connectors_.run([this, call = std::move(call), done = std::move(done)] { post([done, outcome = call()] { done(outcome); }); });
+  const Status taken = connectors_.run([this, call = std::move(call), done] { post([done, outcome = call()] { done(outcome); }); });
+  if (taken.is_ok()) return;
+  // Without any thread there is no link yet, so this was a connect: a disconnect finds the thread that connected.
+  post([done = std::move(done), outcome = Outcome{kResourceExhausted, ": " + taken.message()}] { done(outcome); });
 }
 
 bool Driver::has_links() const {

@@ -28,10 +28,12 @@ class Driver final : public RemoteHost {
 
   // `prepare` runs first in each of its threads: it sets the device. `local_epoch`: of what is registered now; any thread.
   Driver(int device, std::function<void()> prepare, std::chrono::milliseconds connect_timeout, std::function<std::uint64_t()> local_epoch);
-  ~Driver() override;  // REQUIRES: stop()
+  ~Driver() override;  // REQUIRES: stop(), if it was started
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
 
+  // Before anything else. kOutOfMemory where no thread can be had.
+  [[nodiscard]] Status start();
   // False after stop(): then the task is dropped.
   bool post(Task task);
   // Runs `task` on the thread and gives what it gives; kClosed after stop(), kTransferTimeout if the thread does not come to it.
@@ -114,7 +116,7 @@ class Driver final : public RemoteHost {
   Condition posted_;
   std::vector<Task> tasks_ RAY_HIXL_GUARDED_BY(mutex_);
   bool stopped_ RAY_HIXL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;  // last: it uses all of the above
+  std::thread thread_;  // set by start()
 };
 
 }  // namespace ray_hixl::transport::hixl

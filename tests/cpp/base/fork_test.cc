@@ -56,7 +56,7 @@ TEST(Fork, of_two_threads_at_once_is_one_after_the_other) {
   std::atomic<int> clean_children{0};
   std::array<std::thread, 2> forkers;
   for (std::thread& forker : forkers) {
-    forker = start_thread("forker", [&] {
+    forker = *start_thread("forker", [&] {
       for (++ready; ready < 2;) std::this_thread::yield();
       const pid_t child = ::fork();
       if (child == 0) ::_exit(forking);
@@ -111,7 +111,7 @@ TEST(Fork, never_meets_a_descriptor_that_nobody_knows_of) {
   std::atomic<bool> stop{false};
   std::array<std::thread, 2> makers;
   for (std::thread& maker : makers) {
-    maker = start_thread("maker", [&] {
+    maker = *start_thread("maker", [&] {
       while (!stop) {
         const Fd first = open_null();
         const Result<Fd> second = first.duplicate();
@@ -133,7 +133,7 @@ TEST(Fork, leaves_a_condition_that_others_wait_for) {
   auto condition = std::make_unique<Condition>();
   bool ready = false;
   test::Event waits;
-  std::thread waiter = start_thread("waiter", [&] {
+  std::thread waiter = *start_thread("waiter", [&] {
     MutexLock lock(mutex);
     waits.set();
     while (!ready) condition->wait(lock);
@@ -157,7 +157,7 @@ TEST(Fork, leaves_a_condition_that_others_wait_for) {
 TEST(Fork, leaves_the_log_usable_in_the_child) {
   set_log_sink([](LogLevel, std::string_view) {});
   std::atomic<bool> stop{false};
-  std::thread setter = start_thread("setter", [&] {
+  std::thread setter = *start_thread("setter", [&] {
     while (!stop) set_log_sink([](LogLevel, std::string_view) {});
   });
   for (int i = 0; i < 50; ++i) {

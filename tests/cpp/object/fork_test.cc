@@ -201,7 +201,7 @@ TEST(ForkOfAnEngine, storms_beside_transfers) {
   std::atomic<std::uint64_t> fetched{0};
   std::array<std::thread, 2> readers;
   for (std::thread& reader : readers) {
-    reader = start_thread("reader", [&] {
+    reader = *start_thread("reader", [&] {
       while (!stop) {
         const auto tensors = fetch(own.objects(), metadata);
         if (!tensors.is_ok() || !holds_pattern(range_of((*tensors)[1]), 12)) break;

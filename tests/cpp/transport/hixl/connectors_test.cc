@@ -7,6 +7,7 @@
 #include "support/engines.h"
 #include "support/event.h"
 #include "support/eventually.h"
+#include "support/forbidden_calls.h"
 #include "support/tasks.h"
 
 namespace ray_hixl::test {
@@ -23,7 +24,7 @@ class ConnectorsTest : public testing::Test {
   ~ConnectorsTest() override { EXPECT_TRUE(connectors.stop(Deadline::in(10s))); }
   void run_and_wait() {
     const auto done = std::make_shared<Event>();
-    connectors.run([done] { done->set(); });
+    (void)connectors.run([done] { done->set(); });
     ASSERT_TRUE(done->wait());
   }
 
@@ -43,7 +44,7 @@ TEST_F(ConnectorsTest, start_no_thread_before_there_is_something_to_do) {
 
 TEST_F(ConnectorsTest, prepare_every_thread_first) {
   for (int i = 0; i < 4; ++i) {
-    connectors.run([&] {
+    (void)connectors.run([&] {
       EXPECT_GT(prepared, 0);
       if (++begun == 4) blocked.set();
       EXPECT_TRUE(blocked.wait()) << "four errands run side by side";
@@ -54,7 +55,7 @@ TEST_F(ConnectorsTest, prepare_every_thread_first) {
 }
 
 TEST_F(ConnectorsTest, do_not_keep_an_errand_waiting_for_others_that_block) {
-  for (int i = 0; i < 3; ++i) connectors.run([&] { EXPECT_TRUE(blocked.wait()); });
+  for (int i = 0; i < 3; ++i) (void)connectors.run([&] { EXPECT_TRUE(blocked.wait()); });
   for (int i = 0; i < 20; ++i) run_and_wait();
   EXPECT_THAT(threads_named("test-conn"), SizeIs(4));
   blocked.set();
@@ -63,13 +64,13 @@ TEST_F(ConnectorsTest, do_not_keep_an_errand_waiting_for_others_that_block) {
 TEST_F(ConnectorsTest, use_four_threads_at_most) {
   std::vector<int> order;
   for (int i = 0; i < 4; ++i) {
-    connectors.run([&] {
+    (void)connectors.run([&] {
       ++begun;
       EXPECT_TRUE(blocked.wait());
     });
   }
   for (int i = 0; i < 3; ++i) {
-    connectors.run([&, i] {
+    (void)connectors.run([&, i] {
       const std::lock_guard lock(mutex);
       order.push_back(i);
     });
@@ -99,7 +100,7 @@ TEST_F(ConnectorsTest, reuse_their_threads) {
 TEST_F(ConnectorsTest, drop_what_has_not_begun_and_wait_for_the_rest) {
   std::atomic<bool> dropped = false;
   for (int i = 0; i < 4; ++i) {
-    connectors.run([&] {
+    (void)connectors.run([&] {
       ++begun;
       EXPECT_TRUE(blocked.wait());
       ++finished;
@@ -107,13 +108,30 @@ TEST_F(ConnectorsTest, drop_what_has_not_begun_and_wait_for_the_rest) {
   }
   ASSERT_TRUE(eventually([&] { return begun == 4; }));
   const std::shared_ptr<const void> watched(&dropped, [&](const void*) { dropped = true; });
-  connectors.run([kept = std::shared_ptr<const void>(watched)] { ADD_FAILURE() << "it had not begun"; });
+  (void)connectors.run([kept = std::shared_ptr<const void>(watched)] { ADD_FAILURE() << "it had not begun"; });
   EXPECT_FALSE(connectors.stop(Deadline::in(10ms))) << "four errands hang";
   EXPECT_EQ(watched.use_count(), 1) << "what waited is dropped";
   blocked.set();
   EXPECT_TRUE(connectors.stop(Deadline::in(10s)));
   EXPECT_EQ(finished, 4);
-  connectors.run([] { ADD_FAILURE() << "it is stopped"; });
+  (void)connectors.run([] { ADD_FAILURE() << "it is stopped"; });
+}
+
+TEST_F(ConnectorsTest, say_where_there_is_no_thread_at_all) {
+  without_threads([&] { EXPECT_THAT(connectors.run([] { ADD_FAILURE() << "nobody can run it"; }), FailsWith(Code::kOutOfMemory)); });
+  run_and_wait();
+}
+
+TEST_F(ConnectorsTest, let_an_errand_wait_for_the_threads_that_are_there) {
+  EXPECT_THAT(connectors.run([&] {
+    ++begun;
+    EXPECT_TRUE(blocked.wait());
+  }),
+              IsOk());
+  EXPECT_TRUE(eventually([&] { return begun == 1; }));
+  without_threads([&] { EXPECT_THAT(connectors.run([&] { ++finished; }), IsOk()); });
+  blocked.set();
+  EXPECT_TRUE(eventually([&] { return finished == 1; }));
 }
 
 TEST_F(ConnectorsTest, stop_without_ever_having_run) { EXPECT_TRUE(connectors.stop(Deadline::in(0s))); }

@@ -1,12 +1,17 @@
 // The thread that submits to HIXL and polls it. HIXL answers as the test says.
 #include "transport/hixl/driver.h"
 
+#include <sys/syscall.h>
+
 #include <atomic>
+#include <cerrno>
 #include <thread>
 
 #include "support/engines.h"
 #include "support/event.h"
 #include "support/eventually.h"
+#include "support/forbidden_calls.h"
+#include "support/refused_calls.h"
 #include "support/scripted_hixl.h"
 #include "support/tasks.h"
 #include "support/threads_end.h"
@@ -40,6 +45,7 @@ struct WatchedTransfer {
 class DriverTest : public testing::Test {
  protected:
   explicit DriverTest(bool batches = true) : script(batches) {
+    EXPECT_THAT(driver->start(), IsOk());
     const Result<bool> ready = driver->call<bool>([this]() -> Result<bool> {
       driver->use(script.make_hixl());
       return true;
@@ -323,6 +329,7 @@ TEST_F(DriverTest, stops_once_a_connect_under_way_has_come_back) {
 TEST_F(DriverTest, answers_everybody_who_asks_while_it_stops) {
   for (int round = 0; round < 20; ++round) {
     Driver stopping(kDevice + 2, [] {}, 1s, [] { return std::uint64_t{1}; });
+    ASSERT_THAT(stopping.start(), IsOk());
     std::atomic<bool> refused = false;
     std::thread caller([&] {
       while (!refused) {
@@ -340,6 +347,43 @@ TEST_F(DriverTest, answers_everybody_who_asks_while_it_stops) {
   }
 }
 
+// The driver's thread gets no other one from here on.
+void refuse_threads(Driver& driver) {
+  const Result<bool> refused =
+      driver.call<bool>([]() -> Result<bool> { return refuse_call(SYS_clone3, EAGAIN) && refuse_call(SYS_clone, EAGAIN); });
+  ASSERT_TRUE(refused.is_ok() && *refused);
+}
+
+TEST_F(DriverTest, ends_a_move_where_no_thread_to_connect_can_be_had) {
+  refuse_threads(*driver);
+  const Status status = submit("a:1").wait();
+  EXPECT_THAT(status, FailsWith(Code::kConnectError));
+  EXPECT_THAT(status.message(), testing::HasSubstr("no thread can be had"));
+  EXPECT_EQ(script.count("connect"), 0u);
+}
+
+TEST_F(DriverTest, takes_a_link_down_where_no_thread_more_can_be_had) {
+  const auto [move, request] = submit_and_wait("a:1");
+  refuse_threads(*driver);
+  script.hold("connect");
+  const WatchedTransfer other = submit("b:1");  // all threads there are
+  ASSERT_TRUE(eventually([&] { return script.count("connect") == 2; }));
+  script.end(request, kTransferFailed);
+  script.let_go("connect");
+  ASSERT_TRUE(eventually([&] { return script.count("read") == 3; }));
+  EXPECT_EQ(script.count("disconnect"), 1u);
+  for (const auto& each : script.requests()) script.end(each.id, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+  EXPECT_THAT(other.wait(), IsOk());
+}
+
+TEST(DriverWithoutThreads, says_so_when_it_starts) {
+  without_threads([] {
+    Driver driver(kDevice, [] {}, 1s, [] { return 1; });
+    EXPECT_THAT(driver.start(), FailsWith(Code::kOutOfMemory));
+  });
+}
+
 class DriverThatHangs : public testing::Test {};
 
 // Its threads, and what HIXL may write to, are left as they are.
@@ -347,6 +391,7 @@ TEST_F(DriverThatHangs, gives_up_at_the_deadline) {
   expect_to_stay("hixl-npu-" + std::to_string(kDevice + 1));
   static ScriptedHixl& script = *new ScriptedHixl;
   static auto* const driver = new Driver(kDevice + 1, [] {}, 1s, [] { return 1; });  // for ever, as the move
+  ASSERT_THAT(driver->start(), IsOk());
   ASSERT_TRUE(driver
                   ->call<bool>([]() -> Result<bool> {
                     driver->use(script.make_hixl());
