@@ -65,10 +65,25 @@ class Dial : public std::enable_shared_from_this<Dial> {
       return connect_in(pause_);
     }
     const bool ran_out_here = why.code() == Code::kOutOfMemory;  // TCP would need a descriptor, too
-    if (ran_out_here || !no_unix_socket_.empty() || ways_ == Ways::kUnixOnly) return end_later(why);
+    if (ran_out_here || ways_ == Ways::kUnixOnly) return end_later(why);
+    const bool nobody_listens = why.code() == Code::kPeerGone;
+    if (!no_unix_socket_.empty()) return end_later(nobody_listens ? nobody_at_the_port() : why);
+    nobody_at_the_unix_socket_ = nobody_listens;
     no_unix_socket_ = "the peer's Unix socket cannot be reached (" + why.message() + ")";
     unix_socket_failed_ = true;
     connect_in(std::chrono::milliseconds(0));
+  }
+
+  // An engine listens for as long as it lives. At a Unix socket of its own name in this network namespace it is that engine which does not
+  // any more; at a port of another host it may be one that never did.
+  [[nodiscard]] Status nobody_at_the_port() const {
+    if (nobody_at_the_unix_socket_) {
+      return {Code::kPeerGone,
+              "nobody listens at its Unix socket and port any more: its process ended, or closed it. Make the object again"};
+    }
+    return {Code::kConnectError,
+            "nobody listens there: most likely its process ended (make the object again); else its address does not reach it from here "
+            "(Options.host)"};
   }
 
   void connect_in(std::chrono::milliseconds pause) {
@@ -155,6 +170,7 @@ class Dial : public std::enable_shared_from_this<Dial> {
   std::function<void(Result<Dialed>)> done_;  // null once it ran
   std::string no_unix_socket_;
   bool unix_socket_failed_ = false;
+  bool nobody_at_the_unix_socket_ = false;
   std::string how_far_ = "it was not reached";
   std::chrono::milliseconds pause_ = kFirstPause / 2;
   int hang_ups_ = 0;

@@ -74,6 +74,12 @@ Result<Fd> listen_at(const SocketAddress& address, const std::string& where) {
   return socket;
 }
 
+Status connect_error(int error) {
+  if (error == ECONNREFUSED) return {Code::kPeerGone, "nobody listens there"};
+  errno = error;
+  return errno_status(Code::kConnectError, "it cannot be reached");
+}
+
 Result<Fd> start_connect(const SocketAddress& address, const std::string& where) {
   Result<Fd> socket = new_socket(address.storage.ss_family);
   if (!socket.is_ok()) return socket;
@@ -82,7 +88,7 @@ Result<Fd> start_connect(const SocketAddress& address, const std::string& where)
   // A connect that a signal interrupted goes on by itself: asked again, it would say that it is under way or done.
   if (failed == 0 || errno == EINPROGRESS || errno == EINTR) return socket;
   if (errno == EAGAIN) return Status(Code::kNotAvailable, "too many others wait to be accepted at " + where);
-  return errno_status(Code::kConnectError, "cannot connect to " + where);
+  return connect_error(errno);
 }
 
 }  // namespace
@@ -124,10 +130,8 @@ Result<Fd> start_connect_unix(const std::string& abstract_name) {
 Status finish_connect(const Fd& socket) {
   int error = 0;
   socklen_t length = sizeof(error);
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) return errno_status(Code::kConnectError, "cannot connect");
-  if (error == 0) return Status::ok();
-  errno = error;
-  return errno_status(Code::kConnectError, "cannot connect");
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &length) != 0) error = errno;
+  return error == 0 ? Status::ok() : connect_error(error);
 }
 
 Result<std::optional<Fd>> accept_connection(const Fd& listener) {

@@ -24,6 +24,7 @@ struct TcpAddress {
 
 // Starts connecting; the result becomes writable when it is connected or failed: then ask finish_connect. kNotAvailable: the listener is
 // there, but its queue is full (Unix): try again in a moment. kOutOfMemory: no descriptor is left here.
+// kPeerGone, from either: the connection was refused, for nobody listens there.
 [[nodiscard]] Result<Fd> start_connect_tcp(const TcpAddress& address);
 [[nodiscard]] Result<Fd> start_connect_unix(const std::string& abstract_name);
 [[nodiscard]] Status finish_connect(const Fd& socket);

@@ -78,7 +78,7 @@ def test_dead_source_ends_a_fetch_and_the_consumer_goes_on(fresh: Callable[..., 
     start = time.monotonic()
     error = failure(lambda: ray.get(consumer.call.remote(len, reference)))
     assert time.monotonic() - start < scaled(8)
-    assert isinstance(error, ray_hixl.PeerGone | ray_hixl.ConnectError)
+    assert isinstance(error, ray_hixl.PeerGone)
     assert isinstance(error, RayDirectTransportError)
     assert torch.equal(ray.get(consumer.call.remote(lambda x: x, source.give.remote(torch.arange, 9))), torch.arange(9))
 
@@ -92,7 +92,7 @@ def test_source_that_dies_under_a_get_in_the_driver(fresh: Callable[..., Any]) -
     start = time.monotonic()
     error = failure(lambda: ray.get(reference))
     assert time.monotonic() - start < scaled(8)
-    assert isinstance(error, ray_hixl.PeerGone | ray_hixl.ConnectError)
+    assert isinstance(error, ray_hixl.PeerGone)
     assert isinstance(error, RayDirectTransportError)
 
 

@@ -131,7 +131,20 @@ TEST(Dial, takes_tcp_where_nobody_listens_at_the_unix_socket) {
 TEST(Dial, takes_no_tcp_if_it_is_not_to) {
   Listener listener;
   listener.over_unix.reset();
-  EXPECT_EQ(Dialing(listener, 10s, Ways::kUnixOnly).result().status().code(), Code::kConnectError);
+  EXPECT_EQ(Dialing(listener, 10s, Ways::kUnixOnly).result().status().code(), Code::kPeerGone);
+}
+
+TEST(Dial, tells_an_engine_that_has_ended_from_an_address_that_leads_nowhere) {
+  Listener listener;
+  listener.over_unix.reset();
+  listener.tcp.reset();
+  const Status ended = Dialing(listener, 10s).result().status();
+  EXPECT_EQ(ended.code(), Code::kPeerGone);
+  EXPECT_THAT(ended.message(), HasSubstr("its process ended"));
+  listener.descriptor.boot_id.front() ^= std::byte{1};  // on another host, where its Unix socket says nothing
+  const Status nowhere = Dialing(listener, 10s).result().status();
+  EXPECT_EQ(nowhere.code(), Code::kConnectError);
+  EXPECT_THAT(nowhere.message(), HasSubstr("Options.host"));
 }
 
 TEST(Dial, tries_again_where_a_busy_owner_hangs_up_without_a_word) {
