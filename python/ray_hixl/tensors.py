@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, overload
 
 from ray_hixl import _core
@@ -13,10 +14,18 @@ if TYPE_CHECKING:
 
 
 def use_torch() -> None:
-    """Makes the binding read and make torch tensors, where the process has imported torch."""
+    """Makes the binding read and make torch tensors, where the process has imported torch: to the end, not just begun."""
+    if _core.knows_torch():
+        return
     torch = sys.modules.get("torch")
-    if torch is not None and not _core.knows_torch():
+    if torch is not None and _is_imported(torch):
         _core.use_torch(torch)
+
+
+def _is_imported(torch: ModuleType) -> bool:
+    """Is its import over? Another thread may be in the middle of it: then the module exists, and what is in it comes bit by bit."""
+    initializing = getattr(torch.__spec__, "_initializing", False)  # as Python's own import asks
+    return not initializing and all(hasattr(torch, name) for name in ("Tensor", "dtype", "from_dlpack"))
 
 
 def pack(tensor: torch.Tensor) -> torch.Tensor:

@@ -76,10 +76,13 @@ std::string name_from_dlpack(dlpack::DataType dtype) {
 const TorchTable* TorchTable::get() { return the_table; }
 
 void TorchTable::use(nb::handle module, bool exchange_api) {
+  // All look-ups come first, since any may fail: nobody ever sees half a table.
+  nb::object tensor_type = module.attr("Tensor");
+  const dlpack::ExchangeApi* const api = exchange_api ? find_api(tensor_type) : nullptr;
   if (the_table == nullptr) the_table = new TorchTable;
   the_table->module_ = module.inc_ref().ptr();
-  the_table->tensor_type_ = nb::object(module.attr("Tensor")).release().ptr();
-  the_table->api_ = exchange_api ? find_api(the_table->tensor_type_) : nullptr;
+  the_table->tensor_type_ = tensor_type.release().ptr();
+  the_table->api_ = api;
 }
 
 bool TorchTable::is_tensor(nb::handle object) const { return PyObject_IsInstance(object.ptr(), tensor_type_) == 1; }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ray_hixl
-from support import Owner
+from support import Owner, run_python
 
 NUMPY_TYPES = "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64 complex64 complex128"
 
@@ -142,3 +142,56 @@ def test_repr(owner: Owner, reader: Owner) -> None:
     fetch(owner, reader, "[__import__('numpy').zeros((2, 3), 'int16')]")
     said: Any = reader.get("repr(fetched[0])")
     assert said == "<ray_hixl Buffer of 12 bytes, int16>"
+
+
+_HALF_IMPORTED = """
+import sys, threading, ray_hixl
+
+reached, go_on = threading.Event(), threading.Event()
+
+class Holds:
+    # Holds the import of torch where half of it is there.
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch.functional":
+            reached.set()
+            go_on.wait(60)
+
+def arrived(*tensors):
+    return [type(one).__name__ for one in engine.fetch(engine.publish(tensors)).result()]
+
+sys.meta_path.insert(0, Holds())
+engine = ray_hixl.Engine()
+importing = threading.Thread(target=lambda: __import__("torch"))
+importing.start()
+reached.wait(60)
+print(importing.is_alive(), "torch" in sys.modules, arrived(bytearray(10)), ray_hixl._core.knows_torch())
+go_on.set()
+importing.join()
+import torch
+print(arrived(bytearray(10), torch.ones(3)), ray_hixl._core.knows_torch())
+"""
+
+
+def test_torch_is_not_there_while_it_is_imported() -> None:
+    """An engine works on while another thread imports torch, and uses it from then on."""
+    assert run_python(_HALF_IMPORTED).splitlines() == ["True True ['Buffer'] False", "['Tensor', 'Tensor'] True"]
+
+
+_NO_WHOLE_TORCH = """
+import types, ray_hixl
+from ray_hixl import _core
+
+torch = types.ModuleType("torch")
+try:
+    _core.use_torch(torch)
+except AttributeError as error:
+    print(error)
+with ray_hixl.Engine() as engine:
+    print(_core.knows_torch(), engine.fetch(engine.publish([bytearray(10)])).result()[0])
+"""
+
+
+def test_half_a_torch_is_never_used() -> None:
+    """What is not in it is found before anything of it is kept."""
+    said = run_python(_NO_WHOLE_TORCH).splitlines()
+    assert said == ["module 'torch' has no attribute 'Tensor'", "False <ray_hixl Buffer of 10 bytes, uint8>"]
