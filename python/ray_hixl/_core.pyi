@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -111,6 +111,39 @@ def has_exchange_api() -> bool:
     Does this torch offer the DLPack table that makes reading a tensor cheap?
     """
 
+class Begun:
+    """
+    The transfers that a block begins, which end before it raises. A context manager.
+    """
+
+    def __init__(self, seconds: float, conclude: Callable[[BaseException, list[str]], BaseException]) -> None:
+        """
+        `seconds`: how long writes to callers' memory may take to stop. `conclude(error, names)` gives what is raised in place of `error`, where to the memory of `names` something may still write.
+        """
+
+    @staticmethod
+    def current() -> Begun | None:
+        """The innermost block that this thread is in."""
+
+    def add(self, name: str, transfer: object, writes: bool) -> None:
+        """
+        `transfer` has cancel() and stopped(seconds). `writes`: to memory of the caller.
+        """
+
+    def end(self, error: object) -> None:
+        """
+        What leaving the block by `error` does: cancels everything, waits, and raises what is raised instead, if anything.
+        """
+
+    def __enter__(self) -> Begun: ...
+
+    def __exit__(self, kind: object, error: object, trace: object, /) -> None: ...
+
+class CancelledWhenDropped:
+    """Cancels a transfer when it is dropped itself."""
+
+    def __init__(self, transfer: Transfer) -> None: ...
+
 class Region:
     """
     Registered memory of this process. A context manager: leaving it closes the region.
@@ -165,6 +198,11 @@ class Transfer:
     def wait(self, timeout: float | None = None) -> bool:
         """True once it ended, however; False if the time was not enough."""
 
+    def stopped(self, seconds: float) -> bool:
+        """
+        Waits. True once nothing writes to its memory any more, however it ended.
+        """
+
     @property
     def done(self) -> bool: ...
 
@@ -197,7 +235,8 @@ class Peer:
 
     def prepare_arrays(self, locals: Sequence[Region], local_index: object, local_offset: object, remotes: Sequence[RemoteRegion], remote_index: object, remote_offset: object, nbytes: object) -> Batch: ...
 
-    def read_async(self, arg0: Batch, arg1: float, /) -> Transfer: ...
+    def read_async(self, batch: Batch, timeout: float, begun: Begun) -> Transfer:
+        """Added to `begun`."""
 
     def path_of_kinds(self, arg0: str, arg1: str, /) -> PathInfo: ...
 
@@ -290,9 +329,9 @@ class Objects:
         Metadata of an object that could not be made: a fetch of it ends with this error.
         """
 
-    def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float) -> tuple[Fetch, bool, list]:
+    def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float, begun: Begun, name: str) -> tuple[Fetch, bool, list]:
         """
-        The fetch; whether it goes to new memory although there are targets: those that it cannot write to; and what keeps the targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing writes any more.
+        The fetch, added to `begun`; whether it goes to new memory although there are targets: those that it cannot write to; and what keeps the targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing writes any more.
         """
 
     def release(self, packed: bytes) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ray_hixl import _core, at_exit
+from ray_hixl import _core, at_exit, begun
 from ray_hixl.errors import HixlError, NotAvailable
 from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
@@ -30,7 +30,8 @@ class Transfer:
     def wait(self, timeout: float | None = None) -> bool:
         """True once it succeeded; False if ``timeout`` seconds were not enough: it goes on.
 
-        Once it returned True or raised, nothing writes to the local memory any more, unless the error says so.
+        Once it returned True or raised ``HixlError``, nothing writes to the local memory any more, unless the error says so. Anything else
+        that it raises (Ctrl-C) ends the waiting only: the transfer goes on.
 
         :raises HixlError: how it failed.
         """
@@ -65,10 +66,13 @@ class Fetch(Transfer):
         self._exports = exports
         self._tensors: list[Any] | None = None
 
-    @property
-    def writes_targets(self) -> bool:
-        """Does it write to the caller's own memory, and not to new?"""
-        return self._targets is not None and not self._staged
+    def cancel_when_dropped(self) -> None:
+        """Whoever drops this object does not want the tensors any more."""
+        self._dropped = _core.CancelledWhenDropped(self._core)
+
+    def end_with(self, block: _core.Begun, name: str) -> None:
+        """Where ``block`` raises, this ends first; under ``name``."""
+        block.add(name, self._core, self._targets is not None and not self._staged)
 
     def wait(self, timeout: float | None = None) -> bool:
         """As ``Transfer.wait``. Buffers that are targets cannot be resized before it succeeded, or failed and nothing writes any more."""
@@ -82,7 +86,7 @@ class Fetch(Transfer):
         return ended
 
     def result(self, timeout: float | None = None) -> list[Any]:
-        """Waits, and gives the tensors in published order (the targets, if there were any). The same list at every call.
+        """Waits as ``wait``, and gives the tensors in published order (the targets, if there were any). The same list at every call.
 
         :raises TimeoutError: ``timeout`` seconds were not enough; the fetch goes on.
         :raises HixlError: how it failed.
@@ -130,12 +134,25 @@ class Peer:
 
     def read_async(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> Transfer:
         """Starts reading. ``timeout``: seconds until it ends at the latest; by default the option ``transfer_timeout_s`` (30)."""
-        batch = batch_or_ops if isinstance(batch_or_ops, _core.Batch) else self.prepare(batch_or_ops)
-        return Transfer(self._core.read_async(batch, self._options.transfer_timeout_s if timeout is None else timeout))
+        block = begun.ended_on_error()
+        try:
+            return self._read(batch_or_ops, timeout, block)
+        except BaseException as error:
+            block.end(error)
+            raise
 
     def read(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> None:
-        """Reads, and returns when every byte is there. :raises HixlError: how it failed."""
-        self.read_async(batch_or_ops, timeout).wait()
+        """Reads, and returns when every byte is there. Whatever it raises, Ctrl-C too, nothing writes to the local memory any more, or the
+        error says so.
+
+        :raises HixlError: how it failed.
+        """
+        with begun.ended_on_error() as block:
+            self._read(batch_or_ops, timeout, block).wait()
+
+    def _read(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None, block: _core.Begun) -> Transfer:
+        batch = batch_or_ops if isinstance(batch_or_ops, _core.Batch) else self.prepare(batch_or_ops)
+        return Transfer(self._core.read_async(batch, self._options.transfer_timeout_s if timeout is None else timeout, block))
 
     def write_async(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> Transfer:
         """Not available in this version."""
@@ -265,6 +282,17 @@ class Engine:
         :raises InvalidArgument: a target does not fit.
         :raises NotAvailable: NPU tensors, and what is missing here for them.
         """
+        block = begun.ended_on_error()
+        try:
+            return self.fetch_within(block, "the fetch", metadata, targets, timeout)
+        except BaseException as error:  # an interrupt, after it was begun
+            block.end(error)
+            raise
+
+    def fetch_within(
+        self, block: _core.Begun, name: str, metadata: bytes, targets: Sequence[Any] | None = None, timeout: float | None = None
+    ) -> Fetch:
+        """``fetch`` that ends before ``block`` raises; ``name`` is how its error calls the fetch if something may still write then."""
         use_torch()
         if _core.knows_torch() and _core.touches_npu(metadata):
             from ray_hixl import npu
@@ -272,7 +300,7 @@ class Engine:
             npu.refuse_capture("fetching npu tensors")
         listed = None if targets is None else list(targets)
         seconds = self._options.transfer_timeout_s if timeout is None else timeout
-        core, staged, exports = self._objects.fetch(self._core, metadata, listed, seconds)
+        core, staged, exports = self._objects.fetch(self._core, metadata, listed, seconds, block, name)
         return Fetch(core, listed, staged, exports)
 
     def release(self, metadata: bytes) -> None:

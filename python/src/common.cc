@@ -8,6 +8,7 @@ namespace ray_hixl::python {
 namespace {
 
 constexpr std::chrono::milliseconds kSignalSlice{100};
+constexpr const char* kStillWritten = "may still be written";  // in the error of a transfer that something has not let go of
 
 void raise_python_error(const std::exception_ptr& thrown, void*) {
   try {
@@ -63,6 +64,10 @@ bool wait_for(const Transfer& transfer, std::optional<double> seconds) {
     if (PyErr_CheckSignals() != 0) throw nb::python_error();
     if (left <= kSignalSlice) return transfer.done();
   }
+}
+
+bool has_stopped(const Transfer& transfer, double seconds) {
+  return wait_for(transfer, seconds) && transfer.result().message().find(kStillWritten) == std::string::npos;
 }
 
 void bind_errors(nb::module_&) { nb::register_exception_translator(raise_python_error); }

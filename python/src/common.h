@@ -55,10 +55,14 @@ inline nb::bytes to_bytes(const Bytes& bytes) { return nb::bytes(bytes.data(), b
 // Waits without the GIL, and wakes now and then to see whether the user pressed Ctrl-C. False if the time was not enough.
 [[nodiscard]] bool wait_for(const Transfer& transfer, std::optional<double> seconds);
 
+// As wait_for(); true once nothing writes to the transfer's memory any more, however it ended.
+[[nodiscard]] bool has_stopped(const Transfer& transfer, double seconds);
+
 void bind_errors(nb::module_& module);
 void bind_options(nb::module_& module);
 void bind_buffer(nb::module_& module);
 void bind_torch(nb::module_& module);
+void bind_begun(nb::module_& module);
 void bind_engine(nb::module_& module);
 void bind_objects(nb::module_& module);
 void bind_cann(nb::module_& module);

@@ -3,6 +3,7 @@
 #include <functional>
 #include <utility>
 
+#include "begun.h"
 #include "buffer.h"
 #include "common.h"
 #include "control/descriptor.h"
@@ -129,6 +130,16 @@ Batch prepare_arrays(const Peer& peer, const std::vector<LocalRegion>& locals, n
   return value_or_raise(peer.prepare(arrays));
 }
 
+nb::object read_async(const Peer& peer, const Batch& batch, double timeout, Begun& begun) {
+  const auto start = [&] {
+    const GilRelease no_gil;  // small batches are copied right here
+    return peer.read_async(batch, to_duration(timeout));
+  };
+  nb::object transfer = nb::cast(start());
+  begun.add("the read", transfer, true);
+  return transfer;
+}
+
 MemoryKind kind_named(const std::string& name) {
   if (name == "host") return MemoryKind::kHost;
   if (name == "device") return MemoryKind::kDevice;
@@ -193,6 +204,7 @@ void bind_transfer(nb::module_& module) {
       .def(
           "wait", [](const Transfer& transfer, std::optional<double> timeout) { return wait_for(transfer, timeout); },
           nb::arg("timeout") = nb::none(), "True once it ended, however; False if the time was not enough.")
+      .def("stopped", &has_stopped, nb::arg("seconds"), "Waits. True once nothing writes to its memory any more, however it ended.")
       .def_prop_ro("done", &Transfer::done)
       .def(
           "raise_failure", [](const Transfer& transfer) { raise_if_failed(transfer.result()); }, "REQUIRES: done.")
@@ -223,11 +235,8 @@ void bind_peer(nb::module_& module) {
       .def("prepare_ops", &prepare_ops, nb::arg("ops"))
       .def("prepare_arrays", &prepare_arrays, nb::arg("locals"), nb::arg("local_index"), nb::arg("local_offset"), nb::arg("remotes"),
            nb::arg("remote_index"), nb::arg("remote_offset"), nb::arg("nbytes"))
-      .def("read_async",
-           [](const Peer& peer, const Batch& batch, double timeout) {
-             const GilRelease no_gil;  // small batches are copied right here
-             return peer.read_async(batch, to_duration(timeout));
-           })
+      .def("read_async", &read_async, nb::arg("batch"), nb::arg("timeout"), nb::arg("begun"),
+           nb::sig("def read_async(self, batch: Batch, timeout: float, begun: Begun) -> Transfer"), "Added to `begun`.")
       .def("path_of_kinds", &path_of_kinds)
       .def("path_of_region", &path_of_region)
       .def("close", &Peer::close, nb::call_guard<GilRelease>());

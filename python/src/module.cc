@@ -11,6 +11,7 @@ NB_MODULE(_core, module) {
   bind_options(module);
   bind_buffer(module);
   bind_torch(module);
+  bind_begun(module);
   bind_engine(module);
   bind_objects(module);
   bind_cann(module);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "begun.h"
 #include "buffer.h"
 #include "common.h"
 #include "device_ops.h"
@@ -91,7 +92,7 @@ bool touches_npu(const nb::bytes& packed) {
 }
 
 nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& packed, const std::optional<nb::list>& targets,
-                double timeout) {
+                double timeout, Begun& begun, std::string name) {
   Targets read;
   std::shared_ptr<const void> owner;
   bool is_staged = false;
@@ -108,7 +109,9 @@ nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& p
     const GilRelease no_gil;
     return objects.fetch(view(packed), read.ranges, std::move(owner), to_duration(timeout), device_ops);
   };
-  return nb::make_tuple(start(), is_staged, read.owners);
+  const Fetch started = start();
+  begun.add(std::move(name), nb::cast(started.transfer()), targets && !is_staged);
+  return nb::make_tuple(started, is_staged, read.owners);
 }
 
 nb::list layouts_of(const Metadata& metadata) {
@@ -147,10 +150,13 @@ void bind_objects(nb::module_& module) {
       .def("publish", &publish, nb::arg("tensors"), "Packed metadata; a failure of the engine travels inside.")
       .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
            "Metadata of an object that could not be made: a fetch of it ends with this error.")
-      .def("fetch", &fetch, nb::arg("engine"), nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"),
-           nb::sig("def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float) -> tuple[Fetch, bool, list]"),
-           "The fetch; whether it goes to new memory although there are targets: those that it cannot write to; and what keeps the "
-           "targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing writes any more.")
+      .def("fetch", &fetch, nb::arg("engine"), nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"), nb::arg("begun"),
+           nb::arg("name"),
+           nb::sig("def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float, begun: Begun, name: str) -> "
+                   "tuple[Fetch, bool, list]"),
+           "The fetch, added to `begun`; whether it goes to new memory although there are targets: those that it cannot write to; and "
+           "what keeps the targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing "
+           "writes any more.")
       .def(
           "release", [](const Objects& objects, const nb::bytes& packed) { return objects.release(view(packed)); }, nb::arg("packed"),
           "False if it was unknown or already freed.");

@@ -18,6 +18,8 @@ from ray.exceptions import GetTimeoutError
 
 import actors
 import ray_hixl
+from ray_hixl import begun
+from ray_hixl._core import Begun
 from ray_hixl.ray import compat, requests
 from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.ray.transport import HiXLTensorTransport
@@ -35,7 +37,7 @@ class FakeFetch:
         self.after_s = after_s
         self.error = error
         self.cancelled_at: float | None = None
-        self.interrupt: BaseException | None = None  # raised once by wait
+        self.interrupt: BaseException | None = None  # raised once by what waits
         self.succeeded = False
 
     @property
@@ -58,14 +60,28 @@ class FakeFetch:
             raise ray_hixl.Cancelled(self.error)
         return True
 
+    def stopped(self, seconds: float) -> bool:
+        try:
+            return self.wait(seconds)
+        except ray_hixl.Cancelled as error:
+            return "may still be written" not in str(error)
+
     def result(self) -> list[Any]:
         return ["tensors"]
 
+    def cancel_when_dropped(self) -> None:
+        pass
+
+    def end_with(self, block: Begun, name: str) -> None:
+        block.add(name, self, self.writes_targets)
+
 
 def request(name: str = "object", **how: Any) -> PendingFetch:
-    made = PendingFetch(name, FakeFetch(**how))  # type: ignore[arg-type]
-    requests.add(made)
-    return made
+    """Begun in the ``ray.get`` that this thread is in."""
+    with requests.this_get() as get:
+        fetch: Any = FakeFetch(**how)
+        fetch.end_with(get, name)
+        return PendingFetch(name, fetch, get)
 
 
 def cancelled(*made: PendingFetch) -> list[bool]:
@@ -131,7 +147,7 @@ def test_new_memory_is_not_waited_for() -> None:
     with pytest.raises(GetTimeoutError), requests.one_get():
         slow = request(targets=False, after_s=60.0)
         raise GetTimeoutError
-    assert time.monotonic() - begin < requests.STOP_S / 2
+    assert time.monotonic() - begin < begun.STOP_S / 2
     assert cancelled(slow) == [True]
 
 
@@ -150,7 +166,7 @@ def test_what_may_still_be_written_is_said(error: BaseException) -> None:
         request("given up", error="cancelled. A transport has not stopped yet: the target memory may still be written, and is kept")
         request("fine", after_s=0.1)
         raise error
-    assert requests.STOP_S <= time.monotonic() - begin < 2 * requests.STOP_S
+    assert begun.STOP_S <= time.monotonic() - begin < 2 * begun.STOP_S
     said = " ".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
     assert caught.value is error
     assert "stuck, given up may still be written" in said
@@ -250,7 +266,7 @@ def test_without_targets_a_timeout_returns_at_once(source: Any) -> None:
         begin = time.monotonic()
         with pytest.raises(GetTimeoutError):
             ray.get(references, timeout=0.1)
-        assert time.monotonic() - begin < 0.1 + requests.STOP_S / 2
+        assert time.monotonic() - begin < 0.1 + begun.STOP_S / 2
     actors.eventually(nothing_under_way)
 
 

@@ -16,7 +16,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
 
 import ray_hixl
+from interrupts import at_every_point
 from ray_hixl import process
+from ray_hixl.ray import requests
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 from ray_hixl.ray.transport import HiXLTensorTransport
 from ray_hixl.tensors import TensorMetaSequence
@@ -84,7 +86,7 @@ def test_an_abort_may_come_while_its_transfer_is_started(
     assert arrives(transport, publish(owner), TransferMetadata())
     metadata, aborted = publish(owner), TransferMetadata()
     engine = process.engine()
-    start = engine.fetch
+    start = engine.fetch_within
 
     def fetch(*arguments: object, **options: object) -> object:
         started = start(*arguments, **options)  # type: ignore[arg-type]
@@ -92,9 +94,50 @@ def test_an_abort_may_come_while_its_transfer_is_started(
         return started
 
     with owner.stopped():
-        monkeypatch.setattr(engine, "fetch", fetch)
+        monkeypatch.setattr(engine, "fetch_within", fetch)
         with pytest.raises(ray_hixl.Cancelled):
             receive(transport, metadata, aborted).result(timeout=5)
+
+
+def test_a_get_that_is_interrupted_anywhere_has_ended(owner: Owner, transport: HiXLTensorTransport) -> None:
+    """Wherever the interrupt comes, also in the middle of what ends a get that failed already."""
+    assert arrives(transport, publish(owner), TransferMetadata())
+    metadata = [publish(owner), publish(owner)]
+    targets = [torch.zeros(10, dtype=torch.int64) for _ in metadata]
+
+    def get() -> None:
+        with pytest.raises(TimeoutError, match="did not arrive"), requests.one_get():  # noqa: PT012
+            begun = [
+                transport.fetch_multiple_tensors("object", each, TransferMetadata(), [target])
+                for each, target in zip(metadata, targets, strict=True)
+            ]
+            transport.wait_fetch_complete(begun.pop(), timeout=0)
+
+    with owner.stopped():
+        for error in at_every_point(get):
+            assert isinstance(error, KeyboardInterrupt)
+            assert in_flight() == 0
+    assert not any(target.any() for target in targets)
+
+
+def test_a_request_that_is_dropped_is_cancelled(owner: Owner, transport: HiXLTensorTransport) -> None:
+    assert arrives(transport, publish(owner), TransferMetadata())
+    metadata = publish(owner)
+    with owner.stopped():
+        request = transport.fetch_multiple_tensors("object", metadata, TransferMetadata())
+        assert in_flight() == 1
+        del request
+        eventually(lambda: in_flight() == 0)
+
+
+def test_waiting_costs_the_same_for_any_number_of_requests(owner: Owner, transport: HiXLTensorTransport) -> None:
+    """Of a get each request knows which it is: nobody looks through the others."""
+    metadata = publish(owner)
+    with requests.one_get() as get:
+        request = transport.fetch_multiple_tensors("object", metadata, TransferMetadata())
+        assert request.get is get
+        assert requests.get_of(request).__enter__() is get
+        assert torch.equal(transport.wait_fetch_complete(request)[0], torch.arange(10))
 
 
 def test_an_abort_does_not_touch_later_transfers_of_the_object(owner: Owner, transport: HiXLTensorTransport) -> None:

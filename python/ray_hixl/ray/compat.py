@@ -90,7 +90,7 @@ def registered_class(name: str) -> type | None:
     return None if info is None else info.transport_manager_class
 
 
-def around_every_get(scope: Callable[[], AbstractContextManager[None]]) -> None:
+def around_every_get(scope: Callable[[], AbstractContextManager[Any]]) -> None:
     """Puts ``scope()`` around Ray's function that starts and waits for all fetches of one ``ray.get``, in this process. Once.
 
     Ray 2.54 and 2.55 have none: there each object of a ``ray.get`` is received before the next one is begun.

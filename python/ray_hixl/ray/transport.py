@@ -27,6 +27,7 @@ from ray_hixl.tensors import TensorMetaSequence
 if TYPE_CHECKING:
     import torch
 
+    from ray_hixl._core import Begun
     from ray_hixl.engine import Fetch
 
 logger = logging.getLogger(__name__)
@@ -112,10 +113,9 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         target_buffers: list[torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
         """Consumer's process, on the one thread of the actor's ``_ray_system`` group (2.54, 2.55: also where ``ray.get`` is called)."""
-        with _timed("receive"):
-            fetch = self._start(tensor_transport_metadata, communicator_metadata, target_buffers)
+        with _timed("receive"), requests.one_get() as get:
             try:
-                return _result(PendingFetch(obj_id, fetch))
+                return _result(self._start(get, obj_id, tensor_transport_metadata, communicator_metadata, target_buffers))
             finally:
                 self._forget(communicator_metadata.transfer_id)
 
@@ -127,11 +127,9 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         target_buffers: list[torch.Tensor] | None = None,
     ) -> PendingFetch:
         """Process and thread that call ``ray.get`` (2.56 and later), for every object before any is waited for."""
-        with _timed("receive"):
-            fetch = self._start(tensor_transport_metadata, communicator_metadata, target_buffers)
+        with _timed("receive"), requests.this_get() as get:
+            request = self._start(get, obj_id, tensor_transport_metadata, communicator_metadata, target_buffers)
             self._forget(communicator_metadata.transfer_id)  # Ray never aborts this path
-            request = PendingFetch(obj_id, fetch)
-            requests.add(request)
             return request
 
     def wait_fetch_complete(self, fetch_request: PendingFetch, timeout: float = -1) -> list[torch.Tensor]:
@@ -166,21 +164,28 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         if fetch is not None:
             fetch.cancel()
 
-    def _start(self, metadata: ObjectMetadata, communicator: TransferMetadata, targets: list[torch.Tensor] | None) -> Fetch:
+    def _start(
+        self,
+        get: Begun,
+        obj_id: str,
+        metadata: ObjectMetadata,
+        communicator: TransferMetadata,
+        targets: list[torch.Tensor] | None,
+    ) -> PendingFetch:
         if metadata.failure is not None:
             raise to_ray(metadata.failure)
         aborted = self._take_abort(communicator.transfer_id)
         # Ray would hand the error of an aborted transfer to the next fetch of the object; its bytes are right for whoever gets them.
         timeout = LAST_CHANCE_S if aborted else communicator.budget_s()
         try:
-            fetch = process.engine().fetch(metadata.packed, targets, timeout=timeout)
+            fetch = process.engine().fetch_within(get, obj_id, metadata.packed, targets, timeout)
         except HixlError as error:
             raise to_ray(error) from None
         with self._lock:
             self._transfers[communicator.transfer_id] = fetch
         if self._take_abort(communicator.transfer_id):  # it came while the fetch was started, and found nothing to cancel
             fetch.cancel()
-        return fetch
+        return PendingFetch(obj_id, fetch, get)
 
     def _take_abort(self, transfer_id: bytes) -> bool:
         """Was there an abort of a transfer that had not begun? It counts once."""
