@@ -315,19 +315,36 @@ class Fetch:
     def take(self) -> list:
         """The tensors, once. REQUIRES: transfer.done."""
 
+class Published:
+    """
+    An object of this process. Dropping it releases the object. A context manager: so does leaving it by an error.
+    """
+
+    @property
+    def packed(self) -> bytes:
+        """Its metadata."""
+
+    def keep(self) -> None:
+        """It stays until Objects.release()."""
+
+    def release(self) -> None:
+        """Frees it now. Idempotent."""
+
+    def __enter__(self) -> Published: ...
+
+    def __exit__(self, kind: object, error: object, trace: object, /) -> None: ...
+
 class Objects:
     """Objects of an engine."""
 
     @staticmethod
     def create(engine: Engine) -> Objects: ...
 
-    def publish(self, tensors: list) -> bytes:
-        """Packed metadata; a failure of the engine travels inside."""
+    def publish(self, tensors: list) -> Published:
+        """A failure of the engine travels in the metadata."""
 
-    def publish_error(self, tensors: list, code: str, message: str) -> bytes:
-        """
-        Metadata of an object that could not be made: a fetch of it ends with this error.
-        """
+    def publish_error(self, tensors: list, code: str, message: str) -> Published:
+        """An object that could not be made: a fetch of it ends with this error."""
 
     def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float, begun: Begun, name: str) -> tuple[Fetch, bool, list]:
         """

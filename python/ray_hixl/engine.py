@@ -13,7 +13,7 @@ from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
 
 if TYPE_CHECKING:
-    from ray_hixl._core import Batch, Buffer, PathInfo, Region, RemoteRegion
+    from ray_hixl._core import Batch, Buffer, PathInfo, Published, Region, RemoteRegion
 
     Op: TypeAlias = tuple[Region, int, RemoteRegion, int, int]
 
@@ -251,25 +251,32 @@ class Engine:
 
         :raises HixlError: why it could not be published.
         """
-        packed = self._publish(list(tensors))
-        _core.Metadata.decode(packed).raise_failure()
-        return packed
+        with self._publish(list(tensors)) as published:
+            _core.Metadata.decode(published.packed).raise_failure()
+            return _kept(published)
 
     def publish_quietly(self, tensors: Iterable[Any]) -> bytes:
         """``publish`` that never raises ``HixlError``: whoever fetches the object gets it instead."""
+        return _kept(self.publish_owned(tensors))
+
+    def publish_owned(self, tensors: Iterable[Any]) -> Published:
+        """``publish_quietly``, of an object that is released when what is returned is dropped."""
         listed = list(tensors)
         try:
             return self._publish(listed)
         except HixlError as error:
-            return self.publish_error(listed, error)
+            return self._publish_error(listed, error)
 
     def publish_error(self, tensors: Iterable[Any], error: HixlError) -> bytes:
         """Metadata of an object that does not exist, described as ``tensors``: fetching it raises ``error``."""
-        return self._objects.publish_error(list(tensors), error.code, str(error))
+        return self._publish_error(list(tensors), error).packed
 
-    def _publish(self, tensors: list[Any]) -> bytes:
+    def _publish(self, tensors: list[Any]) -> Published:
         use_torch()
         return self._objects.publish(tensors)
+
+    def _publish_error(self, tensors: list[Any], error: HixlError) -> Published:
+        return self._objects.publish_error(tensors, error.code, str(error))
 
     def fetch(self, metadata: bytes, targets: Sequence[Any] | None = None, timeout: float | None = None) -> Fetch:
         """Starts fetching an object. ``timeout``: seconds; by default the option ``transfer_timeout_s`` (30).
@@ -346,6 +353,12 @@ def close_all() -> None:
 
 
 at_exit.closes(close_all)
+
+
+def _kept(published: Published) -> bytes:
+    packed = published.packed
+    published.keep()
+    return packed
 
 
 def _copy_into(targets: list[Any], tensors: list[Any]) -> None:

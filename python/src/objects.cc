@@ -17,7 +17,28 @@
 namespace ray_hixl::python {
 namespace {
 
-nb::bytes publish(const Objects& objects, const nb::list& tensors) {
+// An object published here, which is released when this is dropped, unless it is kept: an interrupt may take it from whoever published it
+// before it is stored anywhere.
+class Published {
+ public:
+  Published(Objects objects, Bytes packed) : objects_(std::move(objects)), packed_(std::move(packed)) {}
+  ~Published() { release(); }
+  Published(const Published&) = delete;
+  Published& operator=(const Published&) = delete;
+
+  [[nodiscard]] const Bytes& packed() const { return packed_; }
+  void keep() { is_owned_ = false; }
+  void release() {
+    if (std::exchange(is_owned_, false)) objects_.release(packed_);
+  }
+
+ private:
+  Objects objects_;
+  Bytes packed_;
+  bool is_owned_ = true;
+};
+
+Published* publish(const Objects& objects, const nb::list& tensors) {
   TensorList read = read_tensors(tensors);
   TorchOps ops(read.owners);
   const std::shared_ptr<const void> owners = keep_alive(std::move(read.owners));
@@ -26,12 +47,12 @@ nb::bytes publish(const Objects& objects, const nb::list& tensors) {
     const GilRelease no_gil;
     packed = objects.publish(read.layouts, read.tensors, owners, TorchTable::get() != nullptr ? &ops : nullptr);
   }
-  return to_bytes(packed);
+  return new Published(objects, std::move(packed));
 }
 
-nb::bytes publish_error(const Objects& objects, const nb::list& tensors, const std::string& code, const std::string& message) {
+Published* publish_error(const Objects& objects, const nb::list& tensors, const std::string& code, const std::string& message) {
   const DescribedTensors described = describe_tensors(tensors);
-  return to_bytes(objects.publish_error(described.layouts, described.layout_of, Status(code_named(code), message)));
+  return new Published(objects, objects.publish_error(described.layouts, described.layout_of, Status(code_named(code), message)));
 }
 
 std::string to_text(const std::vector<std::uint64_t>& shape) {
@@ -144,12 +165,27 @@ void bind_objects(nb::module_& module) {
       .def(
           "take", [](const Fetch& fetch) { return make_tensors(fetch.metadata(), value_or_raise(fetch.take())); },
           "The tensors, once. REQUIRES: transfer.done.");
+  nb::class_<Published>(module, "Published",
+                        "An object of this process. Dropping it releases the object. A context manager: so does leaving it by an error.")
+      .def_prop_ro(
+          "packed", [](const Published& published) { return to_bytes(published.packed()); }, "Its metadata.")
+      .def("keep", &Published::keep, "It stays until Objects.release().")
+      .def("release", &Published::release, "Frees it now. Idempotent.")
+      .def(
+          "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> Published"))
+      .def(
+          "__exit__",
+          [](Published& published, nb::handle, nb::handle error, nb::handle) {
+            if (!error.is_none()) published.release();
+          },
+          nb::arg().none(), nb::arg().none(), nb::arg().none(),
+          nb::sig("def __exit__(self, kind: object, error: object, trace: object, /) -> None"));
   nb::class_<Objects>(module, "Objects", "Objects of an engine.")
       .def_static(
           "create", [](const Engine& engine) { return value_or_raise(Objects::create(engine)); }, nb::arg("engine"))
-      .def("publish", &publish, nb::arg("tensors"), "Packed metadata; a failure of the engine travels inside.")
+      .def("publish", &publish, nb::arg("tensors"), "A failure of the engine travels in the metadata.")
       .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
-           "Metadata of an object that could not be made: a fetch of it ends with this error.")
+           "An object that could not be made: a fetch of it ends with this error.")
       .def("fetch", &fetch, nb::arg("engine"), nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"), nb::arg("begun"),
            nb::arg("name"),
            nb::sig("def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float, begun: Begun, name: str) -> "

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "python"))
 import ray_hixl
 from interrupts import at_every_point
 from ray_hixl import process
+from ray_hixl._core import Published
 from ray_hixl.ray import requests
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 from ray_hixl.ray.transport import HiXLTensorTransport
@@ -194,18 +195,43 @@ def test_an_object_is_published_once(transport: HiXLTensorTransport) -> None:
 def test_an_object_freed_while_it_is_published_is_gone(transport: HiXLTensorTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray may free it from a destructor that runs in the middle of publishing, in the same thread: nothing waits, nothing is left."""
     engine = process.engine()
-    publish_quietly = engine.publish_quietly
+    publish_owned = engine.publish_owned
 
-    def freed_meanwhile(tensors: list[torch.Tensor]) -> bytes:
-        packed = publish_quietly(tensors)
+    def freed_meanwhile(tensors: list[torch.Tensor]) -> Published:
+        published = publish_owned(tensors)
         transport.garbage_collect("object", None)
-        return packed
+        return published
 
-    monkeypatch.setattr(engine, "publish_quietly", freed_meanwhile)
+    monkeypatch.setattr(engine, "publish_owned", freed_meanwhile)
     metadata = transport.extract_tensor_transport_metadata("object", [torch.zeros(10)])
     with pytest.raises(ray_hixl.ObjectFreed):
         engine.fetch(metadata.packed).result()
     eventually(lambda: ray_hixl.stats()["objects"] == 0)
+
+
+def test_freeing_starts_no_engine(transport: HiXLTensorTransport) -> None:
+    """Ray frees objects of an engine that was shut down, on a thread of its own."""
+    transport.extract_tensor_transport_metadata("object", [torch.zeros(10)])
+    ray_hixl.shutdown()
+    transport.garbage_collect("object", None)
+    assert "objects" not in ray_hixl.stats()
+
+
+def test_an_object_whose_publishing_is_interrupted_is_gone(transport: HiXLTensorTransport) -> None:
+    """At the latest when Ray frees it, which it may never have heard of: nothing pins it for longer."""
+    tensors = [torch.zeros(10) for _ in range(3)]
+
+    def publish() -> None:
+        transport.extract_tensor_transport_metadata("object", tensors)
+
+    publish()
+    transport.garbage_collect("object", None)
+    for error in at_every_point(publish):
+        assert isinstance(error, KeyboardInterrupt)
+        assert error.__traceback__ is not None, "what it holds on to does not matter"
+        transport.garbage_collect("object", None)
+        eventually(lambda: ray_hixl.stats()["objects"] == 0)
+    transport.garbage_collect("object", None)
 
 
 def test_a_forked_child_frees_nothing_of_its_parent(transport: HiXLTensorTransport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dis
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -63,6 +64,7 @@ def at_every_point(run: Callable[[], object]) -> Iterator[BaseException | None]:
     while True:
         interrupter = _Interrupter(point)
         ended: BaseException | None = None
+        gc.disable()  # a destructor would swallow it
         sys.settrace(interrupter)
         try:
             run()
@@ -70,6 +72,7 @@ def at_every_point(run: Callable[[], object]) -> Iterator[BaseException | None]:
             ended = error
         finally:
             sys.settrace(None)
+            gc.enable()
         if interrupter.left >= 0:
             break
         yield ended

@@ -12,8 +12,6 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ray_hixl import _core, process
@@ -27,7 +25,7 @@ from ray_hixl.tensors import TensorMetaSequence
 if TYPE_CHECKING:
     import torch
 
-    from ray_hixl._core import Begun
+    from ray_hixl._core import Begun, Published
     from ray_hixl.engine import Fetch
 
 logger = logging.getLogger(__name__)
@@ -42,15 +40,17 @@ class _Publication:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.metadata: ObjectMetadata | None = None
+        self.published: Published | None = None  # knows the engine, which may have been shut down since
         self.freed = False
 
     def publish(self, tensors: list[torch.Tensor]) -> ObjectMetadata:
         """Once; the same metadata at every call. Freed meanwhile: its metadata names an object that is gone."""
         with self.lock:
             if self.metadata is None:
-                self.metadata = _publish(tensors)
+                self._publish(tensors)
                 if self.freed:
                     self._release()
+            assert self.metadata is not None
             return self.metadata
 
     def free(self) -> None:
@@ -59,8 +59,16 @@ class _Publication:
         self._release()
 
     def _release(self) -> None:
-        if self.metadata is not None and self.metadata.packed:
-            process.engine().release(self.metadata.packed)
+        if self.published is not None:
+            self.published.release()
+
+    def _publish(self, tensors: list[torch.Tensor]) -> None:
+        """No engine: the consumer is told, the producer lives on."""
+        try:
+            with process.engine().publish_owned(tensors) as published:  # released if interrupted
+                self.metadata, self.published = _describe(published.packed, tensors), published
+        except Exception as error:
+            self.metadata = _describe_failure(error, tensors)
 
 
 class HiXLTensorTransport(compat.TensorTransportManager):
@@ -97,12 +105,12 @@ class HiXLTensorTransport(compat.TensorTransportManager):
 
     def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> ObjectMetadata:
         """Source process, on the thread that ran the task or called ``ray.put``. Never raises; may be called again for an object."""
-        with _timed("publish"):
+        with _Timed("publish"):
             return self._published.setdefault(obj_id, _Publication()).publish(rdt_object)
 
     def get_communicator_metadata(self, src_actor: Any, dst_actor: Any, backend: str | None = None) -> TransferMetadata:
         """Owner's process, sometimes under Ray's lock on its I/O thread: no Ray call, no wait, no exception."""
-        with _timed("communicator"):
+        with _Timed("communicator"):
             return TransferMetadata()
 
     def recv_multiple_tensors(
@@ -113,7 +121,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         target_buffers: list[torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
         """Consumer's process, on the one thread of the actor's ``_ray_system`` group (2.54, 2.55: also where ``ray.get`` is called)."""
-        with _timed("receive"), requests.one_get() as get:
+        with _Timed("receive"), requests.one_get() as get:
             try:
                 return _result(self._start(get, obj_id, tensor_transport_metadata, communicator_metadata, target_buffers))
             finally:
@@ -127,7 +135,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         target_buffers: list[torch.Tensor] | None = None,
     ) -> PendingFetch:
         """Process and thread that call ``ray.get`` (2.56 and later), for every object before any is waited for."""
-        with _timed("receive"), requests.this_get() as get:
+        with _Timed("receive"), requests.this_get() as get:
             request = self._start(get, obj_id, tensor_transport_metadata, communicator_metadata, target_buffers)
             self._forget(communicator_metadata.transfer_id)  # Ray never aborts this path
             return request
@@ -222,16 +230,16 @@ def _begin_anew() -> None:
 os.register_at_fork(after_in_child=_begin_anew)
 
 
-def _publish(tensors: list[torch.Tensor]) -> ObjectMetadata:
+def _describe(packed: bytes, tensors: list[torch.Tensor]) -> ObjectMetadata:
     """Ray knows one device type for each object, and compares it with the registered ones: ``"npu"`` if any tensor is on one."""
-    try:
-        packed = process.engine().publish_quietly(tensors)
-        device = "npu" if _core.touches_npu(packed) else _device_type(tensors)
-    except Exception as error:  # no engine: the consumer is told, the producer lives on
-        failure = error if isinstance(error, HixlError) else HixlError(f"the source could not publish: {error!r}")
-        shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
-        return ObjectMetadata(shapes, compat.tensor_device("cpu"), failure=failure)
+    device = "npu" if _core.touches_npu(packed) else _device_type(tensors)
     return ObjectMetadata(TensorMetaSequence(packed), compat.tensor_device(device), packed=packed)
+
+
+def _describe_failure(error: Exception, tensors: list[torch.Tensor]) -> ObjectMetadata:
+    failure = error if isinstance(error, HixlError) else HixlError(f"the source could not publish: {error!r}")
+    shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
+    return ObjectMetadata(shapes, compat.tensor_device("cpu"), failure=failure)
 
 
 def _device_type(tensors: list[torch.Tensor]) -> str:
@@ -250,15 +258,20 @@ class _Timer:
 _timers = {name: _Timer() for name in ("publish", "communicator", "receive")}
 
 
-@contextmanager
-def _timed(name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        timer = _timers[name]
-        timer.calls += 1
-        timer.seconds += time.perf_counter() - start
+class _Timed:
+    """Counts what happens inside of a block. No generator: one that an interrupt leaves behind is ended by a destructor, which would
+    swallow the next interrupt.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._timer = _timers[name]
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self._timer.calls += 1
+        self._timer.seconds += time.perf_counter() - self._start
 
 
 def timings() -> dict[str, dict[str, float]]:
