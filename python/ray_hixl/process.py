@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray_hixl import _core, at_exit
 from ray_hixl.engine import Engine
-from ray_hixl.errors import InvalidArgument, InvalidRegion, NotAvailable
+from ray_hixl.errors import Closed, InvalidArgument, InvalidRegion, NotAvailable
 from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
 
@@ -21,20 +21,35 @@ if TYPE_CHECKING:
 
     from ray_hixl._core import Region
 
-_lock = threading.Lock()  # guards everything below
+# Guards everything below. Re-entrant, since a destructor may come here from wherever Python's collector runs, also with it held.
+_lock = threading.RLock()
+_is_ending = False  # the process: for good
 _engine: Engine | None = None
 _options: Options | None = None
 _registered: dict[int, tuple[Region, int]] = {}  # by address of storage or NPU segment: its region, and how often it was registered
 
 
 def engine() -> Engine:
-    """The engine of this process, started if there is none. A forked child starts one of its own, with the same options."""
+    """The engine of this process, started if there is none. A forked child starts one of its own, with the same options.
+
+    :raises Closed: the process is ending.
+    """
+    found = _engine  # without the lock: nobody sees it before it is whole
+    return found if found is not None else _start()
+
+
+def _start() -> Engine:
     global _engine
-    if _engine is not None:  # without the lock: nobody sees it before it is whole
-        return _engine
     with _lock:
+        if _engine is not None:
+            return _engine
+        if _is_ending:
+            raise Closed("the process is ending, and its engine is closed: nothing is published or fetched any more")
+        made = Engine((_options or Options()).with_default_host(_node_ip()))
         if _engine is None:
-            _engine = Engine((_options or Options()).with_default_host(_node_ip()))
+            _engine = made
+        else:  # a destructor that ran meanwhile came here, too
+            made.close()
         return _engine
 
 
@@ -59,13 +74,22 @@ def stats() -> dict[str, Any]:
 
 
 def shutdown() -> None:
-    """Closes the engine, if there is one: its transfers end with ``Closed``, what it published is gone. The next use starts another."""
+    """Closes the engine, if there is one: its transfers end with ``Closed``, what it published is gone. The next use starts another,
+    unless the process is ending, which calls this too.
+    """
     global _engine
     with _lock:
         closing, _engine = _engine, None
         _registered.clear()
     if closing is not None:
         closing.close()
+
+
+def _end() -> None:
+    """``shutdown``, after which no engine is started any more."""
+    global _is_ending
+    _is_ending = True
+    shutdown()
 
 
 def register_memory(tensor: torch.Tensor) -> None:
@@ -179,11 +203,11 @@ def _node_ip() -> str:
 def _begin_anew() -> None:
     """In a forked child, where the engine is the parent's, and the lock may be held by a thread that is not there."""
     global _lock, _engine, _registered
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _engine = None
     _registered = {}
 
 
-atexit.register(shutdown)
+atexit.register(_end)
 os.register_at_fork(after_in_child=_begin_anew)
-at_exit.closes(shutdown)
+at_exit.closes(_end)

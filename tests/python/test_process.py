@@ -10,7 +10,8 @@ import torch
 
 import ray_hixl
 from ray_hixl import process
-from support import Owner, eventually
+from support import Owner, eventually, run_python
+from yardstick import scaled
 
 COUNTERS = (
     "transfers_started transfers_succeeded transfers_failed transfers_in_flight quarantined_bytes regions objects objects_published "
@@ -62,6 +63,58 @@ def test_one_engine_for_all_threads() -> None:
         thread.join()
     assert len(seen) == 8
     assert len(set(map(id, seen))) == 1
+
+
+def test_a_destructor_may_want_the_engine_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector runs it in the middle of starting, in the same thread: there is one engine all the same."""
+    made: list[ray_hixl.Engine] = []
+    wanted: list[ray_hixl.Engine] = []
+
+    def start(options: ray_hixl.Options) -> ray_hixl.Engine:
+        if not made:
+            made.append(ray_hixl.Engine(options))
+            assert ray_hixl.stats() == {"fetched": {}, "ray": {}}
+            wanted.append(process.engine())
+            return made[0]
+        made.append(ray_hixl.Engine(options))
+        return made[-1]
+
+    monkeypatch.setattr(process, "Engine", start)
+    thread = threading.Thread(target=lambda: wanted.append(process.engine()), daemon=True)
+    thread.start()
+    thread.join(scaled(10))
+    if waits := thread.is_alive():
+        process._lock = threading.RLock()  # for the tests that follow
+    assert not waits, "it waits for itself"
+    assert wanted == [made[1], made[1]]
+    with pytest.raises(ray_hixl.Closed):
+        made[0].register(bytearray(1))
+    assert process.engine() is made[1]
+
+
+_LATE = """
+import atexit
+
+@atexit.register
+def late():  # exit functions run in the opposite order: after ray_hixl's own
+    print(ray_hixl.stats())
+    try:
+        process.engine()
+    except ray_hixl.Closed as error:
+        print(error)
+    print(process._engine)
+
+import ray_hixl
+from ray_hixl import process
+process.engine().publish([bytearray(10)])
+"""
+
+
+def test_no_engine_starts_once_the_process_ends() -> None:
+    none, error, engine = run_python(_LATE).splitlines()
+    assert none == "{'fetched': {}, 'ray': {}}"
+    assert error == "the process is ending, and its engine is closed: nothing is published or fetched any more"
+    assert engine == "None"
 
 
 def test_shutdown_and_restart() -> None:
