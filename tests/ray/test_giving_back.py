@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -20,6 +21,8 @@ import actors
 import ray_hixl
 from ray_hixl import begun
 from ray_hixl._core import Begun
+from ray_hixl.cli import doctor
+from ray_hixl.cli.npu import work
 from ray_hixl.ray import compat, requests
 from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.ray.transport import HiXLTensorTransport
@@ -187,9 +190,81 @@ def test_the_function_of_ray_is_found_once() -> None:
         assert not hasattr(manager, compat._GETS)
         return
     wrapped = getattr(manager, compat._GETS)
-    assert not hasattr(wrapped.__wrapped__, "__wrapped__")
     compat.around_every_get(requests.one_get)
     assert getattr(manager, compat._GETS) is wrapped
+
+
+def new_manager(monkeypatch: pytest.MonkeyPatch, **methods: Any) -> Any:
+    """Another RDTManager, of a Ray that fetches asynchronously."""
+    made = type("RDTManager", (), methods)
+    monkeypatch.setattr(ray.experimental, "RDTManager", made, raising=False)
+    monkeypatch.setattr(compat.TensorTransportManager, "fetch_multiple_tensors", None, raising=False)
+    return made
+
+
+def plain(self: Any) -> bool:
+    return Begun.current() is not None
+
+
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As tracers do it."""
+
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    return traced
+
+
+def test_decorated_functions_of_ray_are_found(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether Ray's was decorated before us, or ours after."""
+    manager = new_manager(monkeypatch, **{compat._GETS: decorated(plain)})
+    compat.around_every_get(requests.one_get)
+    assert getattr(manager(), compat._GETS)() is True
+    outer = decorated(getattr(manager, compat._GETS))
+    setattr(manager, compat._GETS, outer)
+    compat.around_every_get(requests.one_get)
+    assert getattr(manager, compat._GETS) is outer, "ours is inside of it"
+    assert not caplog.text
+    assert not compat.why_gets_are_bare()
+
+
+async def asynchronous(self: Any) -> None: ...
+
+
+def generator(self: Any) -> Iterator[None]:
+    yield
+
+
+UNKNOWN: dict[str, dict[str, Any]] = {
+    "renamed": {"fetch_and_get_all": plain},
+    "async": {compat._GETS: asynchronous},
+    "generator": {compat._GETS: generator},
+    "static": {compat._GETS: staticmethod(plain)},
+    "no function": {compat._GETS: functools.partial(plain)},
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_unknown_functions_of_ray_are_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    """They stay as they are, and nobody thinks that a failed get gives targets back."""
+    manager = new_manager(monkeypatch, **UNKNOWN[kind])
+    before = dict(vars(manager))
+    compat.around_every_get(requests.one_get)
+    assert dict(vars(manager)) == before
+    assert "do not use the targets of set_target_for_ref after an error" in caplog.text
+    assert compat.why_gets_are_bare() in caplog.text
+    assert ("does not exist" if kind == "renamed" else "is no plain function") in caplog.text
+
+
+def test_the_doctor_tells_unknown_functions_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    (finding,) = doctor._ray(ray.__version__)
+    assert (finding.verdict, finding.name) == ("works", "ray.get")
+    monkeypatch.setattr(doctor.Questions, "ask", lambda self, function: (getattr(work, function)(), ""))
+    new_manager(monkeypatch)
+    (finding,) = doctor._ray(ray.__version__)
+    assert finding.verdict == "warning"
+    assert "does not exist" in finding.found
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``ray-hixl doctor``: explains what works on this machine and why the rest does not. Needs neither Ray nor torch."""
+"""``ray-hixl doctor``: explains what works on this machine and why the rest does not. Needs neither Ray nor torch, and looks at both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ray_hixl.cli.findings import MISSING, REFUSED, WORKS, Finding, count, is_ready, show
+from ray_hixl.cli.findings import MISSING, REFUSED, WARNING, WORKS, Finding, count, is_ready, show
 from ray_hixl.cli.npu import doctor as npu_doctor
 from ray_hixl.cli.npu.doctor import Questions
 
@@ -44,17 +44,30 @@ def _transports() -> list[Finding]:
     return [Finding(topic, name, WORKS if usable else REFUSED, said) for name, usable, said in probes]
 
 
+def _ray(version: str) -> list[Finding]:
+    """Asked in a process of its own: it imports Ray and torch, and wraps a function of Ray."""
+    with Questions() as questions:
+        why, error = questions.ask("ray_gets")
+    if why is None:
+        return [Finding("Ray", "transport", MISSING, error)]
+    if why:
+        return [Finding("Ray", "ray.get", WARNING, why)]
+    return [Finding("Ray", "ray.get", WORKS, f"Ray {version}: one that fails gives its targets back")]
+
+
 def run(npu: bool, as_json: bool) -> int:
     """Prints the findings; 0 if at least one transport between processes works, with ``npu`` if nothing is missing for NPU memory."""
     console = Console()
     facts, transports = versions() | _limits(), _transports()
+    ray = [] if facts["ray"] == "not installed" else _ray(facts["ray"])
     between = [finding.name for finding in transports if finding.verdict == WORKS and finding.name != "local"]
     report: dict[str, Any] = {"versions": facts, "transports": [finding.to_json() for finding in transports]}
+    report["ray"] = [finding.to_json() for finding in ray]
     code = 0 if between else 1
     if not as_json:
         for name, text in facts.items():
             console.print(f"{name:<24}{text}", highlight=False)
-        show(console, transports, "")
+        show(console, transports + ray, "")
         console.print(
             f"Between processes of one host: {', '.join(between)}. Between hosts: stream (TCP, authenticated, not encrypted)"
             + (", and hixl for npu memory (not authenticated)." if "hixl" in between else ".")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import ray
@@ -20,6 +22,10 @@ from ray.exceptions import RaySystemError
 
 _OLDEST = (2, 54)
 _GETS = "fetch_and_get_rdt_objects"
+_MARK = "_ray_hixl_scope"  # of our function around Ray's; decorators that copy what they wrap copy it along
+_NOT_PLAIN = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR  # functions that return before they have run
+
+logger = logging.getLogger(__name__)
 
 
 def ray_version() -> tuple[int, int]:
@@ -93,11 +99,14 @@ def registered_class(name: str) -> type | None:
 def around_every_get(scope: Callable[[], AbstractContextManager[Any]]) -> None:
     """Puts ``scope()`` around Ray's function that starts and waits for all fetches of one ``ray.get``, in this process. Once.
 
-    Ray 2.54 and 2.55 have none: there each object of a ``ray.get`` is received before the next one is begun.
+    Ray 2.54 and 2.55 have none: there each object of a ``ray.get`` is received before the next one is begun. Where it is another than we
+    know, the log says what is lost.
     """
     manager = getattr(ray.experimental, "RDTManager", None)
-    fetch_and_get = getattr(manager, _GETS, None)
-    if fetch_and_get is None or hasattr(fetch_and_get, "__wrapped__"):
+    fetch_and_get = inspect.getattr_static(manager, _GETS, None)
+    if why := why_gets_are_bare():
+        logger.warning(why)
+    if not _is_plain(fetch_and_get) or hasattr(fetch_and_get, _MARK):
         return
 
     @functools.wraps(fetch_and_get)
@@ -105,7 +114,27 @@ def around_every_get(scope: Callable[[], AbstractContextManager[Any]]) -> None:
         with scope():
             return fetch_and_get(*arguments, **named)
 
+    setattr(inside, _MARK, True)
     setattr(manager, _GETS, inside)
+
+
+def why_gets_are_bare() -> str:
+    """Why nothing of ours can stand around a ``ray.get``, and what is lost by that. Empty where something does, or need not."""
+    if not hasattr(TensorTransportManager, "fetch_multiple_tensors"):  # Ray 2.54 and 2.55
+        return ""
+    found = inspect.getattr_static(getattr(ray.experimental, "RDTManager", None), _GETS, None)
+    if _is_plain(found):
+        return ""
+    kind = "does not exist" if found is None else f"is no plain function but {found!r}"
+    return (
+        f"ray.experimental.RDTManager.{_GETS} {kind} in Ray {ray.__version__}, which ray-hixl does not know. So a ray.get that fails "
+        "(by its timeout, by Ctrl-C) does not end its other fetches: do not use the targets of set_target_for_ref after an error. Use a "
+        "Ray that docs/ray.md names, or report it"
+    )
+
+
+def _is_plain(function: Any) -> bool:
+    return isinstance(function, FunctionType) and not function.__code__.co_flags & _NOT_PLAIN
 
 
 def register_transport(name: str, devices: list[str], manager: type) -> None:

@@ -22,6 +22,13 @@ def probe() -> list[tuple[str, bool, str]]:
     return probes
 
 
+def ray_gets() -> str:
+    """Why a ``ray.get`` that fails does not end its fetches; empty if it does."""
+    from ray_hixl.ray import compat
+
+    return compat.why_gets_are_bare()
+
+
 def cann() -> dict[str, Any]:
     """What of CANN is here, as ``ray_hixl._core.cann_info`` tells it."""
     from ray_hixl import _core
