@@ -36,13 +36,19 @@ void Begun::add(std::string name, nb::object transfer, bool writes) { parts_.pus
 
 void Begun::enter() { blocks.push_back(this); }
 
-void Begun::leave() { std::erase(blocks, this); }
+void Begun::leave(nb::object error) {
+  std::erase(blocks, this);
+  if (!error.is_none()) return end(std::move(error));
+  parts_.clear();
+  conclude_.reset();
+}
 
-std::vector<std::string> Begun::stop(nb::object& error) const {
+std::vector<std::string> Begun::stop(nb::object& error) {
+  const std::vector<Part> parts = std::exchange(parts_, {});
   const auto end = Clock::now() + to_duration(seconds_);
-  for (const Part& part : parts_) insist(error, end, [&] { part.transfer.attr("cancel")(); });
+  for (const Part& part : parts) insist(error, end, [&] { part.transfer.attr("cancel")(); });
   std::vector<std::string> writing;
-  for (const Part& part : parts_) {
+  for (const Part& part : parts) {
     bool has_stopped = !part.writes;
     if (part.writes) insist(error, end, [&] { has_stopped = nb::cast<bool>(part.transfer.attr("stopped")(seconds_until(end))); });
     if (!has_stopped) writing.push_back(part.name);
@@ -53,7 +59,8 @@ std::vector<std::string> Begun::stop(nb::object& error) const {
 void Begun::end(nb::object error) {
   nb::object raised = error;
   const std::vector<std::string> writing = stop(raised);
-  insist(raised, Clock::now(), [&] { raised = conclude_(raised, writing); });
+  const nb::object conclude = std::exchange(conclude_, {});
+  insist(raised, Clock::now(), [&] { raised = conclude(raised, writing); });
   if (raised.is(error)) return;
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(raised.ptr())), raised.ptr());
   throw nb::python_error();
@@ -80,13 +87,8 @@ void bind_begun(nb::module_& module) {
           },
           nb::sig("def __enter__(self) -> Begun"))
       .def(
-          "__exit__",
-          [](Begun& begun, nb::handle, nb::object error, nb::handle) {
-            begun.leave();
-            if (!error.is_none()) begun.end(std::move(error));
-          },
-          nb::arg().none(), nb::arg().none(), nb::arg().none(),
-          nb::sig("def __exit__(self, kind: object, error: object, trace: object, /) -> None"));
+          "__exit__", [](Begun& begun, nb::handle, nb::object error, nb::handle) { begun.leave(std::move(error)); }, nb::arg().none(),
+          nb::arg().none(), nb::arg().none(), nb::sig("def __exit__(self, kind: object, error: object, trace: object, /) -> None"));
   nb::class_<CancelledWhenDropped>(module, "CancelledWhenDropped", "Cancels a transfer when it is dropped itself.")
       .def(nb::init<Transfer>(), nb::arg("transfer"));
 }

@@ -23,9 +23,10 @@ class Begun {
   // `transfer` has cancel() and stopped(seconds). `writes`: to memory of the caller, which has to be waited for.
   void add(std::string name, nb::object transfer, bool writes);
   void enter();
-  void leave();
+  // `error`: what it is left by, for end(), or None. It lets go of everything: Python's collector does not see what it holds.
+  void leave(nb::object error);
   // Cancels everything, waits until nothing writes to callers' memory any more, and raises what `error` is concluded to be unless that is
-  // `error` itself. Interrupts meanwhile are raised in its place, when all of this is done.
+  // `error` itself. Interrupts meanwhile are raised in its place, when all of this is done. Once.
   void end(nb::object error);
 
  private:
@@ -34,7 +35,7 @@ class Begun {
     nb::object transfer;
     bool writes;
   };
-  [[nodiscard]] std::vector<std::string> stop(nb::object& error) const;
+  [[nodiscard]] std::vector<std::string> stop(nb::object& error);
 
   double seconds_;
   nb::object conclude_;

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import ray
 import torch
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, ObjectFetchTimedOutError
 
 import actors
 import ray_hixl
@@ -24,6 +24,8 @@ from ray_hixl._core import Begun
 from ray_hixl.cli import doctor
 from ray_hixl.cli.npu import work
 from ray_hixl.ray import compat, requests
+from ray_hixl.ray.errors import to_ray
+from ray_hixl.ray.metadata import TransferMetadata
 from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.ray.transport import HiXLTensorTransport
 from versions import RAY, target_for_ref
@@ -319,6 +321,72 @@ def test_targets_are_the_callers_again(source: Any, failure: str) -> None:
     ray.get(source.call.remote(os.getpid))  # it runs again
     assert all(bool((target == 11).all()) for target in targets)
     assert "may still be written" not in str(caught.value)
+
+
+def get_in_vain(*references: ray.ObjectRef, timeout: float | None = None) -> BaseException:
+    with pytest.raises(TimeoutError) as caught:
+        ray.get(list(references), timeout=timeout)
+    return caught.value
+
+
+RAYS_TIMEOUTS = [GetTimeoutError("ray.get timed out after 1 s"), ObjectFetchTimedOutError("aa", b"", "")]
+
+
+@pytest.mark.parametrize("rays", RAYS_TIMEOUTS, ids=lambda error: type(error).__name__)
+def test_what_is_meant_by_rays_timeout(rays: BaseException) -> None:
+    """The error of ours in place of which this ``ray.get`` raised it, and not one that its caller is in the middle of handling."""
+    ours, others = to_ray(ray_hixl.TransferTimeout("the peer hangs")), to_ray(ray_hixl.TransferTimeout("another get"))
+
+    def fail(error: BaseException | None) -> None:
+        """What Ray does with what a wait raised."""
+        request("stuck", error="the target memory may still be written, and is kept")
+        request("stuck, too", error="the target memory may still be written, and is kept")
+        if error is None:
+            raise rays
+        try:
+            raise error
+        except TimeoutError:
+            raise rays  # noqa: B904
+
+    for raised, meant in ((ours, ours), (TimeoutError("its caller's"), rays), (None, rays)):
+        try:
+            raise others
+        except ray_hixl.TransferTimeout:
+            with pytest.raises(type(meant)) as caught, requests.one_get():
+                fail(raised)
+        assert caught.value is meant
+        assert "stuck, stuck, too may still be written" in " ".join([str(meant), *getattr(meant, "__notes__", [])])
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_our_own_deadline_is_told_as_what_it_is(source: Any, timeout: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would say that the object is lost, or that the caller's 30 seconds are over."""
+    pid = ray.get(source.call.remote(os.getpid))
+    reference = new_object(source, 1)
+    ray.get(new_object(source, 9))
+    monkeypatch.setattr(TransferMetadata, "budget_s", lambda self: 0.3)
+    with standing_still(source):
+        error = get_in_vain(reference, timeout=timeout)
+    assert isinstance(error, ray_hixl.TransferTimeout)
+    assert isinstance(error, compat.RayDirectTransportError)
+    assert f"process {pid} " in str(error)
+    assert "the deadline passed" in str(error)
+
+
+@pytest.mark.skipif(RAY < (2, 56), reason="there ray.get has no timeout while it receives")
+def test_a_timeout_of_the_caller_is_rays(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the caller is in the middle of handling one of ours."""
+    reference = new_object(source, 1)
+    ray.get(new_object(source, 9))
+    with standing_still(source):
+        assert isinstance(get_in_vain(reference, timeout=0.1), GetTimeoutError)
+        with monkeypatch.context() as patched:
+            patched.setattr(TransferMetadata, "budget_s", lambda self: 0.3)
+            try:
+                ray.get(reference)
+            except ray_hixl.TransferTimeout:
+                patched.undo()
+                assert type(get_in_vain(reference, timeout=0)) is GetTimeoutError
 
 
 @target_for_ref

@@ -8,12 +8,17 @@ function of Ray in which all this happens (``compat.around_every_get``). A fetch
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
+
+from ray.exceptions import GetTimeoutError, ObjectFetchTimedOutError
 
 from ray_hixl import begun
 from ray_hixl._core import Begun
 from ray_hixl.ray import compat
+from ray_hixl.ray.errors import HixlTransferError
 
 if TYPE_CHECKING:
     from ray_hixl.engine import Fetch
@@ -34,7 +39,17 @@ def one_get() -> Begun:
     """Around what starts and waits for the fetches of one ``ray.get``, all in this thread. Whatever it raises is raised once they ended:
     all are cancelled, and those that write to targets are waited for. Memory of the engine's own is not waited for.
     """
-    return begun.ended_on_error()
+    return begun.ended_on_error(partial(_conclude, sys.exc_info()[1]))
+
+
+def _conclude(handled: BaseException | None, error: BaseException, writing: list[str]) -> BaseException:
+    """What a ``ray.get`` raises, which was called where ``handled`` was handled.
+
+    Ray takes every ``TimeoutError`` of a transport for the end of its own or its caller's time, also ``TransferTimeout``, and raises one of
+    its own in place of it, which knows neither the peer nor what happened.
+    """
+    meant = error.__context__ if isinstance(error, GetTimeoutError | ObjectFetchTimedOutError) else None
+    return begun.tell(meant if isinstance(meant, HixlTransferError) and meant is not handled else error, writing)
 
 
 def this_get() -> AbstractContextManager[Begun]:
