@@ -239,6 +239,7 @@ class Engine:
         """Connects to another engine. ``timeout``: seconds; by default the option ``connect_timeout_s`` (10).
 
         :raises ConnectError: it was not reached, refused, or did not prove who it is.
+        :raises PeerGone: it has ended, on this host.
         :raises InvalidArgument: the bytes are no engine's descriptor.
         """
         return Peer(self._core.connect(descriptor, self._options.connect_timeout_s if timeout is None else timeout), self._options)

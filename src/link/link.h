@@ -67,9 +67,9 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   [[nodiscard]] bool is_retired() const { return (uses_.load(std::memory_order_acquire) & kRetired) != 0; }
 
   [[nodiscard]] const transport::PeerView& peer() const { return peer_; }
-  [[nodiscard]] const Paths& paths() const { return *paths_; }
+  [[nodiscard]] const Paths& paths() const override { return *paths_; }
   // ok while it is up; then why it is not.
-  [[nodiscard]] Status state() const;
+  [[nodiscard]] Status state() const override;
   // Is that ok? Takes no lock, so others may be held.
   [[nodiscard]] bool is_up() const { return up_.load(std::memory_order_acquire); }
   // Transfers under way end with `why`. Idempotent; returns at once.

@@ -159,8 +159,10 @@ void Links::Impl::finished(Opening& opening, const Status& status) {
   if (!remove(opening)) return;
   const std::shared_ptr<Link> link = std::exchange(opening.link, nullptr);
   const std::shared_ptr<Link> improves = std::exchange(opening.improves, nullptr);
+  // What breaks off once it was dialled is a connection that did not come up, whatever the connection itself calls that.
+  const bool known = status.code() == Code::kClosed || (status.code() == Code::kPeerGone && !link);
   Result<std::shared_ptr<Link>> result =
-      status.is_ok() ? install(link) : Status(status.code() == Code::kClosed ? Code::kClosed : Code::kConnectError, status.message());
+      status.is_ok() ? install(link) : Status(known ? status.code() : Code::kConnectError, status.message());
   if (link && (!result.is_ok() || *result != link)) link->retire();
   if (improves && !improves->is_retired()) improves->not_improved();
   for (auto& [id, waiter] : std::exchange(opening.waiters, {})) {

@@ -30,7 +30,8 @@ class Links {
   // The link that is up to who proved the descriptor's key; null if there is none. kClosed after close_all().
   [[nodiscard]] Result<std::shared_ptr<Link>> find(const control::EngineDescriptor& peer);
   // The link that is up, at once in the caller's thread; else joins or starts an opening and calls on the loop thread. Every caller has its
-  // own deadline: kConnectError says how far it came. Unix socket first where both are on one host and network namespace, then TCP.
+  // own deadline: kConnectError says how far it came; kPeerGone: that engine has ended. Unix socket first where both are on one host and
+  // network namespace, then TCP.
   void open(const control::EngineDescriptor& peer, Deadline deadline, Opened opened);
   // Ends every opening and link with `why`, and refuses new ones. Any thread but the loop's: waits until the loop let go of them.
   void close_all(const Status& why);
