@@ -59,7 +59,7 @@ TEST(Engine, does_not_connect_to_a_closed_engine) {
   const OwnEngine other;
   const Bytes descriptor = other->descriptor();
   other->close();
-  EXPECT_THAT(engine->connect(descriptor, kConnect).status(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(engine->connect(descriptor, kConnect).status(), FailsWith(Code::kPeerGone));
 }
 
 TEST(Engine, gives_up_connecting_at_the_deadline) {

@@ -63,7 +63,7 @@ TEST_P(LinkTo, the_next_life_of_an_owner_is_another_peer) {
   EXPECT_THAT(prepare_one(second, {local, 0, region, 0, 100}).status(), FailsWith(Code::kInvalidRegion));
   EXPECT_THAT(second.read(whole(second, local, second.region(of_second).value()), kRead), IsOk());
   EXPECT_TRUE(is_pattern(bytes_of(local), 2));
-  EXPECT_THAT(engine->connect(first_life, kConnect).status(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(engine->connect(first_life, kConnect).status(), FailsWith(GetParam() ? Code::kConnectError : Code::kPeerGone));
 }
 
 TEST_P(LinkTo, an_owner_can_be_connected_to_again_and_again) {
@@ -233,8 +233,8 @@ TEST_F(IdleLink, is_opened_again_to_tell_the_path) {
 TEST_F(IdleLink, to_an_owner_that_ended_meanwhile_cannot_be_opened_again) {
   ASSERT_TRUE(is_closed());
   process.kill();
-  EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kConnectError));
-  EXPECT_THAT(peer.path(MemoryKind::kHost, remote).status(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kPeerGone));
+  EXPECT_THAT(peer.path(MemoryKind::kHost, remote).status(), FailsWith(Code::kPeerGone));
 }
 
 std::size_t mappings_of(const std::string& name) {

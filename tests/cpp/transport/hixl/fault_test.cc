@@ -128,7 +128,7 @@ TEST_F(HixlFaults, a_killed_owner_is_noticed_at_once_and_others_are_not_touched)
     EXPECT_THAT(fetch, EndsWithin(2s));
     EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kPeerGone));
   }
-  EXPECT_THAT(fetch(consumer->objects(), object).status(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(fetch(consumer->objects(), object).status(), FailsWith(Code::kPeerGone));
   expect_served(other);
   EXPECT_EQ(device().connects, connects) << "the link to the other owner is the same";
   EXPECT_TRUE(eventually([] { return fake_count("links") == 1; }));
@@ -160,7 +160,7 @@ TEST_F(HixlFaults, an_owner_restarted_on_the_same_address_is_another_one) {
     new_object = second->publish({4096, 100}, 2, SourceMemory::kSlab);
   } while (second->hixl_name() != name);
   expect_fetched(new_object, {4096, 100}, 2);
-  EXPECT_THAT(fetch(consumer->objects(), old_object).status(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(fetch(consumer->objects(), old_object).status(), FailsWith(Code::kPeerGone));
   expect_fetched(new_object, {4096, 100}, 2);
   EXPECT_EQ(device().connects, 2u);
 }
