@@ -5,7 +5,7 @@ import torch
 
 import ray_hixl
 
-ray_hixl.register()  # where the actors are defined, so that every worker that imports this module has the transport
+ray_hixl.register()  # here, before "hixl" is named
 
 
 @ray.remote(enable_tensor_transport=True)
@@ -25,7 +25,7 @@ class Decode:
 
 
 def main() -> None:
-    ray.init()
+    ray.init(runtime_env=ray_hixl.runtime_env())  # and in every process of the job
     prefill, decode = Prefill.remote(), Decode.remote()
     cache = prefill.kv_cache.remote(layers=16)  # stays in the prefill actor
     print("decode got", ray.get(decode.attend.remote(cache)))  # bytes go straight from actor to actor

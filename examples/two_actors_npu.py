@@ -9,7 +9,7 @@ import torch_npu  # noqa: F401  # torch imports it by itself, unless TORCH_DEVIC
 
 import ray_hixl
 
-ray_hixl.register()  # where the actors are defined, so that every worker that imports this module has the transport
+ray_hixl.register()  # here, before "hixl" is named
 
 
 @ray.remote(enable_tensor_transport=True, resources={"NPU": 1})
@@ -30,7 +30,7 @@ class Decode:
 
 
 def main() -> None:
-    ray.init()  # finds the NPUs by itself
+    ray.init(runtime_env=ray_hixl.runtime_env())  # and in every process of the job; Ray finds the NPUs by itself
     prefill, decode = Prefill.remote(), Decode.remote()
     cache = prefill.kv_cache.remote(layers=16)  # stays on the prefill actor's NPU
     print("decode got", ray.get(decode.attend.remote(cache)))  # bytes go straight from NPU to NPU

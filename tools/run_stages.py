@@ -127,7 +127,11 @@ def table(times: list[tuple[str, float, bool]]) -> None:
 def main() -> int:
     mode = sys.argv[1] if len(sys.argv) > 1 else "test"
     wanted = sys.argv[2:]
-    stages = [s for s in QUICK + (LONG if mode == "full" else []) if not wanted or any(word in s.name for word in wanted)]
+    known = QUICK + (LONG if mode == "full" else [])
+    stages = [s for s in known if not wanted or any(word in s.name for word in wanted)]
+    if mode not in ("test", "full") or not stages:
+        print(f"usage: run_stages.py test|full [part of a stage's name ...]; there are: {', '.join(s.name for s in known)}")
+        return 2
     times: list[tuple[str, float, bool]] = []
     for number, stage in enumerate(stages, 1):
         print(f"\n=== {number}/{len(stages)} {stage.name} ===", flush=True)

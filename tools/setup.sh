@@ -23,7 +23,9 @@ if ((${#missing[@]})); then
     [[ "${missing[*]}" == *:arm64* ]] && dpkg --add-architecture arm64
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
   else
-    echo "setup: these packages are missing. Install them with:  sudo dpkg --add-architecture arm64; sudo apt-get update; sudo apt-get install ${missing[*]}" >&2
+    foreign=""
+    [[ "${missing[*]}" == *:arm64* ]] && foreign="sudo dpkg --add-architecture arm64; "
+    echo "setup: these packages are missing. Install them with:  ${foreign}sudo apt-get update; sudo apt-get install ${missing[*]}" >&2
     exit 1
   fi
 fi
