@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from types import TracebackType
@@ -65,6 +66,7 @@ class Fetch(Transfer):
         self._staged = staged
         self._exports = exports
         self._tensors: list[Any] | None = None
+        self._taking = threading.Lock()
 
     def cancel_when_dropped(self) -> None:
         """Whoever drops this object does not want the tensors any more."""
@@ -94,14 +96,19 @@ class Fetch(Transfer):
         if self._tensors is None:
             if not self.wait(timeout):
                 raise TimeoutError(f"the fetch is not done after {timeout:g} s; it goes on until its own deadline")
-            use_torch()
-            if self._targets is None:
-                self._tensors = self._fetch.take()
-            else:
-                if self._staged:
-                    _copy_into(self._targets, self._fetch.take())
-                self._tensors = self._targets
+            with self._taking:
+                if self._tensors is None:
+                    self._tensors = self._take()
         return self._tensors
+
+    def _take(self) -> list[Any]:
+        """Once."""
+        use_torch()
+        if self._targets is None:
+            return self._fetch.take()
+        if self._staged:
+            _copy_into(self._targets, self._fetch.take())
+        return self._targets
 
 
 class Peer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,24 @@ import ray_hixl
 from support import Owner, eventually, pattern
 
 DATA = pattern(4096)
+
+
+def test_a_result_is_the_same_list_in_every_thread(owner: Owner) -> None:
+    class SlowToGive:
+        def __init__(self, fetch: Any) -> None:
+            self.fetch = fetch
+
+        def take(self) -> list[Any]:
+            time.sleep(0.05)  # the others arrive
+            return self.fetch.take()  # type: ignore[no-any-return]
+
+    metadata = owner.get("engine.publish([b'abc'])")
+    with ray_hixl.Engine() as engine:
+        fetch = engine.fetch(metadata)
+        fetch._fetch = SlowToGive(fetch._fetch)  # type: ignore[assignment]
+        with ThreadPoolExecutor(4) as threads:
+            results = list(threads.map(lambda _: fetch.result(), range(4)))
+    assert all(result is results[0] for result in results)
 
 
 def test_between_processes(engine: ray_hixl.Engine, owner: Owner) -> None:
