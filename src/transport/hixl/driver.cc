@@ -31,8 +31,9 @@ Driver::~Driver() = default;
 
 Status Driver::start() {
   Result<std::thread> thread = start_thread(thread_name("npu", device_), [this] { work(); });
-  if (thread.is_ok()) thread_ = *std::move(thread);
-  return thread.status();
+  if (!thread.is_ok()) return thread.status();
+  thread_ = *std::move(thread);
+  return Status::ok();
 }
 
 Status Driver::closed() const { return Status(Code::kClosed, "the engine on npu:" + std::to_string(device_) + " was closed"); }
