@@ -100,7 +100,7 @@ void try_body(ByteView body, Result<Message> (*decode)(ByteView), bool is_exact)
   check(*message);
   const Bytes once = encode(1, *message);
   const Result<std::optional<Frame>> frame = next_frame(once);
-  require(frame.is_ok() && frame->has_value() && (*frame)->size == once.size(), "what was encoded is one frame");
+  require(frame.is_ok() && frame->has_value() && (*frame)->bytes.size() == once.size(), "what was encoded is one frame");
   const Result<Message> again = decode((*frame)->body);
   require(again.is_ok() && encode(1, *again) == once, "a message survives encoding");
   require(!is_exact || same(body_of(once), body), "a body encodes to what it was decoded from");
@@ -134,12 +134,12 @@ void try_frames(ByteView input) {
     }
     if (!frame->has_value()) return;
     const Frame& found = **frame;
-    require(found.size >= kFrameHeaderBytes && found.size <= std::min(input.size(), kLongestFrame), "a frame lies within its input");
+    require(found.bytes.size() >= kFrameHeaderBytes && found.bytes.size() <= std::min(input.size(), kLongestFrame), "a frame lies within its input");
     require(found.descriptors <= kMostDescriptors, "a frame announces a bounded number of descriptors");
     require(is_known(found.type) || found.bytes.size() <= kLongestUnknownFrame, "an unknown frame is short");
-    require(found.body.size() == found.size - kFrameHeaderBytes, "a body is what follows the header");
+    require(found.body.size() == found.bytes.size() - kFrameHeaderBytes, "a body is what follows the header");
     try_bodies(found.body);
-    input = input.subspan(found.size);
+    input = input.subspan(found.bytes.size());
   }
 }
 

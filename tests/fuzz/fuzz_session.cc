@@ -154,7 +154,7 @@ std::map<std::uint64_t, std::size_t> requests_in(ByteView sent) {
     const Result<std::optional<control::Frame>> frame = control::next_frame(sent);
     if (!frame.is_ok() || !*frame) return asked;
     ++asked[(*frame)->request];
-    sent = sent.subspan((*frame)->size);
+    sent = sent.subspan((*frame)->bytes.size());
   }
 }
 
@@ -163,9 +163,9 @@ void check_answers(ByteView received, std::map<std::uint64_t, std::size_t> asked
     const Result<std::optional<control::Frame>> frame = control::next_frame(received);
     require(frame.is_ok(), "the owner sends frames");
     if (!*frame) return;  // the last one may be cut short
-    const auto& [type, request, descriptors, body, size] = **frame;
+    const auto& [type, request, descriptors, bytes, body] = **frame;
     require(control::is_known(type), "the owner sends what this version knows");
-    received = received.subspan(size);
+    received = received.subspan(bytes.size());
     if (type == control::MessageType::kReading) {
       const std::uint64_t payload = control::decode_reading(body).value().bytes;
       received = received.subspan(static_cast<std::size_t>(std::min<std::uint64_t>(payload, received.size())));

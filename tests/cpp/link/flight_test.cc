@@ -231,6 +231,8 @@ TEST_F(FlightTest, stopped_while_it_starts_ends_a_second_later_and_not_at_its_de
   host->pass_time();
   expect_ended(Code::kCancelled);
   EXPECT_THAT(state->result().message(), HasSubstr("may still be written"));
+  end_job(0);
+  expect_left_nothing();
 }
 
 TEST_F(FlightTest, resolves_first_where_a_transport_needs_addresses) {
