@@ -238,6 +238,9 @@ class Peer:
     def read_async(self, batch: Batch, timeout: float, begun: Begun) -> Transfer:
         """Added to `begun`."""
 
+    def read(self, batch: Batch, timeout: float, stop_seconds: float, conclude: Callable[[BaseException, list[str]], BaseException]) -> None:
+        """Begins and waits. An interrupt ends it first, as `Begun` does."""
+
     def path_of_kinds(self, arg0: str, arg1: str, /) -> PathInfo: ...
 
     def path_of_region(self, arg0: str, arg1: RemoteRegion, /) -> PathInfo: ...

@@ -141,9 +141,11 @@ class Peer:
 
     def read_async(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> Transfer:
         """Starts reading. ``timeout``: seconds until it ends at the latest; by default the option ``transfer_timeout_s`` (30)."""
+        batch = self._prepared(batch_or_ops)
+        seconds = self._options.transfer_timeout_s if timeout is None else timeout
         block = begun.ended_on_error()
         try:
-            return self._read(batch_or_ops, timeout, block)
+            return Transfer(self._core.read_async(batch, seconds, block))
         except BaseException as error:
             block.end(error)
             raise
@@ -154,12 +156,11 @@ class Peer:
 
         :raises HixlError: how it failed.
         """
-        with begun.ended_on_error() as block:
-            self._read(batch_or_ops, timeout, block).wait()
+        seconds = self._options.transfer_timeout_s if timeout is None else timeout
+        self._core.read(self._prepared(batch_or_ops), seconds, begun.STOP_S, begun.tell)
 
-    def _read(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None, block: _core.Begun) -> Transfer:
-        batch = batch_or_ops if isinstance(batch_or_ops, _core.Batch) else self.prepare(batch_or_ops)
-        return Transfer(self._core.read_async(batch, self._options.transfer_timeout_s if timeout is None else timeout, block))
+    def _prepared(self, batch_or_ops: Batch | Sequence[Op]) -> Batch:
+        return batch_or_ops if isinstance(batch_or_ops, _core.Batch) else self.prepare(batch_or_ops)
 
     def write_async(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> Transfer:
         """Not available in this version."""

@@ -140,6 +140,24 @@ nb::object read_async(const Peer& peer, const Batch& batch, double timeout, Begu
   return transfer;
 }
 
+// In one call: no bytecode lies between its beginning and its end, at which an interrupt could leave the transfer behind.
+void read(const Peer& peer, const Batch& batch, double timeout, double stop_seconds, nb::object conclude) {
+  const auto start = [&] {
+    const GilRelease no_gil;
+    return peer.read_async(batch, to_duration(timeout));
+  };
+  const Transfer transfer = start();
+  try {
+    if (!transfer.done()) (void)wait_for(transfer, std::nullopt);
+  } catch (const nb::python_error& interrupt) {
+    Begun begun(stop_seconds, std::move(conclude));
+    begun.add("the read", nb::cast(transfer), true);
+    begun.end(nb::borrow(interrupt.value()));
+    throw;
+  }
+  raise_if_failed(transfer.result());
+}
+
 MemoryKind kind_named(const std::string& name) {
   if (name == "host") return MemoryKind::kHost;
   if (name == "device") return MemoryKind::kDevice;
@@ -237,6 +255,10 @@ void bind_peer(nb::module_& module) {
            nb::arg("remote_index"), nb::arg("remote_offset"), nb::arg("nbytes"))
       .def("read_async", &read_async, nb::arg("batch"), nb::arg("timeout"), nb::arg("begun"),
            nb::sig("def read_async(self, batch: Batch, timeout: float, begun: Begun) -> Transfer"), "Added to `begun`.")
+      .def("read", &read, nb::arg("batch"), nb::arg("timeout"), nb::arg("stop_seconds"), nb::arg("conclude"),
+           nb::sig("def read(self, batch: Batch, timeout: float, stop_seconds: float, "
+                   "conclude: collections.abc.Callable[[BaseException, list[str]], BaseException]) -> None"),
+           "Begins and waits. An interrupt ends it first, as `Begun` does.")
       .def("path_of_kinds", &path_of_kinds)
       .def("path_of_region", &path_of_region)
       .def("close", &Peer::close, nb::call_guard<GilRelease>());

@@ -59,7 +59,7 @@ void Flight::resolved(std::size_t source, Result<std::shared_ptr<const Resolutio
 }
 
 void Flight::dispatch() {
-  if (plan_->pieces.size() <= kFewPieces || !host_->on_loop()) return split_and_submit();
+  if (plan_->pieces.size() <= transport::kFewPieces || !host_->on_loop()) return split_and_submit();
   const Status taken = host_->run([self = shared_from_this()] { self->split_and_submit(); });
   if (!taken.is_ok()) end(verdict(taken));
 }
@@ -131,7 +131,7 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
   std::shared_ptr<transport::Job>& job = jobs[static_cast<std::size_t>(chosen - host_->paths().candidates().data())];
   if (!job) {
     job = std::make_shared<transport::Job>();
-    if (plan_->pieces.size() > kFewPieces) job = host_->reaper().off_loop(std::move(job));
+    if (plan_->pieces.size() > transport::kFewPieces) job = host_->reaper().off_loop(std::move(job));
     job->transfer = state_;
     job->plan = plan_;
     job->pieces.reserve(plan_->pieces.size());

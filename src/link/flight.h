@@ -69,8 +69,6 @@ class Flight : public std::enable_shared_from_this<Flight> {
  public:
   // How long the caller's own memory is waited for.
   static constexpr std::chrono::seconds kStopTime{1};
-  // Up to so many pieces are split wherever the last answer comes in; more of them not on the loop.
-  static constexpr std::size_t kFewPieces = 2048;
 
   static void start(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan,
                     std::shared_ptr<transport::TransferState> state);

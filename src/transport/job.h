@@ -26,6 +26,10 @@ struct Piece {
   std::int32_t place = -1;    // in device memory: index into the places; negative: in host memory, on both sides
 };
 
+// Up to so many are split, and let go of, wherever that happens to be; more of them not on the event loop. Handing them over costs a switch
+// of threads, which for a few would be most of what a read takes.
+inline constexpr std::size_t kFewPieces = 2048;
+
 // Between which devices some pieces of a plan move.
 struct DevicePlace {
   std::int32_t local = 0;    // device index here

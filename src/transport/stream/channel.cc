@@ -160,7 +160,8 @@ StreamChannel::StreamChannel(const Context& context, Port& port) : context_(cont
 StreamChannel::~StreamChannel() { close(Status(Code::kClosed, "the link was closed")); }
 
 void StreamChannel::submit(std::shared_ptr<Job> job) {
-  auto request = context_.reaper.off_loop(std::make_shared<const ReadRequest>(*job));
+  auto request = std::make_shared<const ReadRequest>(*job);
+  if (job->pieces.size() > kFewPieces) request = context_.reaper.off_loop(std::move(request));
   if (!request->status.is_ok()) return end_job(job, request->status);
   const bool posted = context_.loop.post([impl = impl_, job, request = std::move(request)] { impl->enqueue(job, request); });
   if (!posted) end_job(job, Status(Code::kClosed, "the engine was closed"));

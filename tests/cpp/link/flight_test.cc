@@ -509,16 +509,16 @@ TEST_F(FlightTest, what_moved_well_in_spite_of_a_stop_is_delivered) {
 TEST_F(FlightTest, splits_many_pieces_elsewhere_than_on_the_loop) {
   host = std::make_shared<TestHost>(kByHandle);
   host->is_loop = true;
-  start(kByHandle, Memory::kArena, Flight::kFewPieces);
+  start(kByHandle, Memory::kArena, transport::kFewPieces);
   EXPECT_EQ(host->jobs(), 1u) << "so few take no time";
   end_job(0);
-  start(kByHandle, Memory::kArena, Flight::kFewPieces + 1);
+  start(kByHandle, Memory::kArena, transport::kFewPieces + 1);
   EXPECT_EQ(host->jobs(), 0u);
   host->run_elsewhere();
   ASSERT_EQ(host->jobs(), 1u);
   end_job(0);
   host->is_loop = false;
-  start(kByHandle, Memory::kArena, Flight::kFewPieces + 1);
+  start(kByHandle, Memory::kArena, transport::kFewPieces + 1);
   EXPECT_EQ(host->jobs(), 1u) << "the caller's own thread may take its time";
   end_job(0);
 }
@@ -526,7 +526,7 @@ TEST_F(FlightTest, splits_many_pieces_elsewhere_than_on_the_loop) {
 TEST_F(FlightTest, stopped_before_it_was_split_moves_nothing) {
   host = std::make_shared<TestHost>(kByHandle);
   host->is_loop = true;
-  start(kByHandle, Memory::kCallers, Flight::kFewPieces + 1);
+  start(kByHandle, Memory::kCallers, transport::kFewPieces + 1);
   stop();
   expect_ended(Code::kCancelled);
   host->run_elsewhere();
@@ -538,7 +538,7 @@ TEST_F(FlightTest, ends_where_nothing_runs_any_more) {
   host = std::make_shared<TestHost>(kByHandle);
   host->is_loop = true;
   host->closing = true;
-  start(kByHandle, Memory::kArena, Flight::kFewPieces + 1);
+  start(kByHandle, Memory::kArena, transport::kFewPieces + 1);
   expect_ended(Code::kClosed);
 }
 
@@ -612,7 +612,7 @@ TEST_F(FlightRounds, end_once_and_leave_nothing_whatever_the_order) {
     host->is_loop = one_in(random, 2);
     ends = 0;
     const bool callers_memory = one_in(random, 2);
-    std::vector<std::uint32_t> pieces(one_in(random, 8) ? Flight::kFewPieces + 1 : random() % 3, 0);
+    std::vector<std::uint32_t> pieces(one_in(random, 8) ? transport::kFewPieces + 1 : random() % 3, 0);
     for (auto& piece : pieces) piece = random() % 2;
     auto plan = make_plan(2, pieces, callers_memory);
     const std::uint64_t bytes = plan->bytes;
