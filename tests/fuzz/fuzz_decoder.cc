@@ -134,7 +134,8 @@ void try_frames(ByteView input) {
     }
     if (!frame->has_value()) return;
     const Frame& found = **frame;
-    require(found.bytes.size() >= kFrameHeaderBytes && found.bytes.size() <= std::min(input.size(), kLongestFrame), "a frame lies within its input");
+    require(found.bytes.size() >= kFrameHeaderBytes && found.bytes.size() <= std::min(input.size(), kLongestFrame),
+            "a frame lies within its input");
     require(found.descriptors <= kMostDescriptors, "a frame announces a bounded number of descriptors");
     require(is_known(found.type) || found.bytes.size() <= kLongestUnknownFrame, "an unknown frame is short");
     require(found.body.size() == found.bytes.size() - kFrameHeaderBytes, "a body is what follows the header");
