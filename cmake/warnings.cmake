@@ -3,7 +3,7 @@ target_compile_options(ray_hixl_warnings INTERFACE -Wall -Wextra -Wpedantic -Wsh
 if(RAY_HIXL_WERROR)
   target_compile_options(ray_hixl_warnings INTERFACE -Werror)
 endif()
-# The sanitizers' builds compile several sources as one, where GCC takes what is private to a source for what is shared by several.
+# Some presets compile several sources as one, where GCC takes what is private to a source for what is shared by several.
 if(CMAKE_UNITY_BUILD AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   target_compile_options(ray_hixl_warnings INTERFACE -Wno-subobject-linkage)
 endif()

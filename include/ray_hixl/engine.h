@@ -41,8 +41,8 @@ class Region {
   // Revokes it: a peer's read that has not been checked yet fails with kInvalidRegion. Idempotent. Never blocks; what is under way goes on.
   void close() const;
   // True once the region was closed and nothing here uses its memory any more: no transfer (they end, or are stopped, as transfer.h says),
-  // no batch made with it, no owner that was given with it. False if that is not so within `timeout`, and at once in a forked
-  // child.
+  // no batch made with it, no owner that was given with it. False if that is not so within `timeout`, and at once in a
+  // forked child.
   [[nodiscard]] bool wait_unused(std::chrono::nanoseconds timeout = std::chrono::seconds(1)) const;
   [[nodiscard]] const std::shared_ptr<RegionImpl>& impl() const { return impl_; }
 

@@ -130,23 +130,20 @@ Batch prepare_arrays(const Peer& peer, const std::vector<LocalRegion>& locals, n
   return value_or_raise(peer.prepare(arrays));
 }
 
+Transfer begin_read(const Peer& peer, const Batch& batch, double timeout) {
+  const GilRelease no_gil;  // small batches are copied right here
+  return peer.read_async(batch, to_duration(timeout));
+}
+
 nb::object read_async(const Peer& peer, const Batch& batch, double timeout, Begun& begun) {
-  const auto start = [&] {
-    const GilRelease no_gil;  // small batches are copied right here
-    return peer.read_async(batch, to_duration(timeout));
-  };
-  nb::object transfer = nb::cast(start());
+  nb::object transfer = nb::cast(begin_read(peer, batch, timeout));
   begun.add("the read", transfer, true);
   return transfer;
 }
 
 // In one call: no bytecode lies between its beginning and its end, at which an interrupt could leave the transfer behind.
 void read(const Peer& peer, const Batch& batch, double timeout, double stop_seconds, nb::object conclude) {
-  const auto start = [&] {
-    const GilRelease no_gil;
-    return peer.read_async(batch, to_duration(timeout));
-  };
-  const Transfer transfer = start();
+  const Transfer transfer = begin_read(peer, batch, timeout);
   try {
     if (!transfer.done()) (void)wait_for(transfer, std::nullopt);
   } catch (const nb::python_error& interrupt) {
@@ -173,25 +170,23 @@ Peer connect(const Engine& engine, const nb::bytes& descriptor, double timeout) 
   return value_or_raise(std::move(peer));
 }
 
-PathInfo path_of_region(const Peer& peer, const std::string& local, const RemoteRegion& remote) {
-  const MemoryKind kind = kind_named(local);
+// `remote`: a region, or a kind of memory.
+template <class Remote>
+PathInfo find_path(const Peer& peer, MemoryKind local, const Remote& remote) {
   Result<PathInfo> path = Status(Code::kInternal, "not asked");
   {
-    const GilRelease no_gil;  // the owner is asked
-    path = peer.path(kind, remote);
+    const GilRelease no_gil;  // the owner is asked, and a link that was closed while it was idle made anew
+    path = peer.path(local, remote);
   }
   return value_or_raise(std::move(path));
 }
 
+PathInfo path_of_region(const Peer& peer, const std::string& local, const RemoteRegion& remote) {
+  return find_path(peer, kind_named(local), remote);
+}
+
 PathInfo path_of_kinds(const Peer& peer, const std::string& local, const std::string& remote) {
-  const MemoryKind from = kind_named(remote);
-  const MemoryKind to = kind_named(local);
-  Result<PathInfo> path = Status(Code::kInternal, "not asked");
-  {
-    const GilRelease no_gil;  // a link that was closed while it was idle is made anew
-    path = peer.path(to, from);
-  }
-  return value_or_raise(std::move(path));
+  return find_path(peer, kind_named(local), kind_named(remote));
 }
 
 void bind_regions(nb::module_& module) {

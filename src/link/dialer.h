@@ -30,9 +30,8 @@ enum class Ways : std::uint8_t {
 };
 
 // Loop thread. `done` runs on the loop thread, exactly once, not before this returns: kConnectError says how far it came; kPeerGone: the
-// engine has ended. What passes is
-// waited for until the deadline: a full queue of the owner's, and a few times an owner that hangs up before it said anything, as a busy one
-// does.
+// engine has ended. What passes is waited for until the deadline: a full queue of the owner's, and a few times an owner that hangs up
+// before it said anything, as a busy one does.
 void dial(net::Loop& loop, const net::HostIdentity& self, const control::EngineDescriptor& peer, const control::Hello& hello,
           Deadline deadline, std::function<void(Result<Dialed>)> done, Ways ways = Ways::kAll);
 

@@ -34,8 +34,8 @@ class Inbox {
   [[nodiscard]] std::span<std::byte> room();
   // So many bytes of room() were received.
   void received(std::size_t bytes);
-  // The next whole frame; nullopt if there is none. kInvalidArgument as control::next_frame() has it, kOutOfMemory if a
-  // long one finds no room.
+  // The next whole frame; nullopt if there is none. kInvalidArgument as control::next_frame() has it, kOutOfMemory if a long one
+  // finds no room.
   [[nodiscard]] Result<std::optional<Taken>> next();
   [[nodiscard]] bool empty() const { return begin_ == end_ && !long_; }
 
