@@ -34,8 +34,9 @@ void Greeter::watch(const Fd& listener) {
     if (const auto greeter = weak.lock()) greeter->accept_some(listener);
   });
   if (watched.is_ok()) return listeners_.push_back(&listener);
-  if (!std::exchange(told_, true))
+  if (!std::exchange(told_, true)) {
     log(LogLevel::kWarning, "an engine hears of no new connections for now, and tries again: " + watched.message());
+  }
   watch_later(listener);
 }
 

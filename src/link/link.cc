@@ -13,8 +13,6 @@ constexpr Clock::duration kFirstImprovePause = std::chrono::seconds(1);
 constexpr Clock::duration kLongestImprovePause = std::chrono::minutes(10);
 // A link is looked at so often while it is idle, until it is closed.
 constexpr int kIdleLooks = 2;
-// Longer ones are not copied: that would be work in proportion to an object, on the loop.
-constexpr std::size_t kShortAnswer = std::size_t{64} << 10;
 
 // The kernel drops a descriptor that finds no room, and says no more than that.
 Status no_room_for_descriptors() {
@@ -113,7 +111,7 @@ Status Link::on_answer(control::FrameReader::Received received) {
   } else if (received.descriptors_lost) {
     answer(frame.request, no_room_for_descriptors());
   } else {
-    const bool kept = received.alone && frame.bytes.size() > kShortAnswer;
+    const bool kept = received.alone && frame.bytes.size() > kLargeAnswer;
     auto bytes = kept ? connection_->take_bytes() : std::vector<std::byte>(frame.bytes.begin(), frame.bytes.end());
     answer(frame.request, transport::Reply{frame.type, std::move(bytes), std::move(received.descriptors)});
   }

@@ -5,11 +5,6 @@
 #include <utility>
 
 namespace ray_hixl::link {
-namespace {
-
-constexpr std::size_t kLargeAnswer = std::size_t{64} << 10;  // bytes: decoding it, and letting it go, is not for the loop
-
-}  // namespace
 
 Resolution::Resolution(control::Resolved resolved) : ranges(std::move(resolved.ranges)), segments(std::move(resolved.segments)) {
   std::erase_if(ranges, [](const control::RemoteRange& range) { return range.length == 0; });

@@ -17,6 +17,9 @@
 
 namespace ray_hixl::link {
 
+// Bytes of an answer that describes many tensors: copying and decoding it, and letting it go, is not for the loop.
+inline constexpr std::size_t kLargeAnswer = std::size_t{64} << 10;
+
 // A slot's ranges in the owner's memory. Immutable.
 struct Resolution {
   std::vector<control::RemoteRange> ranges;      // none is empty

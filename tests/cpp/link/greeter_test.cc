@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/random.h"
+#include "link/own_context.h"
 #include "support/event.h"
 #include "support/on_loop.h"
 #include "support/raw_socket.h"
@@ -21,19 +22,10 @@ using namespace std::chrono_literals;
 
 // A second watch of a descriptor is refused, like any where memory or the user's number of watches ran out.
 TEST(Greeter, hears_of_connections_once_its_listener_can_be_watched) {
-  const auto loop = test::new_loop();
-  net::Processes processes{*loop};
-  memory::Reaper reaper;
-  const std::unique_ptr<memory::SlotTable> slots = memory::SlotTable::create(reaper).value();
-  const std::shared_ptr<memory::Arena> arena = memory::Arena::create(memory::ArenaKind::kSource, 0);
-  memory::CopyPool pool{1};
-  transport::Counters counters;
-  const Options options;
   control::EngineDescriptor self;
   fill_random(self.incarnation);
   fill_random(self.key);
-  const transport::Context context{self.incarnation, *net::this_process(), options, *loop, processes, *slots, *arena, pool, reaper,
-                                   counters};
+  const OwnContext own(self.incarnation);
   const Fd listener = std::move(net::listen_tcp("127.0.0.1")).value();
   self.tcp_host = "127.0.0.1";
   self.tcp_port = net::local_port(listener).value();
@@ -41,11 +33,11 @@ TEST(Greeter, hears_of_connections_once_its_listener_can_be_watched) {
   std::atomic<int> told{0};
   set_log_sink([&](LogLevel, std::string_view) { ++told; });
   test::Event admitted;
-  const auto greeter = std::make_shared<Greeter>(context, self, [&](const control::Hello&, const Fd&, const auto&) { admitted.set(); });
-  test::on_loop(*loop, [&] {
-    EXPECT_TRUE(loop->watch(listener.get(), 0, [](std::uint32_t) {}).is_ok());
+  const auto greeter = std::make_shared<Greeter>(own.context, self, [&](const control::Hello&, const Fd&, const auto&) { admitted.set(); });
+  test::on_loop(*own.loop, [&] {
+    EXPECT_TRUE(own.loop->watch(listener.get(), 0, [](std::uint32_t) {}).is_ok());
     greeter->watch(listener);
-    loop->at(Deadline::in(250ms), [&] { loop->unwatch(listener.get()); });  // the first retry is refused, too
+    own.loop->at(Deadline::in(250ms), [&] { own.loop->unwatch(listener.get()); });  // the first retry is refused, too
   });
   test::RawSocket honest = test::RawSocket::over_tcp(self);
   control::Hello hello;
@@ -53,7 +45,7 @@ TEST(Greeter, hears_of_connections_once_its_listener_can_be_watched) {
   EXPECT_TRUE(honest.shake_hands(control::Handshake::client(hello, self.key)));
   EXPECT_TRUE(admitted.wait());
   EXPECT_EQ(told, 1) << "and not at every try";
-  test::on_loop(*loop, [&] { greeter->close(); });
+  test::on_loop(*own.loop, [&] { greeter->close(); });
   set_log_sink(nullptr);
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/random.h"
 #include "link/links.h"
+#include "link/own_context.h"
 #include "support/eventually.h"
 #include "support/on_loop.h"
 #include "support/raw_socket.h"
@@ -67,21 +68,20 @@ control::Welcome good_welcome() {
 }
 
 // What an engine has around its links.
-class LinkTest : public testing::Test {
+class LinkTest : public testing::Test, protected OwnContext {
  protected:
   ~LinkTest() override {
     if (links_) links_->close_all(Status(Code::kClosed, "the test ended"));
     loop->stop();
   }
 
-  void make_context(double idle_timeout_s = 300) {
+  void prepare(double idle_timeout_s = 300) {
     options.idle_timeout_s = idle_timeout_s;
-    context.emplace(transport::Context{{}, *net::this_process(), options, *loop, processes, *slots, *arena, pool, reaper, counters});
     transports.push_back(std::make_unique<HeldTransport>(jobs));
   }
   // The links of this engine, made at their first use.
   Links& links() {
-    if (!links_) links_ = std::make_unique<Links>(*context, transports);
+    if (!links_) links_ = std::make_unique<Links>(context, transports);
     return *links_;
   }
 
@@ -96,15 +96,6 @@ class LinkTest : public testing::Test {
 
   std::byte byte{};
   HeldTransport::Jobs jobs;
-  Options options;
-  const std::unique_ptr<net::Loop> loop = test::new_loop();
-  net::Processes processes{*loop};
-  memory::Reaper reaper;
-  const std::unique_ptr<memory::SlotTable> slots = memory::SlotTable::create(reaper).value();
-  const std::shared_ptr<memory::Arena> arena = memory::Arena::create(memory::ArenaKind::kSource, 0);
-  memory::CopyPool pool{1};
-  transport::Counters counters;
-  std::optional<transport::Context> context;
   std::vector<std::unique_ptr<transport::Transport>> transports;
   std::unique_ptr<Links> links_;
 };
@@ -116,7 +107,7 @@ class OneLink : public LinkTest {
     if (link) test::on_loop(*loop, [this] { link.reset(); });  // with its connection
   }
   void start() {
-    make_context();
+    prepare();
     std::array<int, 2> pair{};
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair.data()), 0);
     peer.emplace(Fd(pair[1]));
@@ -127,7 +118,7 @@ class OneLink : public LinkTest {
       Link::Callbacks callbacks;
       callbacks.ready = [this](const Status& status) { ready.set_value(status); };
       callbacks.gone = [this] { ++gone; };
-      link = Link::start(*context, transports, {}, std::move(dialed), std::move(callbacks));
+      link = Link::start(context, transports, {}, std::move(dialed), std::move(callbacks));
     });
   }
   void bring_up() {
@@ -327,7 +318,7 @@ class LinksTest : public LinkTest {
 };
 
 TEST_F(LinksTest, replace_a_link_over_tcp_once_the_unix_socket_can_be_reached) {
-  make_context();
+  prepare();
   auto opening = open();
   const auto over_tcp = owner.serve_tcp();
   const std::shared_ptr<Link> worse = opening.get().value();
@@ -354,7 +345,7 @@ TEST_F(LinksTest, replace_a_link_over_tcp_once_the_unix_socket_can_be_reached) {
 }
 
 TEST_F(LinksTest, keep_a_worse_link_while_there_is_no_better_one) {
-  make_context();
+  prepare();
   auto opening = open();
   const auto over_tcp = owner.serve_tcp();
   const std::shared_ptr<Link> worse = opening.get().value();
@@ -369,7 +360,7 @@ TEST_F(LinksTest, keep_a_worse_link_while_there_is_no_better_one) {
 }
 
 TEST_F(LinksTest, close_one_that_nobody_uses) {
-  make_context(0.2);
+  prepare(0.2);
   auto opening = open();
   const auto first = owner.serve_tcp();
   const std::shared_ptr<Link> idle = opening.get().value();
@@ -386,7 +377,7 @@ TEST_F(LinksTest, close_one_that_nobody_uses) {
 }
 
 TEST_F(LinksTest, close_none_that_carries_a_transfer) {
-  make_context(0.2);
+  prepare(0.2);
   auto opening = open();
   const auto first = owner.serve_tcp();
   const std::shared_ptr<Link> used = opening.get().value();

@@ -1,0 +1,26 @@
+// OwnContext: what links and strangers of a test need of an engine that is not there.
+#pragma once
+
+#include <memory>
+
+#include "support/on_loop.h"
+#include "transport/transport.h"
+
+namespace ray_hixl::link {
+
+struct OwnContext {
+  explicit OwnContext(const Incarnation& self = {})
+      : context{self, *net::this_process(), options, *loop, processes, *slots, *arena, pool, reaper, counters} {}
+
+  Options options;
+  const std::unique_ptr<net::Loop> loop = test::new_loop();
+  net::Processes processes{*loop};
+  memory::Reaper reaper;
+  const std::unique_ptr<memory::SlotTable> slots = memory::SlotTable::create(reaper).value();
+  const std::shared_ptr<memory::Arena> arena = memory::Arena::create(memory::ArenaKind::kSource, 0);
+  memory::CopyPool pool{1};
+  transport::Counters counters;
+  const transport::Context context;
+};
+
+}  // namespace ray_hixl::link
