@@ -59,8 +59,8 @@ bool TransferState::finish(Status result) {
     stop_hook_ = nullptr;
     callbacks.swap(callbacks_);
     done_.store(true, std::memory_order_release);
-    ended_.notify_all();
   }
+  ended_.notify_all();  // without the lock, which who wakes takes first
   for (const auto& callback : callbacks) callback();
   return true;
 }

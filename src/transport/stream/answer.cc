@@ -1,5 +1,7 @@
 #include "transport/stream/answer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <map>
@@ -11,6 +13,8 @@ namespace ray_hixl::transport::stream {
 namespace {
 
 const std::array<std::byte, 64 * 1024> kZeros{};
+constexpr std::uint64_t kShort = std::uint64_t{16} << 10;  // payload that is gathered
+constexpr std::size_t kFewVectors = 16;
 
 iovec vector_of(const std::byte* address, std::uint64_t length) {
   return {const_cast<std::byte*>(address), static_cast<std::size_t>(length)};  // only ever read
@@ -26,6 +30,7 @@ Answer Answer::make(std::uint64_t request, control::Read read, const memory::Slo
   answer.skip_empty();
   answer.stage_ = Stage::kPayload;
   answer.frame_ = control::encode(request, control::Reading{answer.payload_left_});
+  if (answer.payload_left_ <= kShort) answer.gather();
   return answer;
 }
 
@@ -53,6 +58,21 @@ Status Answer::pin(const control::Read& read) {
   return Status::ok();
 }
 
+// Sent in two pieces, a short answer would mostly wake its reader twice. The kernel copies, since the memory may not be mapped any more;
+// whatever it cannot copy (or must not: seccomp) goes out the long way.
+void Answer::gather() {
+  std::vector<iovec> payload;
+  add_payload(payload, kFewVectors, payload_left_);
+  std::vector<std::byte> whole = frame_;
+  whole.resize(frame_.size() + payload_left_);
+  const iovec into = vector_of(whole.data() + frame_.size(), payload_left_);
+  const ssize_t copied = ::process_vm_readv(::getpid(), &into, 1, payload.data(), payload.size(), 0);
+  if (copied < 0 || static_cast<std::uint64_t>(copied) != payload_left_) return;
+  gathered_ = payload_left_;
+  judge();
+  frame_.insert(frame_.begin(), whole.begin(), whole.end());
+}
+
 void Answer::next(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const {
   vectors.clear();
   if (frame_sent_ < frame_.size()) vectors.push_back(vector_of(frame_.data() + frame_sent_, frame_.size() - frame_sent_));
@@ -78,7 +98,7 @@ void Answer::add_payload(std::vector<iovec>& vectors, std::size_t most_vectors, 
 std::uint64_t Answer::sent(std::uint64_t bytes) {
   const auto of_frame = std::min<std::uint64_t>(bytes, frame_.size() - frame_sent_);
   frame_sent_ += static_cast<std::size_t>(of_frame);
-  if (stage_ == Stage::kEnd) return 0;
+  if (stage_ == Stage::kEnd) return done() ? gathered_ : 0;
   advance(bytes - of_frame);
   if (payload_left_ == 0 && frame_sent_ == frame_.size()) stage_ = Stage::kVerdict;
   return unmapped_ ? 0 : bytes - of_frame;

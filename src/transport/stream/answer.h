@@ -1,8 +1,9 @@
 // Answer: what the owner sends for one read, straight from the memory that is read. Knows no socket.
 //
 // Either one failure frame, or: a reading frame, the payload, a read_end frame. The memory is pinned from the beginning to the last byte of
-// the payload; the verdict in the read_end frame is made after that byte was handed to the kernel, which holds a copy by then.
-// Making an answer, judging it and dropping it take time in proportion to its spans; what is between does not.
+// the payload; the verdict in the read_end frame is made after that byte was copied: by the kernel as it is sent, or, if the payload is
+// short, beforehand, so that the whole answer goes out in one piece. Making an answer, judging it and dropping it take time in proportion
+// to its spans; what is between does not.
 #pragma once
 
 #include <sys/uio.h>
@@ -46,6 +47,7 @@ class Answer {
 
   Answer(std::uint64_t request, const memory::SlotTable* slots) : request_(request), slots_(slots) {}
   [[nodiscard]] Status pin(const control::Read& read);
+  void gather();
   void add_payload(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const;
   void advance(std::uint64_t bytes);
   void skip_empty();
@@ -61,8 +63,9 @@ class Answer {
   std::uint64_t payload_left_ = 0;
   bool unmapped_ = false;
   Stage stage_ = Stage::kEnd;
-  std::vector<std::byte> frame_;  // goes out before the payload, or is the end
+  std::vector<std::byte> frame_;  // goes out before the payload, or is the end, or the whole answer
   std::size_t frame_sent_ = 0;
+  std::uint64_t gathered_ = 0;  // payload within frame_
 };
 
 }  // namespace ray_hixl::transport::stream

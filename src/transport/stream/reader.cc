@@ -62,7 +62,8 @@ void Reader::start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> 
   wanted_ = request_->bytes;
   small_size_ = 0;
   sent_ = 0;
-  const Status watched = context_.loop.watch(socket_.get(), EPOLLIN, [this](std::uint32_t events) { on_event(events); });
+  watched_ = EPOLLIN;
+  const Status watched = context_.loop.watch(socket_.get(), watched_, [this](std::uint32_t events) { on_event(events); });
   if (!watched.is_ok()) return abandon(watched);
   watch_stall();
   send_request();
@@ -81,11 +82,15 @@ void Reader::send_request() {
   while (sent_ < frame.size()) {
     const ssize_t sent = ::send(socket_.get(), frame.data() + sent_, frame.size() - sent_, MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0 && errno == EAGAIN) return context_.loop.change(socket_.get(), EPOLLIN | EPOLLOUT);
+    if (sent < 0 && errno == EAGAIN) return watch(EPOLLIN | EPOLLOUT);
     if (sent < 0) return broke(std::strerror(errno));
     sent_ += static_cast<std::size_t>(sent);
   }
-  context_.loop.change(socket_.get(), EPOLLIN);
+  watch(EPOLLIN);
+}
+
+void Reader::watch(std::uint32_t events) {
+  if (events != watched_) context_.loop.change(socket_.get(), watched_ = events);
 }
 
 // Takes what is there, up to a turn's worth.

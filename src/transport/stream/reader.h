@@ -52,6 +52,7 @@ class Reader {
 
   void on_event(std::uint32_t events);
   void send_request();
+  void watch(std::uint32_t events);
   void receive();
   [[nodiscard]] bool receive_small();
   [[nodiscard]] bool receive_payload();
@@ -69,7 +70,8 @@ class Reader {
   std::shared_ptr<Job> job_;
   Ended ended_;
   std::shared_ptr<const ReadRequest> request_;
-  std::size_t sent_ = 0;  // bytes of its frame
+  std::size_t sent_ = 0;       // bytes of its frame
+  std::uint32_t watched_ = 0;  // epoll events
   Phase phase_ = Phase::kAnswer;
   bool untouched_ = true;
   std::size_t piece_ = 0;                // the next byte belongs to this piece,
