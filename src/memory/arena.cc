@@ -17,8 +17,10 @@
 namespace ray_hixl::memory {
 namespace {
 
-constexpr std::uint64_t kMost = std::uint64_t{1} << 62;           // far more than any machine has, far from overflowing
-constexpr std::uint64_t kSegmentBytes = std::uint64_t{64} << 20;  // of a segment that serves many blocks
+constexpr std::uint64_t kMost = std::uint64_t{1} << 62;  // far more than any machine has, far from overflowing
+// Of a segment that serves many blocks. Each new one doubles the arena: whoever needs little neither waits for much nor keeps it.
+constexpr std::uint64_t kFirstSegment = std::uint64_t{8} << 20;
+constexpr std::uint64_t kLargestSegment = std::uint64_t{64} << 20;
 
 std::uint64_t round_up(std::uint64_t bytes) { return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment; }
 
@@ -96,6 +98,7 @@ struct Arena::Impl {
   std::byte* recycle(std::uint64_t length);
   Result<std::byte*> grow(std::uint64_t length);
   Result<std::unique_ptr<Segment>> new_segment(std::uint64_t length);
+  [[nodiscard]] std::uint64_t next_segment_bytes() const;
   [[nodiscard]] bool retains_too_much() const;
   Result<std::byte*> take_private(std::uint64_t length);
   void give_back_private(const Place& block);
@@ -211,9 +214,14 @@ Result<std::unique_ptr<Segment>> Arena::Impl::new_segment(std::uint64_t length) 
   return Segment::create(id, length, kind);
 }
 
+std::uint64_t Arena::Impl::next_segment_bytes() const {
+  const MutexLock lock(mutex);
+  return std::clamp(stats.mapped_bytes, kFirstSegment, kLargestSegment);
+}
+
 // From a new segment. Pages are taken without the lock, so that others go on recycling meanwhile.
 Result<std::byte*> Arena::Impl::grow(std::uint64_t length) {
-  const std::uint64_t wanted = std::max(length, kSegmentBytes);
+  const std::uint64_t wanted = std::max(length, next_segment_bytes());
   shed(wanted, keep_bytes);
   Result<std::unique_ptr<Segment>> segment = new_segment(wanted);
   if (!segment.is_ok() && segment.status().code() == Code::kOutOfMemory) {  // then without spares

@@ -92,9 +92,9 @@ TEST(ArenaFork, a_hundred_forks_beside_a_live_set_hold_the_set_and_a_segment) {
   for (int i = 0; i < 100; ++i) {
     const BlockPtr block = allocate(arena, kMiB);
     ASSERT_TRUE(fork_once());
-    EXPECT_LE(arena->stats().mapped_bytes, 2 * kSegment);
+    EXPECT_LE(arena->stats().mapped_bytes, 64 * kMiB + kLargestSegment);
   }
-  EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
+  EXPECT_EQ(arena->stats().mapped_bytes, 64 * kMiB);
   EXPECT_EQ(arena->stats().retained_bytes, 0U);
 }
 
@@ -130,7 +130,7 @@ TEST(ArenaFork, many_blocks_that_live_on_retain_no_more_than_the_cap_and_a_segme
   const auto arena = Arena::create(ArenaKind::kLanding, 2 * kSegment);
   std::vector<BlockPtr> live_on;
   for (int i = 0; i < 10; ++i) live_on.push_back(retain_a_segment(arena));
-  EXPECT_LE(arena->stats().retained_bytes, 3 * kSegment);
+  EXPECT_LE(arena->stats().retained_bytes, 4 * kSegment);  // the last segment is as large as the cap
   EXPECT_LE(arena->stats().segments, 3U);
   for (const BlockPtr& block : live_on) EXPECT_TRUE(holds(block, 1));
 }

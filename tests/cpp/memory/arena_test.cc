@@ -65,6 +65,17 @@ TEST(Arena, freed_neighbours_merge) {
   EXPECT_EQ(arena->stats().segments, 1U);
 }
 
+TEST(Arena, each_segment_doubles_what_there_is_up_to_a_bound) {
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  std::vector<BlockPtr> blocks;
+  std::vector<std::uint64_t> mapped;
+  while (arena->stats().segments < 6) {
+    blocks.push_back(allocate(arena, kSegment));
+    if (mapped.empty() || mapped.back() != arena->stats().mapped_bytes) mapped.push_back(arena->stats().mapped_bytes);
+  }
+  EXPECT_EQ(mapped, (std::vector<std::uint64_t>{8 * kMiB, 16 * kMiB, 32 * kMiB, 64 * kMiB, 128 * kMiB, 192 * kMiB}));
+}
+
 TEST(Arena, a_large_block_gets_a_segment_of_its_size) {
   const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);
   const BlockPtr block = allocate(arena, kSegment + 1);

@@ -13,7 +13,8 @@ namespace ray_hixl::memory {
 
 using BlockPtr = std::shared_ptr<const Block>;
 
-inline constexpr std::uint64_t kSegment = 64 * test::kMiB;  // what serves small blocks
+inline constexpr std::uint64_t kSegment = 8 * test::kMiB;  // the first one that serves small blocks
+inline constexpr std::uint64_t kLargestSegment = 64 * test::kMiB;
 
 inline BlockPtr allocate(const std::shared_ptr<Arena>& arena, std::uint64_t bytes) {
   Result<BlockPtr> block = arena->allocate(bytes);

@@ -259,7 +259,7 @@ TEST(Fetch, tensors_outlive_the_engine) {
 
 TEST(Fetch, memory_is_recycled) {
   const OwnObjects both;
-  const Bytes metadata = publish(both.objects(), {4 * kMiB}, 1);
+  const Bytes metadata = publish(both.objects(), {kMiB}, 1);
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(fetch(both.objects(), metadata).is_ok());
   EXPECT_EQ(both->stats().landing.allocations, 5u);
   EXPECT_EQ(both->stats().landing.recycled, 4u);
