@@ -16,9 +16,11 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SUITES_AT_ONCE = 3
 STATE = ROOT / "build" / "soak.json"
 STARTS_PROCESSES = re.compile(r"\bPeerProcess\b|\bLineProcess\b|\bin_child\(|\bfork\(")
 SUITE = re.compile(r"\b(?:TEST|TEST_F|TEST_P|TYPED_TEST)\(\s*(\w+)\s*,")
@@ -51,37 +53,37 @@ def suites_of(preset: str) -> dict[str, int]:
     return dict(counts)
 
 
-def repeat(preset: str, suite: str, times: int) -> bool:
-    """Runs every test of a suite `times` times; False at the first failure, which is shown."""
+def repeat(preset: str, suite: str, times: int) -> subprocess.CompletedProcess[str]:
+    """Runs every test of a suite `times` times, or until one fails."""
     pattern = "^" + re.escape(suite) + r"(\.|$)"
     command = ["ctest", "--preset", preset, "-R", pattern, "--repeat", f"until-fail:{times}", "--no-tests=error"]
-    result = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
-    if result.returncode != 0:
-        print(result.stdout[-20000:] + result.stderr, flush=True)
-    return result.returncode == 0
+    return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
 
 
-def soak(presets: list[str], processes: int, others: int, only: str) -> int:
+def soak(preset: str, processes: int, others: int, only: str) -> list[str]:
+    """What failed; it is shown. Several suites at a time, since most tests wait for something."""
     passed: dict[str, int] = json.loads(STATE.read_text()) if STATE.exists() else {}
     starts = process_suites()
     failed, runs = [], 0
-    for preset in presets:
+    with ThreadPoolExecutor(SUITES_AT_ONCE) as pool:
+        running = {}
         for suite, tests in suites_of(preset).items():
             times = processes if starts & set(suite.split("/")) else others
-            key = f"{preset} {suite}"
-            if not re.search(only, suite) or passed.get(key, 0) >= times:
-                continue
-            if repeat(preset, suite, times):
-                passed[key] = times
+            if re.search(only, suite) and passed.get(f"{preset} {suite}", 0) < times:
+                running[pool.submit(repeat, preset, suite, times)] = suite, tests, times
+        for done in as_completed(running):
+            suite, tests, times = running[done]
+            result = done.result()
+            if result.returncode == 0:
+                passed[f"{preset} {suite}"] = times
                 runs += tests * times
                 STATE.write_text(json.dumps(passed, indent=1))
             else:
-                failed.append(key)
-            print(f"soak: {key}: {tests} tests x {times}: {'FAILED' if key in failed else 'passed'}", flush=True)
-    print(
-        f"soak: {runs} test runs passed in this call, {len(passed)} suites done in all, {len(failed)} failed: {', '.join(failed) or 'none'}"
-    )
-    return 1 if failed else 0
+                failed.append(f"{preset} {suite}")
+                print(result.stdout[-20000:] + result.stderr)
+            print(f"soak: {preset} {suite}: {tests} tests x {times}: {'FAILED' if result.returncode else 'passed'}", flush=True)
+    print(f"soak: {preset}: {runs} test runs passed in this call, {len(passed)} suites done in all, {len(failed)} failed", flush=True)
+    return failed
 
 
 def main() -> int:
@@ -102,10 +104,12 @@ def main() -> int:
     for process in busy:
         process.start()
     try:
-        return soak(chosen.presets, chosen.processes, chosen.others, chosen.only)
+        failed = [each for preset in chosen.presets for each in soak(preset, chosen.processes, chosen.others, chosen.only)]
     finally:
         for process in busy:
             process.kill()
+    print(f"soak: failed: {', '.join(failed) or 'none'}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -191,8 +191,7 @@ TEST(ForkOfAnEngine, does_not_make_a_dead_parent_look_alive) {
 
 // Children may be forked in any moment of what the parent's other threads do.
 TEST(ForkOfAnEngine, storms_beside_transfers) {
-  if (kAddressSanitized || kThreadSanitized)
-    GTEST_SKIP() << "the sanitizers' allocators may be locked for ever in a child, by a thread that is not there";
+  if (!kSanitizers.empty()) GTEST_SKIP() << "the sanitizers' allocators may be locked for ever in a child, by a thread that is not there";
   PeerProcess process;
   const OwnObjects own;
   const std::vector<std::uint64_t> sizes = {100, kSize + kSize / 4, 5000};  // not copied in the caller

@@ -1,27 +1,16 @@
 // What a test repeats, it repeats less often in a sanitizer's build, where each round takes ten times as long and shows more.
 #pragma once
 
+#include <string_view>
+
 namespace ray_hixl::test {
 
-#if defined(__SANITIZE_THREAD__)
-inline constexpr bool kThreadSanitized = true;
-#elif defined(__has_feature)
-inline constexpr bool kThreadSanitized = __has_feature(thread_sanitizer);
-#else
-inline constexpr bool kThreadSanitized = false;
-#endif
-
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kAddressSanitized = true;
-#elif defined(__has_feature)
-inline constexpr bool kAddressSanitized = __has_feature(address_sanitizer);
-#else
-inline constexpr bool kAddressSanitized = false;
-#endif
+inline constexpr std::string_view kSanitizers = RAY_HIXL_SANITIZE;  // of this build
+inline constexpr bool kThreadSanitized = kSanitizers.find("thread") != std::string_view::npos;
 
 template <class Number>
 constexpr Number unless_sanitized(Number many, Number few) {
-  return kThreadSanitized || kAddressSanitized ? few : many;
+  return kSanitizers.empty() ? many : few;
 }
 
 }  // namespace ray_hixl::test

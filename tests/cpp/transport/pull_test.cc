@@ -33,6 +33,8 @@ class RecordingMover final : public Mover {
   Status result;
 };
 
+std::byte* const kTarget = reinterpret_cast<std::byte*>(std::uintptr_t{1} << 40);  // nobody writes there
+
 class PullTest : public testing::Test {
  protected:
   std::shared_ptr<Job> job(Deadline deadline = Deadline::never()) {
@@ -63,7 +65,7 @@ TEST_F(PullTest, moves_a_small_job_in_the_calling_thread) {
   std::thread::id thread;
   mover->before = [&] { thread = std::this_thread::get_id(); };
   const auto small = job();
-  EXPECT_TRUE(pull(small, std::vector<Copy>{{nullptr, 0, 1000}}).is_ok());
+  EXPECT_TRUE(pull(small, std::vector<Copy>{{kTarget, 0, 1000}}).is_ok());
   EXPECT_EQ(thread, std::this_thread::get_id());
   EXPECT_EQ(counted(), 1000u);
   EXPECT_EQ(small->transfer->bytes_by_transport().front().bytes, 1000u);
@@ -72,7 +74,7 @@ TEST_F(PullTest, moves_a_small_job_in_the_calling_thread) {
 TEST_F(PullTest, moves_a_large_one_on_the_pool) {
   std::atomic<bool> here{false};
   mover->before = [&, me = std::this_thread::get_id()] { here = here || std::this_thread::get_id() == me; };
-  EXPECT_TRUE(pull(job(), std::vector<Copy>{{nullptr, 0, kMiB + 1}}).is_ok());
+  EXPECT_TRUE(pull(job(), std::vector<Copy>{{kTarget, 0, kMiB + 1}}).is_ok());
   EXPECT_FALSE(here);
 }
 
@@ -102,7 +104,7 @@ TEST_F(PullTest, of_nothing_succeeds) { EXPECT_TRUE(pull(job(), {}).is_ok()); }
 
 TEST_F(PullTest, ends_with_the_first_error_and_does_not_count_what_failed) {
   mover->result = Status(Code::kPeerGone, "it left");
-  EXPECT_EQ(pull(job(), std::vector<Copy>{{nullptr, 0, 64 * kMiB}}).code(), Code::kPeerGone);
+  EXPECT_EQ(pull(job(), std::vector<Copy>{{kTarget, 0, 64 * kMiB}}).code(), Code::kPeerGone);
   EXPECT_LE(mover->calls.size(), 2u);  // the parts that were under way
   EXPECT_EQ(counted(), 0u);
 }
@@ -110,18 +112,18 @@ TEST_F(PullTest, ends_with_the_first_error_and_does_not_count_what_failed) {
 TEST_F(PullTest, stops_at_the_next_part) {
   const auto cancelled = job();
   mover->before = [&] { cancelled->transfer->request_stop(Status(Code::kCancelled, "enough")); };
-  EXPECT_EQ(pull(cancelled, std::vector<Copy>{{nullptr, 0, 64 * kMiB}}).code(), Code::kCancelled);
+  EXPECT_EQ(pull(cancelled, std::vector<Copy>{{kTarget, 0, 64 * kMiB}}).code(), Code::kCancelled);
   EXPECT_LE(mover->calls.size(), 2u);
 }
 
 TEST_F(PullTest, does_not_begin_after_the_deadline) {
-  EXPECT_EQ(pull(job(Deadline::in(0ns)), std::vector<Copy>{{nullptr, 0, 10}}).code(), Code::kTransferTimeout);
+  EXPECT_EQ(pull(job(Deadline::in(0ns)), std::vector<Copy>{{kTarget, 0, 10}}).code(), Code::kTransferTimeout);
   EXPECT_TRUE(mover->calls.empty());
 }
 
 TEST_F(PullTest, ends_at_the_next_part_once_it_is_closed_and_takes_no_more) {
   mover->before = [&] { puller.close(Status(Code::kPeerGone, "first reason")); };
-  EXPECT_EQ(pull(job(), std::vector<Copy>{{nullptr, 0, 64 * kMiB}}).message(), "first reason");
+  EXPECT_EQ(pull(job(), std::vector<Copy>{{kTarget, 0, 64 * kMiB}}).message(), "first reason");
   puller.close(Status(Code::kClosed, "second reason"));
   Event later;
   const auto refused = job();
@@ -129,13 +131,13 @@ TEST_F(PullTest, ends_at_the_next_part_once_it_is_closed_and_takes_no_more) {
     EXPECT_EQ(status.message(), "first reason");
     later.set();
   };
-  puller.pull(refused, std::vector<Copy>{{nullptr, 0, 1}}, mover);
+  puller.pull(refused, std::vector<Copy>{{kTarget, 0, 1}}, mover);
   EXPECT_TRUE(later.wait());
 }
 
 TEST_F(PullTest, is_refused_by_a_pool_that_was_stopped) {
   pool.stop();
-  EXPECT_EQ(pull(job(), std::vector<Copy>{{nullptr, 0, kMiB + 1}}).code(), Code::kClosed);
+  EXPECT_EQ(pull(job(), std::vector<Copy>{{kTarget, 0, kMiB + 1}}).code(), Code::kClosed);
 }
 
 TEST_F(PullTest, memcpy_mover_copies_and_keeps_what_it_was_given) {

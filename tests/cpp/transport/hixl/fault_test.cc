@@ -40,7 +40,7 @@ Options with_connect_timeout(double seconds) {
 
 class HixlDeadConnect : public HixlProcesses {
  protected:
-  HixlDeadConnect() : HixlProcesses(with_connect_timeout(2.5)) {}
+  HixlDeadConnect() : HixlProcesses(with_connect_timeout(2.5 * wall_yardstick())) {}
 };
 
 TEST_F(HixlDeadConnect, delays_nobody_else) {
@@ -49,7 +49,7 @@ TEST_F(HixlDeadConnect, delays_nobody_else) {
   expect_served(linked);
   expect_served(grows);
   const Bytes of_dead = dead.publish({4096}, 1, SourceMemory::kSlab);
-  const FakeSwitch hangs("FAKE_HIXL_CONNECT_DELAY_MS", dead.hixl_name() + "=10000");
+  const FakeSwitch hangs("FAKE_HIXL_CONNECT_DELAY_MS", dead.hixl_name() + "=100000");
   const Bytes of_fresh = fresh.publish({4096}, 2, SourceMemory::kSlab);
   const Bytes newer = grows.publish({3 * kMiB}, 3, SourceMemory::kSlab);
   const Region late = make_region(**consumer, 4096, 99, SourceMemory::kDevice, kPeerDevice);
