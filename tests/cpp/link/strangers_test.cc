@@ -3,7 +3,6 @@
 #include <sys/wait.h>
 
 #include <array>
-#include <cstring>
 #include <random>
 #include <thread>
 
@@ -11,6 +10,8 @@
 #include "link/greeter.h"
 #include "support/engines.h"
 #include "support/eventually.h"
+#include "support/few_descriptors.h"
+#include "support/passed_fd.h"
 #include "support/raw_socket.h"
 #include "support/sanitized.h"
 #include "support/yardstick.h"
@@ -19,23 +20,6 @@ namespace ray_hixl::test {
 namespace {
 
 using control::Handshake;
-
-// The number of descriptors that this process may have, for the time of a test.
-class DescriptorLimit {
- public:
-  explicit DescriptorLimit(rlim_t limit) {
-    if (::getrlimit(RLIMIT_NOFILE, &before_) != 0) std::abort();
-    rlimit lower = before_;
-    lower.rlim_cur = limit;
-    if (::setrlimit(RLIMIT_NOFILE, &lower) != 0) std::abort();
-  }
-  ~DescriptorLimit() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-  DescriptorLimit(const DescriptorLimit&) = delete;
-  DescriptorLimit& operator=(const DescriptorLimit&) = delete;
-
- private:
-  rlimit before_{};
-};
 
 class StrangersTest : public testing::Test {
  protected:
@@ -104,32 +88,14 @@ TEST_F(StrangersTest, lose_their_descriptors_to_the_newcomer_when_there_are_no_o
 }
 
 TEST_F(StrangersTest, cannot_pass_a_descriptor) {
-  std::array<int, 2> pipe{};
-  ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK), 0);
-  const Fd kept(pipe[0]);
-  Fd given(pipe[1]);
+  PassedPipe pipe;
   const RawSocket stranger = RawSocket::over_unix(to);
   const Bytes hello = handshake().take_output();
   for (std::size_t i = 0; i + 1 < hello.size(); ++i) {  // never complete
-    std::array<char, CMSG_SPACE(16 * sizeof(int))> control{};
-    iovec io{const_cast<std::byte*>(&hello[i]), 1};
-    msghdr message{};
-    message.msg_iov = &io;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(16 * sizeof(int));
-    std::array<int, 16> fds{};
-    fds.fill(given.get());
-    std::memcpy(CMSG_DATA(part), fds.data(), sizeof(fds));
-    ASSERT_EQ(::sendmsg(stranger.fd().get(), &message, MSG_NOSIGNAL), 1);
+    ASSERT_TRUE(send_with_fd(stranger.fd(), {&hello[i], 1}, pipe.given, 16));
   }
-  given.reset();
-  char byte = 0;
-  EXPECT_TRUE(eventually([&] { return ::read(kept.get(), &byte, 1) == 0; })) << "somebody has one still";
+  pipe.given.reset();
+  EXPECT_TRUE(eventually([&] { return pipe.nobody_has_it(); })) << "somebody has one still";
   EXPECT_EQ(refused(), 0u) << "and the stranger is still there";
 }
 

@@ -8,13 +8,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <optional>
 #include <string>
 
 #include "support/event.h"
 #include "support/eventually.h"
 #include "support/on_loop.h"
+#include "support/passed_fd.h"
 #include "support/pattern.h"
 
 namespace ray_hixl::net {
@@ -23,6 +23,7 @@ namespace {
 using test::Event;
 using test::eventually;
 using test::on_loop;
+using test::PassedPipe;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
@@ -193,50 +194,17 @@ TEST_F(ConnectionTest, passes_descriptors) {
   on_loop(*loop, [&] { sender.reset(); });
 }
 
-// A pipe whose other end tells whether anybody still has the one that was passed.
-class Passed {
- public:
-  Passed() {
-    std::array<int, 2> pair{};
-    if (::pipe2(pair.data(), O_CLOEXEC | O_NONBLOCK) != 0) std::abort();
-    kept_ = Fd(pair[0]);
-    given_ = Fd(pair[1]);
-  }
-  // One message of one byte over `socket`, with the descriptor `copies` times. This process keeps none.
-  void pass(const Fd& socket, std::size_t copies = 1) {
-    char byte = 'f';
-    iovec io{&byte, 1};
-    std::vector<std::byte> control(CMSG_SPACE(sizeof(int) * copies));
-    msghdr message{};
-    message.msg_iov = &io;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof(int) * copies);
-    for (std::size_t i = 0; i < copies; ++i) {
-      const int fd = given_.get();
-      std::memcpy(CMSG_DATA(part) + i * sizeof(int), &fd, sizeof(int));
-    }
-    ASSERT_EQ(::sendmsg(socket.get(), &message, MSG_NOSIGNAL), 1);
-    given_.reset();
-  }
-  [[nodiscard]] bool nobody_has_it() const {
-    char byte = 0;
-    return ::read(kept_.get(), &byte, 1) == 0;
-  }
-
- private:
-  Fd kept_;
-  Fd given_;
-};
+// One message of one byte. This process keeps no end to pass.
+void pass(PassedPipe& pipe, const Fd& socket, std::size_t copies = 1) {
+  const std::byte byte{'f'};
+  ASSERT_TRUE(test::send_with_fd(socket, {&byte, 1}, pipe.given, copies));
+  pipe.given.reset();
+}
 
 TEST_F(ConnectionTest, takes_no_descriptor_where_it_was_not_told_to) {
   start(recording());
-  Passed passed;
-  passed.pass(other);
+  PassedPipe passed;
+  pass(passed, other);
   EXPECT_TRUE(eventually([&] { return received() == "f"; }));
   EXPECT_TRUE(got_fds.empty());
   EXPECT_TRUE(eventually([&] { return passed.nobody_has_it(); }));
@@ -244,8 +212,8 @@ TEST_F(ConnectionTest, takes_no_descriptor_where_it_was_not_told_to) {
 
 TEST_F(ConnectionTest, says_that_there_was_no_room_for_a_descriptor) {
   start(recording(), Connection::Passing::kAccepted);
-  Passed passed;
-  passed.pass(other, 100);  // more than any message may have
+  PassedPipe passed;
+  pass(passed, other, 100);  // more than any message may have
   EXPECT_TRUE(eventually([&] { return received() == "f"; }));
   EXPECT_TRUE(on_loop(*loop, [&] { return fds_lost; }));
   EXPECT_LE(got_fds.size(), 16u);

@@ -19,6 +19,7 @@
 #include "control/handshake.h"
 #include "control/messages.h"
 #include "net/socket.h"
+#include "support/passed_fd.h"
 
 namespace ray_hixl::test {
 
@@ -47,25 +48,7 @@ class RawSocket {
     return true;
   }
   // All of it at once, with a descriptor (Unix).
-  bool send_with(std::span<const std::byte> bytes, const Fd& passed) const {
-    union {
-      std::array<char, CMSG_SPACE(sizeof(int))> bytes;
-      cmsghdr align;
-    } control{};
-    iovec io{const_cast<std::byte*>(bytes.data()), bytes.size()};
-    msghdr message{};
-    message.msg_iov = &io;
-    message.msg_iovlen = 1;
-    message.msg_control = control.bytes.data();
-    message.msg_controllen = control.bytes.size();
-    cmsghdr* const part = CMSG_FIRSTHDR(&message);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(sizeof(int));
-    const int number = passed.get();
-    std::memcpy(CMSG_DATA(part), &number, sizeof(number));
-    return ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
-  }
+  bool send_with(std::span<const std::byte> bytes, const Fd& passed) const { return send_with_fd(fd_, bytes, passed); }
   void hang_up() { fd_.reset(); }
   void shut() const { ::shutdown(fd_.get(), SHUT_RDWR); }  // any thread: who sends or receives meanwhile comes back
   [[nodiscard]] const Fd& fd() const { return fd_; }
