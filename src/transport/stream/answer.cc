@@ -1,7 +1,5 @@
 #include "transport/stream/answer.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <map>
@@ -9,12 +7,12 @@
 #include <tuple>
 #include <utility>
 
+#include "transport/stream/checked_copy.h"
+
 namespace ray_hixl::transport::stream {
 namespace {
 
 const std::array<std::byte, 64 * 1024> kZeros{};
-constexpr std::uint64_t kShort = std::uint64_t{16} << 10;  // payload that is gathered
-constexpr std::size_t kFewVectors = 16;
 
 iovec vector_of(const std::byte* address, std::uint64_t length) {
   return {const_cast<std::byte*>(address), static_cast<std::size_t>(length)};  // only ever read
@@ -30,7 +28,6 @@ Answer Answer::make(std::uint64_t request, control::Read read, const memory::Slo
   answer.skip_empty();
   answer.stage_ = Stage::kPayload;
   answer.frame_ = control::encode(request, control::Reading{answer.payload_left_});
-  if (answer.payload_left_ <= kShort) answer.gather();
   return answer;
 }
 
@@ -58,17 +55,17 @@ Status Answer::pin(const control::Read& read) {
   return Status::ok();
 }
 
-// Sent in two pieces, a short answer would mostly wake its reader twice. The kernel copies, since the memory may not be mapped any more;
-// whatever it cannot copy (or must not: seccomp) goes out the long way.
-void Answer::gather() {
+void Answer::gather(const Copy& copy) {
+  if (stage_ != Stage::kPayload || payload_left_ > CheckedCopy::kMost) return;
   std::vector<iovec> payload;
-  add_payload(payload, kFewVectors, payload_left_);
+  add_payload(payload, CheckedCopy::kMostVectors, payload_left_);
+  std::uint64_t bytes = 0;
+  for (const iovec& piece : payload) bytes += piece.iov_len;
+  if (bytes != payload_left_) return;  // in too many pieces
   std::vector<std::byte> whole = frame_;
-  whole.resize(frame_.size() + payload_left_);
-  const iovec into = vector_of(whole.data() + frame_.size(), payload_left_);
-  const ssize_t copied = ::process_vm_readv(::getpid(), &into, 1, payload.data(), payload.size(), 0);
-  if (copied < 0 || static_cast<std::uint64_t>(copied) != payload_left_) return;
-  gathered_ = payload_left_;
+  whole.resize(frame_.size() + bytes);
+  if (!copy(payload, std::span(whole).last(bytes))) return;
+  gathered_ = bytes;
   judge();
   frame_.insert(frame_.begin(), whole.begin(), whole.end());
 }

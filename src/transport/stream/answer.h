@@ -1,15 +1,17 @@
 // Answer: what the owner sends for one read, straight from the memory that is read. Knows no socket.
 //
 // Either one failure frame, or: a reading frame, the payload, a read_end frame. The memory is pinned from the beginning to the last byte of
-// the payload; the verdict in the read_end frame is made after that byte was copied: by the kernel as it is sent, or, if the payload is
-// short, beforehand, so that the whole answer goes out in one piece. Making an answer, judging it and dropping it take time in proportion
-// to its spans; what is between does not.
+// the payload; the verdict in the read_end frame is made after that byte was copied: by the kernel as it is sent, or beforehand, where
+// gather() puts a short answer together. Making an answer, judging it and dropping it take time in proportion to its spans; what is between
+// does not.
 #pragma once
 
 #include <sys/uio.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "control/messages.h"
@@ -24,6 +26,12 @@ class Answer {
   static Answer make(std::uint64_t request, control::Read read, const memory::SlotTable& slots);
   // An answer without payload.
   static Answer failure(std::uint64_t request, const Status& why);
+
+  // Copies a short payload and judges it at once, so that the whole answer goes out in one piece; sent in two, it would mostly wake its
+  // reader twice. Long payloads, and what cannot be copied, go out as they would. `copy` puts the pieces, one after another, into the
+  // bytes, or gives false (see CheckedCopy). REQUIRES: nothing was sent yet.
+  using Copy = std::function<bool(std::span<const iovec> from, std::span<std::byte> into)>;
+  void gather(const Copy& copy);
 
   // Puts what comes next into `vectors`: at most `most_vectors`, and about `most_bytes`. Nothing once all was sent.
   void next(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const;
@@ -47,7 +55,6 @@ class Answer {
 
   Answer(std::uint64_t request, const memory::SlotTable* slots) : request_(request), slots_(slots) {}
   [[nodiscard]] Status pin(const control::Read& read);
-  void gather();
   void add_payload(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const;
   void advance(std::uint64_t bytes);
   void skip_empty();

@@ -32,8 +32,8 @@ Answer answer_to(const control::Frame& frame, const memory::SlotTable& slots) {
 
 }  // namespace
 
-Sender::Sender(const Context& context, Fd socket, ByteView received, std::function<void()> ended)
-    : context_(context), socket_(std::move(socket)), ended_(std::move(ended)), inbox_(received) {}
+Sender::Sender(const Context& context, CheckedCopy& copy, Fd socket, ByteView received, std::function<void()> ended)
+    : context_(context), copy_(copy), socket_(std::move(socket)), ended_(std::move(ended)), inbox_(received) {}
 
 Sender::~Sender() {
   if (socket_) context_.loop.unwatch(socket_.get());
@@ -95,6 +95,7 @@ bool Sender::take_request(std::uint64_t& budget) {
 void Sender::take(Inbox::Taken request) {
   if (!request.memory) {
     answer_ = std::make_shared<Answer>(answer_to(request.frame, context_.slots));
+    answer_->gather([this](std::span<const iovec> from, std::span<std::byte> into) { return copy_.copy(from, into); });
     return;
   }
   answer_ = std::make_shared<Answer>(Answer::failure(request.frame.request, Status()));  // until the pool has made the right one

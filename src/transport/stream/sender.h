@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "net/loop.h"
 #include "transport/stream/answer.h"
+#include "transport/stream/checked_copy.h"
 #include "transport/stream/inbox.h"
 #include "transport/transport.h"
 
@@ -24,9 +25,9 @@ namespace ray_hixl::transport::stream {
 
 class Sender {
  public:
-  // `received`: bytes that came along with the handshake. `ended` is posted once, when the reader hung up, stalled or broke the protocol;
-  // it may destroy the sender.
-  Sender(const Context& context, Fd socket, ByteView received, std::function<void()> ended);
+  // `copy` is shared by senders. `received`: bytes that came along with the handshake. `ended` is posted once, when the reader hung up,
+  // stalled or broke the protocol; it may destroy the sender.
+  Sender(const Context& context, CheckedCopy& copy, Fd socket, ByteView received, std::function<void()> ended);
   ~Sender();
   Sender(const Sender&) = delete;
   Sender& operator=(const Sender&) = delete;
@@ -50,6 +51,7 @@ class Sender {
   void end();
 
   const Context& context_;
+  CheckedCopy& copy_;
   Fd socket_;
   std::function<void()> ended_;  // null once it was posted
   Inbox inbox_;

@@ -29,7 +29,7 @@ class StreamTransport final : public Transport {
     if (!net::is_unix(connection)) (void)net::set_dead_peer_timeout(connection, context_.options.stall_timeout_s);
     senders_->emplace_front();
     const auto place = senders_->begin();
-    *place = std::make_unique<Sender>(context_, std::move(connection), received, [weak = std::weak_ptr(senders_), place] {
+    *place = std::make_unique<Sender>(context_, copy_, std::move(connection), received, [weak = std::weak_ptr(senders_), place] {
       if (const auto senders = weak.lock()) senders->erase(place);
     });
     (*place)->start();
@@ -41,7 +41,8 @@ class StreamTransport final : public Transport {
  private:
   using Senders = std::list<std::unique_ptr<Sender>>;
   const Context& context_;
-  std::shared_ptr<Senders> senders_ = std::make_shared<Senders>();  // loop thread only
+  CheckedCopy copy_;  // loop thread only, like the next
+  std::shared_ptr<Senders> senders_ = std::make_shared<Senders>();
 };
 
 }  // namespace

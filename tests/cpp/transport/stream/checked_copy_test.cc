@@ -1,0 +1,66 @@
+#include "transport/stream/checked_copy.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "support/few_descriptors.h"
+#include "support/pattern.h"
+
+namespace ray_hixl::transport::stream {
+namespace {
+
+iovec piece(std::span<const std::byte> bytes) { return {const_cast<std::byte*>(bytes.data()), bytes.size()}; }
+
+class CheckedCopyTest : public testing::Test {
+ protected:
+  bool copies(std::span<const std::byte> from) {
+    std::vector<std::byte> into(from.size());
+    const iovec whole = piece(from);
+    return copy.copy({&whole, 1}, into) && std::ranges::equal(into, from);
+  }
+
+  const std::vector<std::byte> memory = test::make_pattern(CheckedCopy::kMost, 1);
+  CheckedCopy copy;
+};
+
+TEST_F(CheckedCopyTest, puts_pieces_one_after_another) {
+  const std::vector<iovec> pieces = {piece(std::span(memory).subspan(5000, 100)), piece(std::span(memory).first(1)),
+                                     piece(std::span(memory).first(0))};
+  std::vector<std::byte> into(101);
+  ASSERT_TRUE(copy.copy(pieces, into));
+  EXPECT_TRUE(test::is_pattern(std::span(into).first(100), 1, 5000));
+  EXPECT_EQ(into[100], memory[0]);
+}
+
+TEST_F(CheckedCopyTest, copies_as_much_as_it_says) {
+  EXPECT_TRUE(copies(memory));
+  EXPECT_TRUE(copies({}));
+}
+
+TEST_F(CheckedCopyTest, of_memory_that_is_gone_fails_and_leaves_nothing_to_the_next) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  void* const pages = ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(pages, MAP_FAILED);
+  ASSERT_EQ(::munmap(static_cast<std::byte*>(pages) + page, page), 0);
+  for (const std::size_t offset : {page - 100, page}) {  // some of it is there, nothing is
+    const iovec torn{static_cast<std::byte*>(pages) + offset, 200};
+    std::vector<std::byte> into(200);
+    EXPECT_FALSE(copy.copy({&torn, 1}, into));
+    EXPECT_TRUE(copies(memory));
+  }
+  ::munmap(pages, page);
+}
+
+TEST_F(CheckedCopyTest, without_descriptors_fails_until_there_are_some) {
+  {
+    const test::FewDescriptors one(1);
+    EXPECT_FALSE(copies(memory));
+  }
+  EXPECT_TRUE(copies(memory));
+}
+
+}  // namespace
+}  // namespace ray_hixl::transport::stream
