@@ -33,7 +33,7 @@ PYTHON = (
     ("_core",),
     ("_option_table", "errors", "at_exit", "begun"),
     ("options", "tensors"),
-    ("npu",),
+    ("arguments", "npu"),
     ("engine",),
     ("process",),
     ("ray",),

@@ -92,7 +92,7 @@ LONG = [
     Stage("fuzz, long", [["python", "tools/fuzz.py", "600"]]),
     Stage(
         "HIXL faults, long",
-        [["build/asan/tests/cpp/test_transport", "--gtest_filter=HixlRounds.*"]],
+        [["build/asan-clang/tests/cpp/test_transport", "--gtest_filter=HixlRounds.*"]],
         {"RAY_HIXL_FAULT_ROUNDS": "10000", "RAY_HIXL_FAULT_SEED": "2"},
     ),
     Stage(

@@ -16,7 +16,9 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -60,12 +62,29 @@ def repeat(preset: str, suite: str, times: int) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
 
 
+@contextmanager
+def cancelled_on_error(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Ctrl-C begins nothing more."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+
+
+def remember(passed: dict[str, int]) -> None:
+    """Whole or not at all, whenever this is stopped."""
+    beside = STATE.with_suffix(".new")
+    beside.write_text(json.dumps(passed, indent=1))
+    beside.rename(STATE)
+
+
 def soak(preset: str, processes: int, others: int, only: str) -> list[str]:
     """What failed; it is shown. Several suites at a time, since most tests wait for something."""
     passed: dict[str, int] = json.loads(STATE.read_text()) if STATE.exists() else {}
     starts = process_suites()
     failed, runs = [], 0
-    with ThreadPoolExecutor(SUITES_AT_ONCE) as pool:
+    with ThreadPoolExecutor(SUITES_AT_ONCE) as pool, cancelled_on_error(pool):
         running = {}
         for suite, tests in suites_of(preset).items():
             times = processes if starts & set(suite.split("/")) else others
@@ -77,7 +96,7 @@ def soak(preset: str, processes: int, others: int, only: str) -> list[str]:
             if result.returncode == 0:
                 passed[f"{preset} {suite}"] = times
                 runs += tests * times
-                STATE.write_text(json.dumps(passed, indent=1))
+                remember(passed)
             else:
                 failed.append(f"{preset} {suite}")
                 print(result.stdout[-20000:] + result.stderr)

@@ -108,7 +108,8 @@ class HixlProcesses : public testing::Test {
 // Does it end within so long, by the yardstick?
 MATCHER_P(EndsWithin, time, "") {
   const auto start = std::chrono::steady_clock::now();
-  const bool ended = arg.transfer().wait(scaled(time));
+  // To measure the yardstick takes its time, in which what a test looks at next may pass: only where it matters.
+  const bool ended = arg.transfer().wait(time) || arg.transfer().wait(scaled(time));
   *result_listener << "after " << (std::chrono::steady_clock::now() - start) / std::chrono::milliseconds(1)
                    << " ms: " << (ended ? arg.transfer().result().to_string() : "it goes on");
   return ended;
