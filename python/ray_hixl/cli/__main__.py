@@ -7,6 +7,16 @@ from pathlib import Path
 
 import click
 
+INSTALLED_BY = {"ray": "'ray-hixl[ray]'", "torch": "torch", "numpy": "'ray-hixl[bench]'", "matplotlib": "'ray-hixl[bench]'"}
+
+
+def need(what: str, *packages: str) -> None:
+    """Ends the command where a package is missing that it cannot do without."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        wanted = " ".join(dict.fromkeys(INSTALLED_BY[package] for package in missing))
+        raise click.ClickException(f"{what}, which needs {' and '.join(missing)}: pip install {wanted}")
+
 
 @click.group()
 def main() -> None:
@@ -75,6 +85,7 @@ def bringup(
 @click.option("--seed", default=7, show_default=True, help="Seed of the tensors' contents.")
 def demo(mebibytes: int, seed: int) -> None:
     """Start Ray, hand tensors from actor to actor and to the driver, compare every byte, and show what moved them."""
+    need("demo hands torch tensors from one Ray actor to another", "ray", "torch")
     from ray_hixl.cli import demo as command
 
     raise SystemExit(command.run(mebibytes, seed))
@@ -93,8 +104,11 @@ def demo(mebibytes: int, seed: int) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for results.json and plots.")
 def bench(level: str, rounds: int, quick: bool, out: Path | None) -> None:
     """Measure against memcpy, process_vm_readv, sockets, the object store, GLOO and Ray's own floor, side by side."""
-    if out is not None and importlib.util.find_spec("matplotlib") is None:
-        raise click.UsageError("--out draws plots, which needs matplotlib: pip install 'ray-hixl[bench]'")
+    need("bench measures against memcpy and process_vm_readv", "numpy")
+    if out is not None:
+        need("--out draws plots", "matplotlib")
+    if level in ("ray", "all"):
+        need(f"--level {level} measures handoffs between Ray actors", "ray", "torch")
     from ray_hixl.bench import run
 
     raise SystemExit(run.run(level, rounds, quick, out))

@@ -80,11 +80,13 @@ def _timed(source: Any, consumer: Any, shape: str, seed: int, plain: bool) -> fl
 def run(mebibytes: int, seed: int) -> int:
     """Runs it; 0 if every byte was right and the counters agree with the payload."""
     console = Console()
+    console.print("starting Ray and two actors ...")
     ray.init(log_to_driver=False, include_dashboard=False)
     source, consumer = Source.remote(), Consumer.remote()  # type: ignore[attr-defined]
     shapes = {"4": "4 MiB tensor", str(mebibytes): f"{mebibytes} MiB tensor", "blocks": "1024 tensors of 32 KiB"}
     failures, payload = [], 0
     for shape, what in shapes.items():
+        console.print(f"comparing: {what}, from actor to actor and from actor to driver ...")
         reference = source.make.remote(shape, seed)
         if wrong := ray.get(consumer.check.remote(reference, shape, seed)):
             failures.append(f"actor to actor, {what}: {wrong}")
@@ -99,6 +101,7 @@ def run(mebibytes: int, seed: int) -> int:
             failures.append(f"the {place} counted {total} bytes, the payload had {payload}")
     produced = ray.get(source.stats.remote())
     console.print(f"source: {produced['resolved']} objects resolved, {produced['served_bytes'] / MIB:.1f} MiB served by itself")
+    console.print("timing against the object store ...")
     table = Table("handoff, actor to actor", "hixl", "object store", title="best of three, tensors ready beforehand")
     for shape, what in shapes.items():
         ours, theirs = (_timed(source, consumer, shape, seed, plain) for plain in (False, True))

@@ -68,18 +68,24 @@ def run(npu: bool, as_json: bool) -> int:
         for name, text in facts.items():
             console.print(f"{name:<24}{text}", highlight=False)
         show(console, transports + ray, "")
-        console.print(
-            f"Between processes of one host: {', '.join(between)}. Between hosts: stream (TCP, authenticated, not encrypted)"
-            + (", and hixl for npu memory (not authenticated)." if "hixl" in between else ".")
-            if between
-            else "No transport works between processes on this machine."
-        )
+        for line in _verdict(between):
+            console.print(line)
     if npu:
         npu_report, code = _examine_npu(console, facts, as_json)
         report |= npu_report
     if as_json:
         print(json.dumps(report, indent=1))
     return code
+
+
+def _verdict(between: list[str]) -> list[str]:
+    """What all of it comes to, a sentence for each kind of memory. `between`: the transports that work between processes."""
+    host = [name for name in between if name != "hixl"]
+    elsewhere = ", between hosts by stream (TCP, authenticated, not encrypted)" if "stream" in host else ""
+    cpu = f"CPU tensors: work, between processes of one host by {', '.join(host)}{elsewhere}."
+    npu = "NPU tensors: can be tried, by hixl (not authenticated); ray-hixl doctor --npu looks closer, and ray-hixl bringup moves some."
+    no_npu = "NPU tensors: not here, see hixl above. That is as it should be on a machine without NPUs."
+    return [cpu if host else "CPU tensors: no transport works between processes on this machine.", npu if "hixl" in between else no_npu]
 
 
 def _examine_npu(console: Console, facts: dict[str, str], as_json: bool) -> tuple[dict[str, Any], int]:
