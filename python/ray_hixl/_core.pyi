@@ -316,7 +316,7 @@ class Fetch:
     def transfer(self) -> Transfer: ...
 
     def take(self) -> list:
-        """The tensors, once. REQUIRES: transfer.done."""
+        """The tensors: the same list at every call. REQUIRES: transfer.done."""
 
 class Published:
     """

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ray_hixl import _core, at_exit, begun
+from ray_hixl import _core, arguments, at_exit, begun
 from ray_hixl.errors import HixlError, NotAvailable
 from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
@@ -120,7 +120,7 @@ class Peer:
 
     def region(self, descriptor: bytes) -> RemoteRegion:
         """Decodes a region descriptor of that engine. :raises InvalidRegion: it is malformed, or another engine's."""
-        return self._core.region(descriptor)
+        return self._core.region(arguments.packed(descriptor, "region takes the .descriptor of a region of that engine"))
 
     def prepare(self, ops: Sequence[Any], *arrays: Any) -> Batch:
         """Checks ops once, for any number of reads.
@@ -133,7 +133,7 @@ class Peer:
         :raises InvalidArgument: malformed ops.
         """
         if not arrays:
-            return self._core.prepare_ops(list(ops))
+            return self._core.prepare_ops(arguments.listed(ops, "ops"))
         if len(arrays) != 6:
             raise TypeError("prepare takes ops, or locals, local_index, local_offset, remotes, remote_index, remote_offset, nbytes")
         local_index, local_offset, remotes, remote_index, remote_offset, nbytes = arrays
@@ -142,7 +142,7 @@ class Peer:
     def read_async(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> Transfer:
         """Starts reading. ``timeout``: seconds until it ends at the latest; by default the option ``transfer_timeout_s`` (30)."""
         batch = self._prepared(batch_or_ops)
-        seconds = self._options.transfer_timeout_s if timeout is None else timeout
+        seconds = arguments.seconds(timeout, self._options.transfer_timeout_s)
         block = begun.ended_on_error()
         try:
             return Transfer(self._core.read_async(batch, seconds, block))
@@ -156,7 +156,7 @@ class Peer:
 
         :raises HixlError: how it failed.
         """
-        seconds = self._options.transfer_timeout_s if timeout is None else timeout
+        seconds = arguments.seconds(timeout, self._options.transfer_timeout_s)
         self._core.read(self._prepared(batch_or_ops), seconds, begun.STOP_S, begun.tell)
 
     def _prepared(self, batch_or_ops: Batch | Sequence[Op]) -> Batch:
@@ -194,9 +194,7 @@ class Engine:
 
     def __init__(self, options: Options | None = None) -> None:
         use_torch()
-        if not isinstance(options, Options | None):
-            raise TypeError(f"options must be ray_hixl.Options, not {type(options).__name__}")
-        self._options = options if options is not None else Options()
+        self._options = arguments.options(options) or Options()
         self._core = _core.Engine.create(self._options.core)
         self._objects = _core.Objects.create(self._core)
         _open.add(self)
@@ -233,7 +231,7 @@ class Engine:
         :raises OutOfMemory: the NPU's slabs are at ``Options.slab_cap_bytes``, or the NPU is full.
         """
         use_torch()
-        return self._core.empty(nbytes, npu_index(device))
+        return self._core.empty(arguments.nbytes(nbytes), npu_index(device))
 
     def reserve(self, nbytes: int, device: str) -> None:
         """At least so many bytes in the slabs of an NPU, taken now rather than when they are needed. Raises as ``empty`` does."""
@@ -250,7 +248,8 @@ class Engine:
         :raises PeerGone: it has ended, on this host.
         :raises InvalidArgument: the bytes are no engine's descriptor.
         """
-        return Peer(self._core.connect(descriptor, self._options.connect_timeout_s if timeout is None else timeout), self._options)
+        wanted = arguments.packed(descriptor, "connect takes the .descriptor of another engine")
+        return Peer(self._core.connect(wanted, arguments.seconds(timeout, self._options.connect_timeout_s)), self._options)
 
     def publish(self, tensors: Iterable[Any]) -> bytes:
         """Makes an object of tensors (or DLPack objects, or buffers), which it keeps until ``release``. Returns its metadata: a secret.
@@ -260,7 +259,7 @@ class Engine:
 
         :raises HixlError: why it could not be published.
         """
-        with self._publish(list(tensors)) as published:
+        with self._publish(arguments.listed(tensors, "tensors or buffers")) as published:
             _core.Metadata.decode(published.packed).raise_failure()
             return _kept(published)
 
@@ -270,7 +269,7 @@ class Engine:
 
     def publish_owned(self, tensors: Iterable[Any]) -> Published:
         """``publish_quietly``, of an object that is released when what is returned is dropped."""
-        listed = list(tensors)
+        listed = arguments.listed(tensors, "tensors or buffers")
         try:
             return self._publish(listed)
         except HixlError as error:
@@ -292,9 +291,9 @@ class Engine:
 
         NPU tensors come to the NPU of the same index as at their source, or to the current one if this process sees no such.
 
-        :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into; by default new memory. What arrives
-            goes right there if every target is in the same kind of memory as its tensor and, on an NPU, registered. Otherwise it comes to
-            new memory, and ``result`` copies it: targets may be on any device.
+        :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into, which share no memory; by default
+            new memory. What arrives goes right there if every target is in the same kind of memory as its tensor and, on an NPU,
+            registered. Otherwise it comes to new memory, and ``result`` copies it: targets may be on any device.
         :raises InvalidArgument: a target does not fit.
         :raises NotAvailable: NPU tensors, and what is missing here for them.
         """
@@ -310,18 +309,19 @@ class Engine:
     ) -> Fetch:
         """``fetch`` that ends before ``block`` raises; ``name`` is how its error calls the fetch if something may still write then."""
         use_torch()
-        if _core.knows_torch() and _core.touches_npu(metadata):
+        packed = arguments.packed(metadata, "fetch takes the metadata that publish() returned")
+        listed = None if targets is None else arguments.listed(targets, "targets")
+        seconds = arguments.seconds(timeout, self._options.transfer_timeout_s)
+        if _core.knows_torch() and _core.touches_npu(packed):
             from ray_hixl import npu
 
             npu.refuse_capture("fetching npu tensors")
-        listed = None if targets is None else list(targets)
-        seconds = self._options.transfer_timeout_s if timeout is None else timeout
-        core, staged, exports = self._objects.fetch(self._core, metadata, listed, seconds, block, name)
+        core, staged, exports = self._objects.fetch(self._core, packed, listed, seconds, block, name)
         return Fetch(core, listed, staged, exports)
 
     def release(self, metadata: bytes) -> None:
         """Frees an object published here: no peer reads it any more once this returned; its memory goes when the last reader is gone."""
-        self._objects.release(metadata)
+        self._objects.release(arguments.packed(metadata, "release takes the metadata that publish() returned"))
 
     def stats(self) -> dict[str, Any]:
         """Counters since the engine was made; docs/ray.md explains each."""

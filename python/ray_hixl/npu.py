@@ -103,10 +103,10 @@ def from_dlpack(capsule: Any) -> torch.Tensor:
     return tensor
 
 
-def check_format(tensor: torch.Tensor, index: int) -> tuple[int, int]:
+def check_format(tensor: torch.Tensor, which: str) -> tuple[int, int]:
     """Address and bytes of a tensor's storage, which is in a plain format.
 
-    :raises UnsupportedTensor: tensor ``index`` is in a private format: its bytes are not its values in order.
+    :raises UnsupportedTensor: ``which`` is in a private format: its bytes are not its values in order.
     """
     try:
         found = _format_of(tensor)
@@ -115,7 +115,7 @@ def check_format(tensor: torch.Tensor, index: int) -> tuple[int, int]:
     if found not in _PLAIN_FORMATS:
         name = getattr(torch_npu.get_npu_format(tensor), "name", "")
         raise UnsupportedTensor(
-            f"tensor {index} is in the NPU's private format {found} ({name}): its bytes are not its values in order. Publish "
+            f"{which} is in the NPU's private format {found} ({name}): its bytes are not its values in order. Publish "
             "torch_npu.npu_format_cast(tensor, 2)"
         )
     storage = tensor.untyped_storage()

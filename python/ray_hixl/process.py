@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ray_hixl import _core, at_exit
+from ray_hixl import _core, arguments, at_exit
 from ray_hixl.engine import Engine
 from ray_hixl.errors import Closed, InvalidArgument, InvalidRegion, NotAvailable
 from ray_hixl.options import Options
@@ -56,6 +56,7 @@ def _start() -> Engine:
 def configure(options: Options) -> None:
     """Options of the engine to come. The same ones again are fine. :raises InvalidArgument: others were chosen before."""
     global _options
+    arguments.options(options)
     with _lock:
         current = _options if _options is not None or _engine is None else Options()
         if current is not None and current != options:
@@ -141,6 +142,8 @@ def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device
 
     use_torch()
     kind = torch.get_default_dtype() if dtype is None else dtype
+    if not isinstance(kind, torch.dtype):
+        raise TypeError(f"dtype takes a torch.dtype, not {kind!r}")
     shape = torch.Size([size] if isinstance(size, int) else size)
     buffer = engine().empty(shape.numel() * kind.itemsize, device)
     tensor: torch.Tensor = _core.make_tensor(buffer, str(kind).removeprefix("torch."), list(shape))
@@ -180,6 +183,8 @@ def _registrable(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
     """Where a tensor's storage or, on an NPU, its segment begins; and the storage as a flat uint8 tensor."""
     import torch
 
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"a torch tensor is wanted, this is {arguments.described(tensor)}; Engine.register takes any buffer")
     if tensor.device.type not in ("cpu", "npu"):
         raise NotAvailable(f"the tensor is on {tensor.device}: memory of CPUs and NPUs can be registered")
     storage = tensor.untyped_storage()

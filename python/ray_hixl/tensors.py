@@ -33,23 +33,23 @@ def pack(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().resolve_conj().resolve_neg().contiguous()
 
 
-def explain_refusal(tensor: torch.Tensor, index: int, cause: str) -> str:
-    """Why tensor ``index`` cannot be published, and what to do; ``cause`` is what torch said, for kinds not known here."""
-    which = f"tensor {index} cannot be published: "
+def explain_refusal(tensor: torch.Tensor, which: str, cause: str) -> str:
+    """Why ``which`` is no plain dense memory, and what to take instead; ``cause`` is what torch said, for kinds not known here."""
+    refused = f"{which} is no plain dense memory: "
     if tensor.is_nested:
-        return which + "it is nested; publish tensor.unbind(), a list of plain tensors"
+        return refused + "it is nested; take tensor.unbind(), a list of plain tensors"
     if tensor.is_quantized or str(tensor.dtype).startswith("torch.q"):
-        return which + f"it is quantized ({tensor.dtype}); publish tensor.int_repr() with its scale and zero point, or tensor.dequantize()"
+        return refused + f"it is quantized ({tensor.dtype}); take tensor.int_repr() with its scale and zero point, or tensor.dequantize()"
     layout = str(tensor.layout).removeprefix("torch.").removeprefix("_")
     if layout.startswith("sparse"):
-        return which + f"it is sparse ({layout}); publish its indices and values, or tensor.to_dense()"
+        return refused + f"it is sparse ({layout}); take its indices and values, or tensor.to_dense()"
     if layout != "strided":
-        return which + f"its layout is {layout}; publish tensor.to_dense()"
+        return refused + f"its layout is {layout}; take tensor.to_dense()"
     if tensor.device.type == "meta":
-        return which + "it is on the meta device and has no bytes; materialise it first"
+        return refused + "it is on the meta device and has no bytes; materialise it first"
     if tensor.device.type not in ("cpu", "npu"):
-        return which + f"it is on {tensor.device}; hixl moves NPU and CPU memory: publish tensor.cpu()"
-    return which + cause.splitlines()[0]
+        return refused + f"it is on {tensor.device}; hixl moves NPU and CPU memory: take tensor.cpu()"
+    return refused + cause.splitlines()[0]
 
 
 class TensorMetaSequence(Sequence[Any]):

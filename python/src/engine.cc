@@ -29,7 +29,7 @@ MemoryRange segment_of(nb::handle memory, const MemoryRange& range) {
 }
 
 LocalRegion register_memory(const Engine& engine, nb::handle memory, bool remote_write) {
-  ReadTensor read = read_tensor(memory, 0);
+  ReadTensor read = read_tensor(memory, Subject::named("the memory to register"));
   if (remote_write && read.read_only) {
     throw StatusError{Status(Code::kInvalidArgument, "the memory is read-only, so that peers cannot be allowed to write to it")};
   }
@@ -83,18 +83,37 @@ const Region& destination(const LocalRegion& local, std::size_t index) {
       Status(Code::kInvalidArgument, "local region " + std::to_string(index) + " is read-only memory: nothing can be read into it")};
 }
 
-BatchOp read_op(nb::handle item, std::size_t index) {
-  try {
-    const auto op = nb::cast<nb::tuple>(item);
-    if (op.size() == 5) {
-      return {destination(nb::cast<const LocalRegion&>(op[0]), index), nb::cast<std::uint64_t>(op[1]), nb::cast<const RemoteRegion&>(op[2]),
-              nb::cast<std::uint64_t>(op[3]), nb::cast<std::uint64_t>(op[4])};
-    }
-  } catch (const nb::cast_error&) {  // told below
-  }
+// A number as it is; of anything else its type, since it may be a secret.
+std::string described(nb::handle object) {
+  if (PyLong_Check(object.ptr()) != 0 || PyFloat_Check(object.ptr()) != 0) return nb::cast<std::string>(nb::str(object));
+  return "of type " + nb::cast<std::string>(object.type().attr("__name__"));
+}
+
+// What is wrong with a part of an op: what it is, and what it shall be.
+[[noreturn]] void refuse_part(std::size_t index, const char* part, nb::handle found, const std::string& wanted) {
   throw StatusError{
-      Status(Code::kInvalidArgument,
-             "op " + std::to_string(index) + " is no (local region, local offset, remote region, remote offset, bytes), numbers >= 0")};
+      Status(Code::kInvalidArgument, "op " + std::to_string(index) + ": its " + part + " is " + described(found) + ", not " + wanted)};
+}
+
+std::uint64_t read_number(std::size_t index, const char* part, nb::handle found) {
+  std::uint64_t number = 0;
+  if (!nb::try_cast(found, number, false)) refuse_part(index, part, found, "a whole number >= 0");
+  return number;
+}
+
+BatchOp read_op(nb::handle item, std::size_t index) {
+  nb::tuple op;
+  if (!nb::try_cast(item, op) || op.size() != 5) {
+    throw StatusError{
+        Status(Code::kInvalidArgument,
+               "op " + std::to_string(index) + " is no tuple of local region, local offset, remote region, remote offset, bytes")};
+  }
+  if (!nb::isinstance<LocalRegion>(op[0])) {
+    refuse_part(index, "local region", op[0], "a Region: engine.register(memory), or the .region of engine.empty()");
+  }
+  if (!nb::isinstance<RemoteRegion>(op[2])) refuse_part(index, "remote region", op[2], "a RemoteRegion: peer.region(descriptor)");
+  return {destination(nb::cast<const LocalRegion&>(op[0]), index), read_number(index, "local offset", op[1]),
+          nb::cast<const RemoteRegion&>(op[2]), read_number(index, "remote offset", op[3]), read_number(index, "number of bytes", op[4])};
 }
 
 Batch prepare_ops(const Peer& peer, const nb::list& list) {
@@ -106,7 +125,7 @@ Batch prepare_ops(const Peer& peer, const nb::list& list) {
 
 // A one-dimensional array of int64, valid while the object lives.
 std::span<const std::int64_t> int64s(nb::handle object, const char* name, std::vector<ReadTensor>& kept) {
-  kept.push_back(read_tensor(object, 0));
+  kept.push_back(read_tensor(object, Subject::named(name)));
   const ReadTensor& read = kept.back();
   if (read.dtype != "int64" || read.shape.size() != 1 || read.range.kind != MemoryKind::kHost) {
     throw StatusError{Status(Code::kInvalidArgument, std::string(name) + " must be a one-dimensional array of int64 in host memory")};

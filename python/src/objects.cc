@@ -8,6 +8,7 @@
 #include "common.h"
 #include "device_ops.h"
 #include "gil.h"
+#include "object/destination.h"
 #include "object/element_types.h"
 #include "object/layout.h"
 #include "tensor_maker.h"
@@ -38,6 +39,24 @@ class Published {
   bool is_owned_ = true;
 };
 
+// A fetch, whose tensors are made once: an interrupt, or a failure to make them, costs none.
+class Fetching {
+ public:
+  explicit Fetching(Fetch fetch) : fetch_(std::move(fetch)) {}
+
+  [[nodiscard]] Transfer transfer() const { return fetch_.transfer(); }
+  nb::list take() {
+    if (!taken_) taken_ = value_or_raise(fetch_.take());
+    make_tensors(fetch_.metadata(), *taken_, made_);
+    return made_;
+  }
+
+ private:
+  Fetch fetch_;
+  std::optional<std::vector<FetchedTensor>> taken_;
+  nb::list made_;
+};
+
 Published* publish(const Objects& objects, const nb::list& tensors) {
   TensorList read = read_tensors(tensors);
   TorchOps ops(read.owners);
@@ -63,12 +82,12 @@ std::string to_text(const std::vector<std::uint64_t>& shape) {
 
 // A caller's target must look like the tensor that goes there.
 ReadTensor read_target(nb::handle target, std::size_t index, const Layout& wanted) {
-  ReadTensor read = read_tensor(target, index);
+  ReadTensor read = read_tensor(target, Subject::target(index));
   std::string wrong;
   if (read.read_only) wrong = "is read-only";
   if (read.dtype != wanted.dtype) wrong = "has elements of type " + read.dtype + ", the tensor's are " + wanted.dtype;
   if (read.shape != wanted.shape) wrong = "has shape " + to_text(read.shape) + ", the tensor's is " + to_text(wanted.shape);
-  if (!wrong.empty()) throw StatusError{Status(Code::kInvalidArgument, "target " + std::to_string(index) + " " + wrong)};
+  if (!wrong.empty()) throw StatusError{Status(Code::kInvalidArgument, Subject::target(index).text() + " " + wrong)};
   return read;
 }
 
@@ -121,6 +140,7 @@ nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& p
     const Metadata metadata = value_or_raise(Metadata::decode(view(packed)));
     if (metadata.error().is_ok()) read = read_targets(metadata, *targets);
     is_staged = needs_staging(engine, metadata, *targets, read.ranges);
+    raise_if_failed(check_apart(read.ranges));  // also of those that torch will copy to
     if (is_staged) read.ranges.clear();
     owner = keep_alive(nb::borrow(read.owners));
   }
@@ -132,7 +152,7 @@ nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& p
   };
   const Fetch started = start();
   begun.add(std::move(name), nb::cast(started.transfer()), targets && !is_staged);
-  return nb::make_tuple(started, is_staged, read.owners);
+  return nb::make_tuple(Fetching(started), is_staged, read.owners);
 }
 
 nb::list layouts_of(const Metadata& metadata) {
@@ -160,11 +180,9 @@ void bind_objects(nb::module_& module) {
       .def("__len__", &Metadata::size)
       .def_prop_ro("layouts", &layouts_of, "(dtype's name, shape) of every layout.")
       .def_prop_ro("runs", &runs_of, "(layout, index of the first tensor, tensors) of consecutive tensors of one layout.");
-  nb::class_<Fetch>(module, "Fetch")
-      .def_prop_ro("transfer", &Fetch::transfer)
-      .def(
-          "take", [](const Fetch& fetch) { return make_tensors(fetch.metadata(), value_or_raise(fetch.take())); },
-          "The tensors, once. REQUIRES: transfer.done.");
+  nb::class_<Fetching>(module, "Fetch")
+      .def_prop_ro("transfer", &Fetching::transfer)
+      .def("take", &Fetching::take, "The tensors: the same list at every call. REQUIRES: transfer.done.");
   nb::class_<Published>(module, "Published",
                         "An object of this process. Dropping it releases the object. A context manager: so does leaving it by an error.")
       .def_prop_ro(

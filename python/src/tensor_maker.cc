@@ -92,15 +92,15 @@ nb::object TensorMaker::make(Held memory) const {
   return passage.viewed == nullptr ? tensor : tensor.attr("view")(nb::handle(passage.viewed));
 }
 
-nb::list make_tensors(const Metadata& metadata, std::vector<FetchedTensor> tensors) {
+void make_tensors(const Metadata& metadata, std::vector<FetchedTensor>& tensors, nb::list& made) {
   std::vector<TensorMaker> makers;
   makers.reserve(metadata.layouts().size());
   for (const Layout& layout : metadata.layouts()) makers.emplace_back(layout);
-  nb::list made;
-  for (FetchedTensor& tensor : tensors) {
-    made.append(makers[tensor.layout].make({tensor.address, tensor.length, tensor.kind, tensor.device, std::move(tensor.block)}));
+  while (made.size() < tensors.size()) {
+    FetchedTensor& tensor = tensors[made.size()];
+    made.append(makers[tensor.layout].make({tensor.address, tensor.length, tensor.kind, tensor.device, tensor.block}));
+    tensor.block.reset();
   }
-  return made;
 }
 
 }  // namespace ray_hixl::python

@@ -31,7 +31,8 @@ class TensorMaker {
   std::shared_ptr<const Recipe> recipe_;
 };
 
-// The tensors of a fetch, in published order.
-[[nodiscard]] nb::list make_tensors(const Metadata& metadata, std::vector<FetchedTensor> tensors);
+// Appends those of a fetch's tensors, in published order, that are not in `made` yet, and takes their memory along. Where it throws, it may
+// be called again.
+void make_tensors(const Metadata& metadata, std::vector<FetchedTensor>& tensors, nb::list& made);
 
 }  // namespace ray_hixl::python

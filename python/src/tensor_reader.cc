@@ -15,22 +15,22 @@
 namespace ray_hixl::python {
 namespace {
 
-std::string ordinal(std::size_t index) { return "tensor " + std::to_string(index); }
+constexpr const char* kNotContiguous = " is not contiguous: take one that is, and copy (tensor.contiguous(), numpy.ascontiguousarray)";
 
 std::string text_of(const nb::object& object) { return nb::cast<std::string>(nb::str(object)); }
 
 std::uint64_t bytes_of(const std::vector<std::uint64_t>& shape, std::uint32_t item_bytes) { return Layout{"", item_bytes, shape}.bytes(); }
 
-ReadTensor read_torch(const TorchTable& torch, nb::handle tensor, std::size_t index) {
-  Seen seen = look(torch, tensor, index);
+ReadTensor read_torch(const TorchTable& torch, nb::handle tensor, Subject subject) {
+  Seen seen = look(torch, tensor, subject);
   if (!seen.contiguous) {
-    throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is not contiguous; use tensor.contiguous()")};
+    throw StatusError{Status(Code::kInvalidArgument, subject.text() + kNotContiguous)};
   }
   if (has_lazy_bits(tensor)) {
     throw StatusError{
-        Status(Code::kInvalidArgument, ordinal(index) + " is a conjugated or negated view; use resolve_conj() or resolve_neg()")};
+        Status(Code::kInvalidArgument, subject.text() + " is a conjugated or negated view; use resolve_conj() or resolve_neg()")};
   }
-  if (seen.is_on_npu()) FormatChecker().check(tensor, seen, index);
+  if (seen.is_on_npu()) FormatChecker().check(tensor, seen, subject);
   ReadTensor read;
   read.range = seen.range();
   read.dtype = seen.dtype->name;
@@ -56,16 +56,16 @@ nb::object capsule_of(nb::handle object) {
   return object.attr("__dlpack__")();
 }
 
-Capsule open_capsule(nb::handle capsule, std::size_t index) {
+Capsule open_capsule(nb::handle capsule, Subject subject) {
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned") != 0) {
     const auto* managed = static_cast<dlpack::ManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor_versioned"));
     if (managed->version.major != 1)
-      throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " speaks another version of DLPack")};
+      throw StatusError{Status(Code::kUnsupportedTensor, subject.text() + " speaks another version of DLPack")};
     return {&managed->tensor, (managed->flags & (dlpack::kReadOnly | dlpack::kIsCopied)) != 0};
   }
   if (PyCapsule_IsValid(capsule.ptr(), "dltensor") != 0)
     return {&static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"))->tensor, false};
-  throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + ": __dlpack__() gave no DLPack capsule")};
+  throw StatusError{Status(Code::kInvalidArgument, subject.text() + ": __dlpack__() gave no DLPack capsule")};
 }
 
 // A number of a capsule that contradicts another, or cannot be; null if there is none.
@@ -86,17 +86,17 @@ const char* wrong_number(const dlpack::Tensor& raw) {
 }
 
 // Alive for as long as `owner`.
-ReadTensor read_capsule(nb::object capsule, std::size_t index) {
-  const auto [raw, read_only] = open_capsule(capsule, index);
+ReadTensor read_capsule(nb::object capsule, Subject subject) {
+  const auto [raw, read_only] = open_capsule(capsule, subject);
   if (raw->device.type != dlpack::kCpu && raw->device.type != dlpack::kExtension)
-    throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " is neither in host memory nor in an NPU's")};
+    throw StatusError{Status(Code::kUnsupportedTensor, subject.text() + " is neither in host memory nor in an NPU's")};
   ReadTensor read;
   read.dtype = name_from_dlpack(raw->dtype);
-  if (read.dtype.empty()) throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has an element type that is not known")};
+  if (read.dtype.empty()) throw StatusError{Status(Code::kUnsupportedTensor, subject.text() + " has an element type that is not known")};
   if (const char* const wrong = wrong_number(*raw))
-    throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is described wrongly by its DLPack capsule: " + wrong)};
+    throw StatusError{Status(Code::kInvalidArgument, subject.text() + " is described wrongly by its DLPack capsule: " + wrong)};
   const std::span shape(raw->shape, static_cast<std::size_t>(raw->dimensions));
-  if (!is_contiguous(shape, raw->strides)) throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is not contiguous")};
+  if (!is_contiguous(shape, raw->strides)) throw StatusError{Status(Code::kInvalidArgument, subject.text() + kNotContiguous)};
   read.item_bytes = raw->dtype.bits / 8u;
   read.shape.assign(shape.begin(), shape.end());
   read.range = {static_cast<std::byte*>(raw->data) + raw->byte_offset, bytes_of(read.shape, read.item_bytes)};
@@ -157,35 +157,35 @@ std::string name_of(const ElementFormat& format, std::size_t item_bytes) {
   return (format.is_complex ? "complex" : std::string(row->kind)) + std::to_string(item_bytes * 8);
 }
 
-std::string element_type(const Py_buffer& buffer, std::size_t index) {
+std::string element_type(const Py_buffer& buffer, Subject subject) {
   const std::string_view text = buffer.format == nullptr ? "B" : buffer.format;
   const ElementFormat format = parse_format(text);
   std::string name = name_of(format, static_cast<std::size_t>(buffer.itemsize));
   if (name.empty() || !known_item_bytes(name)) {
-    throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has elements of format '" + std::string(text) + "' of " +
+    throw StatusError{Status(Code::kUnsupportedTensor, subject.text() + " has elements of format '" + std::string(text) + "' of " +
                                                            std::to_string(buffer.itemsize) + " bytes, which is no plain number")};
   }
   if (buffer.itemsize > 1 && !is_native(format.order)) {
-    throw StatusError{Status(Code::kUnsupportedTensor, ordinal(index) + " has elements in a foreign byte order (format '" +
+    throw StatusError{Status(Code::kUnsupportedTensor, subject.text() + " has elements in a foreign byte order (format '" +
                                                            std::string(text) +
                                                            "'); convert it: array.astype(array.dtype.newbyteorder('='))")};
   }
   return name;
 }
 
-ReadTensor read_buffer(nb::handle object, std::size_t index) {
+ReadTensor read_buffer(nb::handle object, Subject subject) {
   // A memoryview owns the Py_buffer and releases it when it dies.
   nb::object memory = nb::steal(PyMemoryView_FromObject(object.ptr()));
   if (!memory.is_valid()) throw nb::python_error();
   const Py_buffer& buffer = *PyMemoryView_GET_BUFFER(memory.ptr());
-  if (PyBuffer_IsContiguous(&buffer, 'C') == 0) throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is not contiguous")};
+  if (PyBuffer_IsContiguous(&buffer, 'C') == 0) throw StatusError{Status(Code::kInvalidArgument, subject.text() + kNotContiguous)};
   ReadTensor read;
-  read.dtype = element_type(buffer, index);
+  read.dtype = element_type(buffer, subject);
   read.item_bytes = static_cast<std::uint32_t>(buffer.itemsize);
   for (int i = 0; i < buffer.ndim; ++i) read.shape.push_back(static_cast<std::uint64_t>(buffer.shape[i]));
   read.range = {static_cast<std::byte*>(buffer.buf), static_cast<std::uint64_t>(buffer.len)};
   if (bytes_of(read.shape, read.item_bytes) != read.range.length)
-    throw StatusError{Status(Code::kInvalidArgument, ordinal(index) + " is a buffer whose length is not that of its shape")};
+    throw StatusError{Status(Code::kInvalidArgument, subject.text() + " is a buffer whose length is not that of its shape")};
   read.read_only = buffer.readonly != 0;
   read.owner = std::move(memory);
   return read;
@@ -219,14 +219,14 @@ class LayoutIndex {
 
 }  // namespace
 
-ReadTensor read_tensor(nb::handle object, std::size_t index) {
+ReadTensor read_tensor(nb::handle object, Subject subject) {
   const TorchTable* const torch = TorchTable::get();
-  if (torch != nullptr && torch->is_tensor(object)) return read_torch(*torch, object, index);
+  if (torch != nullptr && torch->is_tensor(object)) return read_torch(*torch, object, subject);
   if (nb::isinstance<Buffer>(object)) return read_own(object);
-  if (PyObject_CheckBuffer(object.ptr()) != 0) return read_buffer(object, index);
-  if (nb::hasattr(object, "__dlpack__")) return read_capsule(capsule_of(object), index);
+  if (PyObject_CheckBuffer(object.ptr()) != 0) return read_buffer(object, subject);
+  if (nb::hasattr(object, "__dlpack__")) return read_capsule(capsule_of(object), subject);
   throw StatusError{Status(Code::kInvalidArgument,
-                           ordinal(index) + " is neither a tensor nor a buffer but a " + text_of(object.type().attr("__name__")))};
+                           subject.text() + " is neither a tensor nor a buffer but a " + text_of(object.type().attr("__name__")))};
 }
 
 TensorList read_tensors(const nb::list& objects) {
@@ -237,13 +237,13 @@ TensorList read_tensors(const nb::list& objects) {
   FormatChecker formats;
   const TorchTable* const torch = TorchTable::get();
   read.tensors.reserve(objects.size());
-  std::size_t index = 0;
   for (nb::handle object : objects) {
+    const Subject subject = Subject::tensor(read.tensors.size());
     if (torch != nullptr && torch->is_tensor(object)) {
-      Seen seen = look(*torch, object, index);
+      Seen seen = look(*torch, object, subject);
       nb::object kept;
       const bool is_plain = seen.contiguous && !has_lazy_bits(object);
-      if (seen.is_on_npu()) formats.check(object, seen, index);
+      if (seen.is_on_npu()) formats.check(object, seen, subject);
       if (seen.is_on_npu()) {
         kept = nb::borrow(object);  // what packing copies
         if (is_plain) storages.append(storage_of(object));
@@ -251,18 +251,17 @@ TensorList read_tensors(const nb::list& objects) {
         kept = storage_of(object);
       } else {
         kept = nb::module_::import_("ray_hixl.tensors").attr("pack")(object);
-        seen = look(*torch, kept, index);
+        seen = look(*torch, kept, subject);
       }
       MemoryRange range = seen.range();
       if (!is_plain && seen.is_on_npu()) range.address = nullptr;  // to be packed on the NPU
       read.tensors.push_back({range, layouts.of(seen.dtype->name, seen.dtype->item_bytes, std::move(seen.shape))});
       owners.append(std::move(kept));
     } else {
-      ReadTensor other = read_tensor(object, index);
+      ReadTensor other = read_tensor(object, subject);
       read.tensors.push_back({other.range, layouts.of(other.dtype, other.item_bytes, std::move(other.shape))});
       owners.append(std::move(other.owner));
     }
-    ++index;
   }
   for (const nb::handle storage : storages) owners.append(storage);  // behind the tensors, which are found by their index
   read.owners = std::move(owners);

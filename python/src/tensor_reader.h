@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common.h"
+#include "subject.h"
 
 namespace ray_hixl::python {
 
@@ -20,11 +21,11 @@ struct ReadTensor {
 };
 
 // Not dense, on another device, in a private format, in another byte order, not contiguous, or no tensor at all: kUnsupportedTensor or
-// kInvalidArgument naming tensor `index`. Nothing is copied.
+// kInvalidArgument naming the subject. Nothing is copied.
 //
 // While `owner` lives, Python refuses to resize or free a buffer. torch has no such refusal: a storage that is itself resized
 // (Tensor.resize_ to more bytes, UntypedStorage.resize_) moves its bytes; set_() and assigning `.data` only change the tensor.
-[[nodiscard]] ReadTensor read_tensor(nb::handle object, std::size_t index);
+[[nodiscard]] ReadTensor read_tensor(nb::handle object, Subject subject);
 
 // Tensors ready to be published.
 struct TensorList {

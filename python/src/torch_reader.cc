@@ -10,8 +10,8 @@
 namespace ray_hixl::python {
 namespace {
 
-[[noreturn]] void refuse(nb::handle tensor, std::size_t index, const std::string& cause) {
-  const nb::object text = nb::module_::import_("ray_hixl.tensors").attr("explain_refusal")(tensor, index, cause);
+[[noreturn]] void refuse(nb::handle tensor, Subject subject, const std::string& cause) {
+  const nb::object text = nb::module_::import_("ray_hixl.tensors").attr("explain_refusal")(tensor, subject.text(), cause);
   throw StatusError{Status(Code::kUnsupportedTensor, nb::cast<std::string>(text))};
 }
 
@@ -22,13 +22,13 @@ std::string take_python_error() {
   return error.what();
 }
 
-Seen look_by_attributes(const TorchTable& torch, nb::handle tensor, std::size_t index) {
+Seen look_by_attributes(const TorchTable& torch, nb::handle tensor, Subject subject) {
   const nb::object device = tensor.attr("device");
   const auto kind = text_of(device.attr("type"));
-  if (kind != "cpu" && kind != "npu") refuse(tensor, index, "its device is " + kind);
+  if (kind != "cpu" && kind != "npu") refuse(tensor, subject, "its device is " + kind);
   const bool quantized = nb::cast<bool>(tensor.attr("is_quantized")) || text_of(tensor.attr("dtype")).starts_with("torch.q");
   const bool dense = !nb::cast<bool>(tensor.attr("is_nested")) && tensor.attr("layout").is(torch.module().attr("strided"));
-  if (quantized || !dense) refuse(tensor, index, "it is not a plain dense tensor");
+  if (quantized || !dense) refuse(tensor, subject, "it is not a plain dense tensor");
   Seen seen;
   seen.data = reinterpret_cast<std::byte*>(nb::cast<std::uintptr_t>(tensor.attr("data_ptr")()));
   seen.device = {dlpack::kCpu, 0};
@@ -39,14 +39,14 @@ Seen look_by_attributes(const TorchTable& torch, nb::handle tensor, std::size_t 
   return seen;
 }
 
-Seen look_by_table(const TorchTable& torch, nb::handle tensor, std::size_t index) {
+Seen look_by_table(const TorchTable& torch, nb::handle tensor, Subject subject) {
   static PyObject* const dtype_name = PyUnicode_InternFromString("dtype");
   dlpack::Tensor raw{};
   if (torch.exchange_api()->tensor_from_object(tensor.ptr(), &raw) != 0) {
     const std::string cause = take_python_error();
     // Plain tensors of element types that DLPack cannot say.
-    if (text_of(tensor.attr("dtype")).starts_with("torch.bits")) return look_by_attributes(torch, tensor, index);
-    refuse(tensor, index, cause);
+    if (text_of(tensor.attr("dtype")).starts_with("torch.bits")) return look_by_attributes(torch, tensor, subject);
+    refuse(tensor, subject, cause);
   }
   Seen seen;
   const std::span shape(raw.shape, static_cast<std::size_t>(raw.dimensions));
@@ -86,10 +86,10 @@ MemoryRange Seen::range() const {
   return {data, bytes(), MemoryKind::kDevice, device.index};
 }
 
-Seen look(const TorchTable& torch, nb::handle tensor, std::size_t index) {
-  Seen seen = torch.exchange_api() != nullptr ? look_by_table(torch, tensor, index) : look_by_attributes(torch, tensor, index);
+Seen look(const TorchTable& torch, nb::handle tensor, Subject subject) {
+  Seen seen = torch.exchange_api() != nullptr ? look_by_table(torch, tensor, subject) : look_by_attributes(torch, tensor, subject);
   if (seen.device.type == dlpack::kCpu || (seen.is_on_npu() && extension_is_npu(tensor))) return seen;
-  refuse(tensor, index, "its device is neither the CPU nor an NPU");
+  refuse(tensor, subject, "its device is neither the CPU nor an NPU");
 }
 
 nb::object storage_of(nb::handle tensor) {
@@ -110,12 +110,12 @@ bool has_lazy_bits(nb::handle tensor) {
   return false;
 }
 
-void FormatChecker::check(nb::handle tensor, const Seen& seen, std::size_t index) {
+void FormatChecker::check(nb::handle tensor, const Seen& seen, Subject subject) {
   if (seen.data == nullptr) return;
   const auto address = reinterpret_cast<std::uintptr_t>(seen.data);
   const auto after = known_.upper_bound(address);
   if (after != known_.begin() && address < std::prev(after)->second) return;
-  const auto [first, bytes] = nb::cast<std::pair<std::uintptr_t, std::size_t>>(npu_module().attr("check_format")(tensor, index));
+  const auto [first, bytes] = nb::cast<std::pair<std::uintptr_t, std::size_t>>(npu_module().attr("check_format")(tensor, subject.text()));
   known_[first] = first + bytes;
 }
 

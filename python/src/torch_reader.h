@@ -8,6 +8,7 @@
 
 #include "common.h"
 #include "dlpack.h"
+#include "subject.h"
 #include "torch_table.h"
 
 namespace ray_hixl::python {
@@ -26,8 +27,8 @@ struct Seen {
   [[nodiscard]] MemoryRange range() const;
 };
 
-// Dense tensors of the CPU and of NPUs. kUnsupportedTensor names tensor `index` and what to do for all others.
-[[nodiscard]] Seen look(const TorchTable& torch, nb::handle tensor, std::size_t index);
+// Dense tensors of the CPU and of NPUs. kUnsupportedTensor names the subject and what to do for all others.
+[[nodiscard]] Seen look(const TorchTable& torch, nb::handle tensor, Subject subject);
 // What has the bytes, also when the tensor is given another storage (set_(), assigning `.data`).
 [[nodiscard]] nb::object storage_of(nb::handle tensor);
 // Bits that the DLPack table does not show: the memory holds something else than the tensor's values.
@@ -39,8 +40,8 @@ struct Seen {
 // the dearest part of reading a tensor: it remembers address ranges, so it must not outlive the tensors that it has seen.
 class FormatChecker {
  public:
-  // kUnsupportedTensor names tensor `index`.
-  void check(nb::handle tensor, const Seen& seen, std::size_t index);
+  // kUnsupportedTensor names the subject.
+  void check(nb::handle tensor, const Seen& seen, Subject subject);
 
  private:
   std::map<std::uintptr_t, std::uintptr_t> known_;  // first byte -> end of a storage of a plain format

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "object/placement.h"
@@ -133,11 +134,29 @@ Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Are
   return destinations;
 }
 
+Status check_apart(std::span<const MemoryRange> targets) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (targets[i].length != 0) order.push_back(i);
+  }
+  const auto place = [&](std::size_t i) { return std::tuple(targets[i].kind, targets[i].device, targets[i].address); };
+  if (!std::ranges::is_sorted(order, {}, place)) std::ranges::sort(order, {}, place);
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    const MemoryRange& before = targets[order[i - 1]];
+    const MemoryRange& next = targets[order[i]];
+    if (before.kind != next.kind || before.device != next.device || before.address + before.length <= next.address) continue;
+    return Status(Code::kInvalidArgument, "target buffers " + std::to_string(order[i - 1]) + " and " + std::to_string(order[i]) +
+                                              " share memory: each tensor needs a target of its own");
+  }
+  return Status::ok();
+}
+
 Result<Destinations> use_targets(const Metadata& metadata, std::span<const MemoryRange> targets, std::shared_ptr<const void> owner) {
   if (targets.size() != metadata.size()) {
     return Status(Code::kInvalidArgument, std::to_string(targets.size()) + " target buffers were given for an object of " +
                                               std::to_string(metadata.size()) + " tensors; give one for each");
   }
+  RAY_HIXL_RETURN_IF_ERROR(check_apart(targets));
   Destinations destinations;
   destinations.tensors = list_tensors(metadata);
   for (std::size_t i = 0; i < targets.size(); ++i) {

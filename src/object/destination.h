@@ -38,8 +38,10 @@ using FindLanding = std::function<Result<Landing>(std::int32_t source_device)>;
 
 // Tensors without a placement go into the arena, others to where `find_landing` says. Its errors are returned.
 [[nodiscard]] Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Arena& arena, const FindLanding& find_landing);
-// The caller's memory. kInvalidArgument names the first target that does not fit; kNotAvailable one in another kind of memory than its
-// tensor.
+// kInvalidArgument names two that share bytes.
+[[nodiscard]] Status check_apart(std::span<const MemoryRange> targets);
+// The caller's memory. kInvalidArgument names the first target that does not fit, or two that share bytes; kNotAvailable one in another
+// kind of memory than its tensor.
 [[nodiscard]] Result<Destinations> use_targets(const Metadata& metadata, std::span<const MemoryRange> targets,
                                                std::shared_ptr<const void> owner);
 

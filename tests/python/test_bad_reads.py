@@ -144,29 +144,28 @@ def test_read_only_memory_is_no_destination(both: Both) -> None:
 
 
 @pytest.mark.parametrize(
-    "op",
+    ("op", "match"),
     [
-        (),
-        (1, 2, 3),
-        None,
-        "12345",
-        ("local", -1, "remote", 0, 1),
-        ("local", 0, "remote", 0, -1),
-        ("local", 0, "remote", 0, 2**64),
-        ("local", 0.5, "remote", 0, 1),
-        ("local", "0", "remote", 0, 1),
-        ("remote", 0, "local", 0, 1),
-        ("local", 0, "descriptor", 0, 1),
-        ("local", 0, "remote", 0, 1, 0),
-        (None, 0, "remote", 0, 1),
+        ((), "is no tuple of local region, local offset"),
+        ((1, 2, 3), "is no tuple of"),
+        (None, "is no tuple of"),
+        ("12345", "is no tuple of"),
+        (("local", 0, "remote", 0, 1, 0), "is no tuple of"),
+        (("local", -1, "remote", 0, 1), "its local offset is -1, not a whole number >= 0"),
+        (("local", 0, "remote", 0, -1), "its number of bytes is -1, not"),
+        (("local", 0, "remote", 0, 2**64), f"its number of bytes is {2**64}, not"),
+        (("local", 0.5, "remote", 0, 1), "its local offset is 0.5, not"),
+        (("local", "0", "remote", 0, 1), "its local offset is of type str, not"),
+        (("remote", 0, "local", 0, 1), r"its local region is of type RemoteRegion, not a Region: engine.register\(memory\)"),
+        (("buffer", 0, "remote", 0, 1), r"its local region is of type Buffer, not a Region: .*the \.region of engine.empty"),
+        ((None, 0, "remote", 0, 1), "its local region is of type NoneType"),
+        (("local", 0, "descriptor", 0, 1), r"its remote region is of type bytes, not a RemoteRegion: peer.region\(descriptor\)"),
     ],
 )
-def test_malformed_ops(both: Both, op: Any) -> None:
-    parts = {"local": both.local, "remote": both.remote, "descriptor": both.descriptor}
+def test_malformed_ops(both: Both, op: Any, match: str) -> None:
+    parts = {"local": both.local, "remote": both.remote, "descriptor": both.descriptor, "buffer": both.engine.empty(1)}
     made = tuple(parts.get(part, part) if isinstance(part, str) else part for part in op) if isinstance(op, tuple) else op
-    exactly(
-        InvalidArgument, r"op 1 is no \(local region, local offset", lambda: both.peer.prepare([(both.local, 0, both.remote, 0, 1), made])
-    )
+    exactly(InvalidArgument, f"op 1:? {match}", lambda: both.peer.prepare([(both.local, 0, both.remote, 0, 1), made]))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +200,6 @@ def test_wrong_types(both: Both) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: peer.region("text"),
         lambda: peer.region(None),
-        lambda: peer.region(bytearray(both.descriptor)),
         lambda: peer.prepare(None),
         lambda: peer.prepare([], 1, 2),
         lambda: peer.prepare([1], *[np.zeros(1, np.int64)] * 2, [both.remote], *[np.zeros(1, np.int64)] * 3),

@@ -56,7 +56,7 @@ def test_register_and_read(engine: ray_hixl.Engine, torch_owner: Owner, dtype: t
 @pytest.mark.parametrize("dtype", QUANTIZED, ids=str)
 def test_quantized_types_are_refused_by_name(torch_owner: Owner, dtype: torch.dtype) -> None:
     torch_owner.run("import warnings; warnings.simplefilter('ignore')")
-    with pytest.raises(ray_hixl.UnsupportedTensor, match=rf"tensor 1 .* quantized \({dtype}\); publish tensor\.int_repr\(\)"):
+    with pytest.raises(ray_hixl.UnsupportedTensor, match=rf"tensor 1 .* quantized \({dtype}\); take tensor\.int_repr\(\)"):
         torch_owner.run("engine.publish([b'', torch.zeros(8, dtype=torch.uint8).view(dtype)])", dtype=dtype)
 
 

@@ -128,11 +128,11 @@ def test_targets(engine: ray_hixl.Engine, torch_owner: Owner) -> None:
         ("torch.zeros(2, 3, 1)", r"target 0 has shape \(2, 3, 1\)"),
         ("torch.zeros(2, 3, dtype=torch.float64)", "target 0 has elements of type float64, the tensor's are float32"),
         ("torch.zeros(2, 3, dtype=torch.int32)", "target 0 has elements of type int32"),
-        ("torch.zeros(3, 2).t()", "tensor 0 is not contiguous"),
-        ("torch.zeros(2, 6)[:, ::2]", "tensor 0 is not contiguous"),
-        ("torch.zeros(3).expand(2, 3)", "tensor 0 is not contiguous"),
-        ("torch.zeros(2, 3, dtype=torch.complex64).conj().imag", "tensor 0 is not contiguous"),
-        ("torch.zeros(2, 3, dtype=torch.complex64).conj()", "tensor 0 is a conjugated or negated view"),
+        ("torch.zeros(3, 2).t()", "target 0 is not contiguous"),
+        ("torch.zeros(2, 6)[:, ::2]", "target 0 is not contiguous"),
+        ("torch.zeros(3).expand(2, 3)", "target 0 is not contiguous"),
+        ("torch.zeros(2, 3, dtype=torch.complex64).conj().imag", "target 0 is not contiguous"),
+        ("torch.zeros(2, 3, dtype=torch.complex64).conj()", "target 0 is a conjugated or negated view"),
     ],
 )
 def test_targets_that_do_not_fit(engine: ray_hixl.Engine, target: str, match: str) -> None:
@@ -140,6 +140,17 @@ def test_targets_that_do_not_fit(engine: ray_hixl.Engine, target: str, match: st
     with pytest.raises(ray_hixl.InvalidArgument, match=match) as caught:
         engine.fetch(metadata, targets=[eval(target)])
     assert type(caught.value) is ray_hixl.InvalidArgument
+
+
+def test_targets_that_share_memory_are_refused(engine: ray_hixl.Engine) -> None:
+    metadata = engine.publish([torch.ones(4), torch.zeros(0), torch.zeros(4)])
+    memory = torch.full((12,), 7.0)
+    for first, second in ((memory[:4], memory[:4]), (memory[:4], memory[3:7]), (memory[3:7], memory[:4])):
+        with pytest.raises(ray_hixl.InvalidArgument, match=r"target buffers \d and \d share memory: each tensor needs a target of its own"):
+            engine.fetch(metadata, targets=[first, memory[5:5], second])
+    assert memory.tolist() == [7.0] * 12
+    engine.fetch(metadata, targets=[memory[8:], memory[9:9], memory[4:8]]).result()  # neighbours, not in order
+    assert memory.tolist() == [7.0] * 4 + [0.0] * 4 + [1.0] * 4
 
 
 def test_number_of_targets(engine: ray_hixl.Engine) -> None:

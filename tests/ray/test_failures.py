@@ -54,7 +54,7 @@ def test_one_refused_tensor_refuses_its_object_and_no_other(source: Any, consume
     good, bad, other = references = ray.get(source.call.remote(actors.put_all, make))
     for error in (failure(lambda: ray.get(references)), failure(lambda: ray.get(consumer.call.remote(actors.get, references)))):
         assert isinstance(error, ray_hixl.UnsupportedTensor)
-        assert "tensor 1 cannot be published: it is quantized" in str(error)
+        assert "tensor 1 is no plain dense memory: it is quantized" in str(error)
     assert torch.equal(ray.get(good), torch.ones(2))
     assert torch.equal(ray.get(other), torch.zeros(5))
     assert isinstance(failure(lambda: ray.get(bad)), ray_hixl.UnsupportedTensor), "the same error each time"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ray_hixl import process
+from ray_hixl import arguments, process
 from ray_hixl.options import Options
 from ray_hixl.ray import compat
 from ray_hixl.ray.transport import NAME, HiXLTensorTransport
@@ -29,6 +29,8 @@ def register(devices: Iterable[str] = _DEVICES, options: Options | None = None) 
     :raises ValueError: an unknown device.
     :raises RuntimeError: another package's class holds the name.
     """
+    if isinstance(devices, Options):
+        raise TypeError("options are given by name: register(options=...)")
     chosen = list(devices)
     unknown = [device for device in chosen if device not in _DEVICES]
     if unknown or not chosen:
@@ -57,8 +59,8 @@ def runtime_env(options: Options | None = None, base: Mapping[str, Any] | None =
     if merged.get(_HOOK_KEY) not in (None, _HOOK):
         raise ValueError(f"base already has a {_HOOK_KEY}: {merged[_HOOK_KEY]!r}. Call ray_hixl.register() inside that hook instead")
     variables = dict(merged.get("env_vars") or {})
-    if options is not None:
-        variables.update(options.to_environment())
+    if (given := arguments.options(options)) is not None:
+        variables.update(given.to_environment())
     if variables:
         merged["env_vars"] = variables
     merged[_HOOK_KEY] = _HOOK

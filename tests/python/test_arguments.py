@@ -1,0 +1,88 @@
+"""Arguments that are refused by name, and what the refusal says to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import ray_hixl
+
+SECRET = b"what a descriptor holds"
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.5, float("nan"), "5", 1j])
+def test_timeouts(engine: ray_hixl.Engine, timeout: Any) -> None:
+    metadata = engine.publish([b"abc"])
+    peer = engine.connect(engine.descriptor)
+    calls: list[Callable[[], Any]] = [
+        lambda: engine.fetch(metadata, timeout=timeout),
+        lambda: engine.connect(engine.descriptor, timeout=timeout),
+        lambda: peer.read([], timeout=timeout),
+        lambda: peer.read_async([], timeout=timeout),
+    ]
+    for call in calls:
+        with pytest.raises(ray_hixl.InvalidArgument, match="timeout takes seconds >= 0, or None for the engine's option") as caught:
+            call()
+        assert repr(timeout) in str(caught.value)
+    assert engine.fetch(metadata, timeout=np.float32(5)).result() is not None
+
+
+def test_bytes_of_other_types_are_taken(engine: ray_hixl.Engine) -> None:
+    region = engine.register(bytearray(3))
+    peer = engine.connect(bytearray(engine.descriptor))
+    assert peer.region(memoryview(region.descriptor)).nbytes == 3
+    metadata = engine.publish([b"abc"])
+    assert len(engine.fetch(bytearray(metadata)).result()) == 1
+    engine.release(bytearray(metadata))
+    with pytest.raises(ray_hixl.ObjectFreed):
+        engine.fetch(metadata).result()
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda engine: engine.connect("text"), "connect takes the .descriptor of another engine, as bytes; this is of type str"),
+        (lambda engine: engine.connect(engine), "of type Engine"),
+        (lambda engine: engine.connect(engine.descriptor).region(engine.register(b"a")), "region takes the .descriptor of a region"),
+        (lambda engine: engine.fetch([SECRET]), "fetch takes the metadata that publish\\(\\) returned, as bytes; this is of type list"),
+        (lambda engine: engine.release(None), "release takes the metadata"),
+        (
+            lambda engine: engine.publish(bytearray(3)),
+            "a list of tensors or buffers is wanted, \\[x\\] for a single one; this is of type bytearray",
+        ),
+        (lambda engine: engine.publish(torch.ones(2)), "of type Tensor"),
+        (lambda engine: engine.publish(np.ones(2)), "of type ndarray"),
+        (lambda engine: engine.publish(None), "of type NoneType"),
+        (lambda engine: engine.fetch(engine.publish([b"a"]), targets=bytearray(1)), "a list of targets is wanted"),
+        (lambda engine: engine.connect(engine.descriptor).prepare(None), "a list of ops is wanted"),
+        (
+            lambda engine: engine.empty((2, 3)),
+            "a number of bytes >= 0 is wanted, not \\(2, 3\\); for a tensor of a shape there is ray_hixl.empty",
+        ),
+        (lambda engine: engine.empty(-1), "not -1"),
+        (lambda engine: ray_hixl.Engine({"transports": "cma"}), "options must be ray_hixl.Options, not dict"),
+        (lambda engine: ray_hixl.runtime_env({"transports": "cma"}), "options must be ray_hixl.Options, not dict"),
+        (lambda engine: ray_hixl.register(options={"transports": "cma"}), "options must be ray_hixl.Options, not dict"),
+        (lambda engine: ray_hixl.register(ray_hixl.Options()), "by name: register\\(options=...\\)"),
+        (lambda engine: ray_hixl.empty(3, dtype="float32"), "dtype takes a torch.dtype, not 'float32'"),
+        (lambda engine: ray_hixl.register_memory(np.ones(2)), "a torch tensor is wanted, this is of type ndarray"),
+    ],
+)
+def test_types(engine: ray_hixl.Engine, call: Callable[[Any], Any], match: str) -> None:
+    with pytest.raises(TypeError, match=match) as caught:
+        call(engine)
+    assert "incompatible function arguments" not in str(caught.value)
+    assert SECRET.decode() not in str(caught.value)
+
+
+def test_tensors_of_a_fetch_are_made_once(engine: ray_hixl.Engine) -> None:
+    """Whoever was interrupted after they were made gets them at the next call."""
+    fetch = engine.fetch(engine.publish([torch.ones(3), b"x"]))
+    assert fetch.wait()
+    made = fetch._fetch.take()
+    assert fetch.result() is made
+    assert fetch.result()[0].tolist() == [1.0] * 3
