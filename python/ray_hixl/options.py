@@ -40,6 +40,11 @@ class Options(OptionTable):
         """What the engine takes."""
         return self._core
 
+    @property
+    def chosen(self) -> frozenset[str]:
+        """Names of the options that an argument or the environment chose."""
+        return frozenset(self._chosen)
+
     def with_default_host(self, host: str) -> Options:
         """These options, with ``host`` unless an argument or the environment chose one."""
         return self if "host" in self._chosen else Options(**self._values(self._chosen), host=host)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
 
     from ray_hixl._core import Region
 
+logger = logging.getLogger(__name__)
+
 # Guards everything below. Re-entrant, since a destructor may come here from wherever Python's collector runs, also with it held.
 _lock = threading.RLock()
 _is_ending = False  # the process: for good
 _engine: Engine | None = None
 _options: Options | None = None
+_on_loopback = False  # the engine, and nobody chose that: to be warned of
+_LOOPBACK = "127.0.0.1"
 _registered: dict[int, tuple[Region, int]] = {}  # by address of storage or NPU segment: its region, and how often it was registered
 
 
@@ -39,18 +44,31 @@ def engine() -> Engine:
 
 
 def _start() -> Engine:
-    global _engine
+    global _engine, _on_loopback
     with _lock:
         if _engine is not None:
             return _engine
         if _is_ending:
             raise Closed("the process is ending, and its engine is closed: nothing is published or fetched any more")
-        made = Engine((_options or Options()).with_default_host(_node_ip()))
+        wanted, address = _options or Options(), _node_ip()
+        made = Engine(wanted.with_default_host(address))
         if _engine is None:
-            _engine = made
+            _engine, _on_loopback = made, address == _LOOPBACK and "host" not in wanted.chosen
         else:  # a destructor that ran meanwhile came here, too
             made.close()
         return _engine
+
+
+def warn_of_loopback() -> None:
+    """Once, if the engine was started before Ray was, so that it listens where no other host reaches it."""
+    global _on_loopback
+    if not _on_loopback or (node := _node_ip()) == _LOOPBACK:
+        return
+    _on_loopback = False
+    logger.warning(
+        f"the engine of this process listens on {_LOOPBACK}: it was started before ray.init (by ray_hixl.empty or register_memory, for "
+        f"example), so that consumers on other hosts do not reach it. Call ray.init first, or choose Options(host={node!r})"
+    )
 
 
 def configure(options: Options) -> None:
@@ -201,7 +219,7 @@ def _node_ip() -> str:
     """Where peers reach this process: the node's address under Ray, else this host only."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return "127.0.0.1"
+        return _LOOPBACK
     return str(ray.util.get_node_ip_address())
 
 

@@ -53,7 +53,7 @@ Status TransportNames::check(std::string_view name, const Names& value) const {
   if (value.empty()) return refuse(name, "", "at least one of " + join(known, ", "));
   for (auto it = value.begin(); it != value.end(); ++it) {
     if (std::ranges::find(known, *it) == known.end()) return refuse(name, *it, takes());
-    if (std::find(value.begin(), it, *it) != it) return refuse(name, *it + "' twice", "each transport once");
+    if (std::find(value.begin(), it, *it) != it) return refuse(name, join(value, ","), "each transport once");
   }
   return Status::ok();
 }

@@ -79,7 +79,8 @@ class Dial : public std::enable_shared_from_this<Dial> {
   [[nodiscard]] Status nobody_at_the_port() const {
     if (nobody_at_the_unix_socket_) {
       return {Code::kPeerGone,
-              "nobody listens at its Unix socket and port any more: its process ended, or closed it. Make the object again"};
+              "nobody listens at its Unix socket and port any more: its process ended, or closed it; make what you want of it "
+              "again, in a process that lives"};
     }
     return {Code::kConnectError,
             "nobody listens there: most likely its process ended (make the object again); else its address does not reach it from here "

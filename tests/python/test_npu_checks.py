@@ -267,6 +267,8 @@ def test_doctor_without_cann() -> None:
     code, text = run_cli("doctor")
     assert code == 0
     assert "FAKE" not in text
+    assert "CPU tensors: work, between processes of one host by shm, cma, stream" in text.replace("\n", " ").replace("  ", " ")
+    assert "NPU tensors: not here" in text
     code, text = run_cli("doctor", "--npu", "--json")
     report = json.loads(text)
     found = {finding["name"]: finding for finding in report["findings"]}
@@ -276,6 +278,21 @@ def test_doctor_without_cann() -> None:
     assert "/usr/local/Ascend/cann/lib64/libacl_rt.so" in found["CANN"]["found"]
     assert "authenticates nobody" in found["who may connect"]["found"]
     assert found["torch_npu"]["verdict"] == "warning"
+
+
+def test_doctor_looks_at_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_HIXL_TRANSPORTS", "local,stream")
+    code, text = run_cli("doctor", "--json")
+    report = json.loads(text)
+    assert code == 0
+    assert {each["name"]: each["verdict"] for each in report["transports"]}["cma"] == "refused"
+    assert "between processes of one host by stream, between hosts by stream" in report["verdict"][0]
+    monkeypatch.setenv("RAY_HIXL_TRANSPORTS", "rdma")
+    code, text = run_cli("doctor", "--json")
+    report = json.loads(text)
+    assert code == 1
+    assert "rdma" in report["transports"][0]["found"]
+    assert report["verdict"][0] == "CPU tensors: no transport works between processes on this machine."
 
 
 def test_bringup_without_cann(tmp_path: Path) -> None:

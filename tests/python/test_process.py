@@ -40,6 +40,26 @@ def test_stats_of_the_process() -> None:
     assert stats["devices"] == []
 
 
+def test_an_engine_from_before_ray_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    process.engine()
+    process.warn_of_loopback()  # no Ray yet
+    assert caplog.messages == []
+    monkeypatch.setattr(process, "_node_ip", lambda: "192.0.2.7")
+    for _ in range(2):
+        process.warn_of_loopback()
+    assert len(caplog.messages) == 1
+    assert "listens on 127.0.0.1" in caplog.messages[0]
+    assert "Options(host='192.0.2.7')" in caplog.messages[0]
+
+
+def test_an_address_that_was_chosen_is_not_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    process.configure(ray_hixl.Options(host="127.0.0.1"))
+    process.engine()
+    monkeypatch.setattr(process, "_node_ip", lambda: "192.0.2.7")
+    process.warn_of_loopback()
+    assert caplog.messages == []
+
+
 def test_stats_count(engine: ray_hixl.Engine, owner: Owner) -> None:
     metadata = owner.get("engine.publish([given])", given=b"x" * 1000)
     before = owner.get("engine.stats()")

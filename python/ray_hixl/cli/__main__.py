@@ -81,7 +81,7 @@ def bringup(
 
 
 @main.command()
-@click.option("--mebibytes", default=256, show_default=True, help="Size of the large handoff in MiB.")
+@click.option("--mebibytes", default=256, show_default=True, type=click.IntRange(min=1), help="Size of the large handoff in MiB.")
 @click.option("--seed", default=7, show_default=True, help="Seed of the tensors' contents.")
 def demo(mebibytes: int, seed: int) -> None:
     """Start Ray, hand tensors from actor to actor and to the driver, compare every byte, and show what moved them."""

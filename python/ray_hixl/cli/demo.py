@@ -101,9 +101,9 @@ def run(mebibytes: int, seed: int) -> int:
             failures.append(f"the {place} counted {total} bytes, the payload had {payload}")
     produced = ray.get(source.stats.remote())
     console.print(f"source: {produced['resolved']} objects resolved, {produced['served_bytes'] / MIB:.1f} MiB served by itself")
-    console.print("timing against the object store ...")
     table = Table("handoff, actor to actor", "hixl", "object store", title="best of three, tensors ready beforehand")
     for shape, what in shapes.items():
+        console.print(f"timing: {what}, by hixl and by the object store ...")
         ours, theirs = (_timed(source, consumer, shape, seed, plain) for plain in (False, True))
         table.add_row(what, f"{ours * 1e3:.1f} ms", f"{theirs * 1e3:.1f} ms")
     console.print(table)

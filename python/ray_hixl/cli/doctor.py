@@ -14,6 +14,8 @@ from rich.console import Console
 from ray_hixl.cli.findings import MISSING, REFUSED, WARNING, WORKS, Finding, count, is_ready, show
 from ray_hixl.cli.npu import doctor as npu_doctor
 from ray_hixl.cli.npu.doctor import Questions
+from ray_hixl.errors import HixlError
+from ray_hixl.options import Options
 
 FAKE_HEADING = "FAKE CANN, NO NPU: "
 
@@ -41,7 +43,15 @@ def _transports() -> list[Finding]:
         probes, error = questions.ask("probe")
     if probes is None:
         return [Finding(topic, "all", MISSING, error)]
-    return [Finding(topic, name, WORKS if usable else REFUSED, said) for name, usable, said in probes]
+    try:
+        allowed = Options().transports
+    except HixlError as wrong:  # no engine starts with it
+        return [Finding(topic, "all", MISSING, str(wrong), "correct the RAY_HIXL_ variables of the environment")]
+    forbidden = "RAY_HIXL_TRANSPORTS leaves it out"
+    return [
+        Finding(topic, name, WORKS if usable else REFUSED, said) if name in allowed else Finding(topic, name, REFUSED, forbidden)
+        for name, usable, said in probes
+    ]
 
 
 def _ray(version: str) -> list[Finding]:
@@ -52,7 +62,7 @@ def _ray(version: str) -> list[Finding]:
         return [Finding("Ray", "transport", MISSING, error)]
     if why:
         return [Finding("Ray", "ray.get", WARNING, why)]
-    return [Finding("Ray", "ray.get", WORKS, f"Ray {version}: one that fails gives its targets back")]
+    return [Finding("Ray", "ray.get", WORKS, f"Ray {version}; one that fails leaves no write to its targets")]
 
 
 def run(npu: bool, as_json: bool) -> int:
@@ -63,6 +73,7 @@ def run(npu: bool, as_json: bool) -> int:
     between = [finding.name for finding in transports if finding.verdict == WORKS and finding.name != "local"]
     report: dict[str, Any] = {"versions": facts, "transports": [finding.to_json() for finding in transports]}
     report["ray"] = [finding.to_json() for finding in ray]
+    report["verdict"] = _verdict(between)
     code = 0 if between else 1
     if not as_json:
         for name, text in facts.items():

@@ -65,6 +65,7 @@ class _Publication:
     def _publish(self, tensors: list[torch.Tensor]) -> None:
         """No engine: the consumer is told, the producer lives on."""
         try:
+            process.warn_of_loopback()
             with process.engine().publish_owned(tensors) as published:  # released if interrupted
                 self.metadata, self.published = _describe(published.packed, tensors), published
         except Exception as error:

@@ -37,7 +37,7 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"no_such", "1", Code::kInvalidArgument, "there are transports, host"},
         Setting{"transports", "", Code::kInvalidArgument, "at least one"},
         Setting{"transports", "shm,smoke", Code::kInvalidArgument, "'smoke'"},
-        Setting{"transports", "shm,shm", Code::kInvalidArgument, "twice"}, Setting{"host", "localhost", Code::kInvalidArgument, "no name"},
+        Setting{"transports", "shm,shm", Code::kInvalidArgument, "each transport once"}, Setting{"host", "localhost", Code::kInvalidArgument, "no name"},
         Setting{"host", "0.0.0.0", Code::kInvalidArgument, "no wildcard"}, Setting{"host", "::", Code::kInvalidArgument, "no wildcard"},
         Setting{"publish", "snapshot", Code::kNotAvailable, "snapshot"}, Setting{"publish", "magic", Code::kInvalidArgument, "'magic'"},
         Setting{"fetch", "map", Code::kNotAvailable, "map"}, Setting{"fetch", "magic", Code::kInvalidArgument, "'magic'"},

@@ -1,0 +1,40 @@
+"""Commands say what they need before they begin."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from ray_hixl.cli.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "said"),
+    [
+        (["demo"], "ray", "demo hands torch tensors from one Ray actor to another, which needs ray: pip install 'ray-hixl[ray]'"),
+        (["demo"], "torch", "which needs torch: pip install torch"),
+        (["bench", "--level", "engine"], "numpy", "which needs numpy: pip install 'ray-hixl[bench]'"),
+        (["bench", "--level", "ray"], "ray", "--level ray measures handoffs between Ray actors, which needs ray"),
+        (["bench", "--out", "somewhere"], "matplotlib", "--out draws plots, which needs matplotlib"),
+    ],
+)
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, arguments: list[str], missing: str, said: str) -> None:
+    find = importlib.util.find_spec
+
+    def without(name: str, *others: Any) -> Any:
+        return None if name == missing else find(name, *others)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    ended = CliRunner().invoke(main, arguments)
+    assert ended.exit_code == 1
+    assert said in ended.output
+    assert "Traceback" not in ended.output
+
+
+def test_sizes_of_the_demo_are_checked() -> None:
+    ended = CliRunner().invoke(main, ["demo", "--mebibytes", "0"])
+    assert ended.exit_code == 2
+    assert "x>=1" in ended.output
