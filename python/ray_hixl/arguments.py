@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from numbers import Real
 from typing import Any
 
@@ -43,8 +44,9 @@ def options(value: Any) -> Options | None:
 
 def nbytes(value: Any) -> int:
     """:raises TypeError: it is no whole number >= 0."""
-    if isinstance(value, int) and value >= 0:
-        return value
+    number = operator.index(value) if hasattr(value, "__index__") else -1
+    if number >= 0:
+        return number
     raise TypeError(f"a number of bytes >= 0 is wanted, not {value!r}; for a tensor of a shape there is ray_hixl.empty()")
 
 

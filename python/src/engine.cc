@@ -97,7 +97,7 @@ std::string described(nb::handle object) {
 
 std::uint64_t read_number(std::size_t index, const char* part, nb::handle found) {
   std::uint64_t number = 0;
-  if (!nb::try_cast(found, number, false)) refuse_part(index, part, found, "a whole number >= 0");
+  if (!nb::try_cast(found, number)) refuse_part(index, part, found, "a whole number >= 0");
   return number;
 }
 

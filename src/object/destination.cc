@@ -156,7 +156,6 @@ Result<Destinations> use_targets(const Metadata& metadata, std::span<const Memor
     return Status(Code::kInvalidArgument, std::to_string(targets.size()) + " target buffers were given for an object of " +
                                               std::to_string(metadata.size()) + " tensors; give one for each");
   }
-  RAY_HIXL_RETURN_IF_ERROR(check_apart(targets));
   Destinations destinations;
   destinations.tensors = list_tensors(metadata);
   for (std::size_t i = 0; i < targets.size(); ++i) {
@@ -164,6 +163,7 @@ Result<Destinations> use_targets(const Metadata& metadata, std::span<const Memor
     destinations.tensors[i].address = targets[i].address;
     destinations.tensors[i].device = targets[i].device;
   }
+  RAY_HIXL_RETURN_IF_ERROR(check_apart(targets));
   destinations.holds = std::move(owner);
   destinations.callers_memory = true;
   return destinations;

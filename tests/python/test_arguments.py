@@ -79,6 +79,13 @@ def test_types(engine: ray_hixl.Engine, call: Callable[[Any], Any], match: str) 
     assert SECRET.decode() not in str(caught.value)
 
 
+def test_numbers_of_numpy_are_taken(engine: ray_hixl.Engine) -> None:
+    peer = engine.connect(engine.descriptor)
+    source, target = engine.register(b"abc"), engine.empty(np.int64(3))
+    peer.read([(target.region, np.int64(1), peer.region(source.descriptor), np.uint8(0), np.int32(2))])
+    assert bytes(memoryview(target)[1:]) == b"ab"
+
+
 def test_tensors_of_a_fetch_are_made_once(engine: ray_hixl.Engine) -> None:
     """Whoever was interrupted after they were made gets them at the next call."""
     fetch = engine.fetch(engine.publish([torch.ones(3), b"x"]))

@@ -121,5 +121,26 @@ TEST(Targets, must_match_in_number_size_and_kind) {
   EXPECT_EQ(good.tensors[2].block, nullptr);
 }
 
+TEST(Targets, must_share_no_memory) {
+  Bytes memory(60);
+  const auto host = [&](std::size_t offset, std::uint64_t length) { return MemoryRange{memory.data() + offset, length}; };
+  const auto npu = [&](std::size_t offset, std::int32_t device) {
+    return MemoryRange{memory.data() + offset, 20, MemoryKind::kDevice, device};
+  };
+  EXPECT_THAT(check_apart(std::vector{host(0, 10), host(10, 0), host(10, 20), host(30, 30)}), IsOk());
+  EXPECT_THAT(check_apart(std::vector{host(30, 30), host(0, 10), host(10, 20)}), IsOk());
+  EXPECT_THAT(check_apart(std::vector{host(0, 20), npu(0, 0), npu(0, 1)}), IsOk()) << "addresses of other memory";
+  EXPECT_THAT(check_apart(std::vector{host(5, 10), host(5, 0), host(5, 0)}), IsOk()) << "nothing is written there";
+  for (const auto& targets : {std::vector{host(0, 10), host(9, 10)},
+                              {host(9, 10), host(0, 10)},
+                              {host(0, 30), host(5, 1)},
+                              {host(40, 5), host(0, 41), host(50, 1)},
+                              {npu(0, 3), npu(19, 3)}}) {
+    const Status shared = check_apart(targets);
+    EXPECT_THAT(shared, FailsWith(Code::kInvalidArgument));
+    EXPECT_THAT(shared.message(), HasSubstr("share memory"));
+  }
+}
+
 }  // namespace
 }  // namespace ray_hixl::test
