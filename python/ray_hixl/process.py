@@ -120,8 +120,8 @@ def register_memory(tensor: torch.Tensor) -> None:
 
     :raises NotAvailable: HIXL cannot have the memory (expandable segments of torch's allocator, for one), or there is no HIXL.
     """
-    own = engine()
     address, storage = _registrable(tensor)
+    own = engine()
     with _lock:
         region, count = _registered.get(address, (None, 0))
         _registered[address] = (region if region is not None else own.register(storage), count + 1)

@@ -28,7 +28,7 @@ def shut_down() -> Iterator[None]:
 
 
 def test_stats_without_an_engine() -> None:
-    assert ray_hixl.stats() == {"fetched": {}, "ray": {}}
+    assert set(ray_hixl.stats()) == {"fetched", "ray"}
 
 
 def test_stats_of_the_process() -> None:
@@ -93,7 +93,7 @@ def test_a_destructor_may_want_the_engine_while_it_starts(monkeypatch: pytest.Mo
     def start(options: ray_hixl.Options) -> ray_hixl.Engine:
         if not made:
             made.append(ray_hixl.Engine(options))
-            assert ray_hixl.stats() == {"fetched": {}, "ray": {}}
+            assert set(ray_hixl.stats()) == {"fetched", "ray"}
             wanted.append(process.engine())
             return made[0]
         made.append(ray_hixl.Engine(options))
@@ -143,7 +143,7 @@ def test_shutdown_and_restart() -> None:
     descriptor = first.descriptor
     ray_hixl.shutdown()
     ray_hixl.shutdown()
-    assert ray_hixl.stats() == {"fetched": {}, "ray": {}}
+    assert set(ray_hixl.stats()) == {"fetched", "ray"}
     with pytest.raises(ray_hixl.Closed):
         first.register(bytearray(1))
     second = process.engine()
