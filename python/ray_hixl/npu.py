@@ -115,7 +115,7 @@ def check_format(tensor: torch.Tensor, which: str) -> tuple[int, int]:
     if found not in _PLAIN_FORMATS:
         name = getattr(torch_npu.get_npu_format(tensor), "name", "")
         raise UnsupportedTensor(
-            f"{which} is in the NPU's private format {found} ({name}): its bytes are not its values in order. Publish "
+            f"{which} is in the NPU's private format {found} ({name}): its bytes are not its values in order. Take "
             "torch_npu.npu_format_cast(tensor, 2)"
         )
     storage = tensor.untyped_storage()

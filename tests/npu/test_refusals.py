@@ -17,7 +17,7 @@ from ray_hixl import NotAvailable, OutOfMemory, UnsupportedTensor, npu
 from support import Owner, eventually, run_python
 
 MIB = 1 << 20
-PRIVATE = r"tensor {} is in the NPU's private format 29 \(FRACTAL_NZ\): .* Publish torch_npu\.npu_format_cast\(tensor, 2\)"
+PRIVATE = r"{} is in the NPU's private format 29 \(FRACTAL_NZ\): .* Take torch_npu\.npu_format_cast\(tensor, 2\)"
 
 
 @pytest.fixture
@@ -46,17 +46,17 @@ def test_private_formats(engine: ray_hixl.Engine, nz: torch.Tensor, view: str, e
     plain = torch.ones(64, 64, device="npu")
     ray_hixl._core.use_torch(torch, exchange_api=exchange_api)
     try:
-        with pytest.raises(UnsupportedTensor, match=PRIVATE.format(2)):
+        with pytest.raises(UnsupportedTensor, match=PRIVATE.format("tensor 2")):
             engine.publish([plain, plain[1], VIEWS[view](nz), plain])
     finally:
         ray_hixl._core.use_torch(torch)
 
 
 def test_private_formats_elsewhere(engine: ray_hixl.Engine, owner: Owner, nz: torch.Tensor) -> None:
-    with pytest.raises(UnsupportedTensor, match=PRIVATE.format(0)):
+    with pytest.raises(UnsupportedTensor, match=PRIVATE.format("the memory to register")):
         engine.register(nz)
     metadata = engine.publish([torch.ones(64, 64, device="npu", dtype=torch.float16)])
-    with pytest.raises(UnsupportedTensor, match=PRIVATE.format(0)):
+    with pytest.raises(UnsupportedTensor, match=PRIVATE.format("target 0")):
         engine.fetch(metadata, [nz])
     quiet = engine.publish_quietly([nz])
     with pytest.raises(UnsupportedTensor, match=r"its source could not publish it: .*FRACTAL_NZ"):

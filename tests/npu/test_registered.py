@@ -119,7 +119,7 @@ def test_targets_that_do_not_fit(reader: ray_hixl.Engine, owner: Owner) -> None:
         ([torch.zeros(7, device="npu"), torch.zeros(2, device="npu")], r"target 0 has shape \(7\), the tensor's is \(8\)"),
         ([torch.zeros(8), torch.zeros(2, dtype=torch.int32)], "target 1 has elements of type int32, the tensor's are float32"),
         ([torch.zeros(8)], "1 targets were given for an object of 2 tensors"),
-        ([torch.zeros(8, 2, device="npu")[:, 0], torch.zeros(2)], "tensor 0 is not contiguous"),
+        ([torch.zeros(8, 2, device="npu")[:, 0], torch.zeros(2)], "target 0 is not contiguous"),
     ):
         with pytest.raises(ray_hixl.InvalidArgument, match=what):
             reader.fetch(owner.get("metadata"), targets)

@@ -24,10 +24,13 @@ class CheckedCopy {
   // copied. REQUIRES: at most kMost bytes in kMostVectors pieces.
   [[nodiscard]] bool copy(std::span<const iovec> from, std::span<std::byte> into);
 
- private:
-  [[nodiscard]] bool open();
+  // Takes the descriptors (two) that copy() would take at its first call. False if there are none.
+  bool open();
+  // Gives them back.
+  void close();
 
-  Fd in_;   // made at first use
+ private:
+  Fd in_;
   Fd out_;  // both are non-blocking, and the pipe is empty between calls
 };
 

@@ -27,22 +27,30 @@ class StreamTransport final : public Transport {
 
   void accept(Fd connection, std::vector<std::byte> received) override {
     if (!net::is_unix(connection)) (void)net::set_dead_peer_timeout(connection, context_.options.stall_timeout_s);
-    senders_->emplace_front();
-    const auto place = senders_->begin();
-    *place = std::make_unique<Sender>(context_, copy_, std::move(connection), received, [weak = std::weak_ptr(senders_), place] {
-      if (const auto senders = weak.lock()) senders->erase(place);
+    Serving& serving = *serving_;
+    if (serving.senders.empty()) serving.copy.open();
+    serving.senders.emplace_front();
+    const auto place = serving.senders.begin();
+    *place = std::make_unique<Sender>(context_, serving.copy, std::move(connection), received, [weak = std::weak_ptr(serving_), place] {
+      const auto still = weak.lock();
+      if (!still) return;
+      still->senders.erase(place);
+      if (still->senders.empty()) still->copy.close();
     });
     (*place)->start();
   }
 
   void session_ended(const ReaderView&) override {}
-  void shut_down() override { senders_.reset(); }
+  void shut_down() override { serving_.reset(); }
 
  private:
-  using Senders = std::list<std::unique_ptr<Sender>>;
+  // Loop thread only.
+  struct Serving {
+    CheckedCopy copy;  // has descriptors while there are senders
+    std::list<std::unique_ptr<Sender>> senders;
+  };
   const Context& context_;
-  CheckedCopy copy_;  // loop thread only, like the next
-  std::shared_ptr<Senders> senders_ = std::make_shared<Senders>();
+  std::shared_ptr<Serving> serving_ = std::make_shared<Serving>();
 };
 
 }  // namespace

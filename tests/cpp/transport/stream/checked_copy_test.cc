@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <vector>
 
 #include "support/few_descriptors.h"
@@ -52,6 +54,20 @@ TEST_F(CheckedCopyTest, of_memory_that_is_gone_fails_and_leaves_nothing_to_the_n
     EXPECT_TRUE(copies(memory));
   }
   ::munmap(pages, page);
+}
+
+TEST_F(CheckedCopyTest, gives_its_descriptors_back) {
+  const auto open_files = [] {
+    const std::filesystem::directory_iterator files("/proc/self/fd");
+    return std::distance(begin(files), end(files));
+  };
+  const auto before = open_files();
+  EXPECT_TRUE(copy.open());
+  EXPECT_TRUE(copies(memory));
+  EXPECT_EQ(open_files(), before + 2);
+  copy.close();
+  EXPECT_EQ(open_files(), before);
+  EXPECT_TRUE(copies(memory));
 }
 
 TEST_F(CheckedCopyTest, without_descriptors_fails_until_there_are_some) {
