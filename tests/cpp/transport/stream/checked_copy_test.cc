@@ -47,9 +47,10 @@ TEST_F(CheckedCopyTest, of_memory_that_is_gone_fails_and_leaves_nothing_to_the_n
   void* const pages = ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(pages, MAP_FAILED);
   ASSERT_EQ(::munmap(static_cast<std::byte*>(pages) + page, page), 0);
-  for (const std::size_t offset : {page - 100, page}) {  // some of it is there, nothing is
-    const iovec torn{static_cast<std::byte*>(pages) + offset, 200};
-    std::vector<std::byte> into(200);
+  // Nothing is there; some of it is; so much that the kernel has put it into the pipe.
+  for (const auto& [offset, length] : {std::pair{page, std::size_t{200}}, {page - 100, std::size_t{200}}, {std::size_t{0}, page + 100}}) {
+    const iovec torn{static_cast<std::byte*>(pages) + offset, length};
+    std::vector<std::byte> into(length);
     EXPECT_FALSE(copy.copy({&torn, 1}, into));
     EXPECT_TRUE(copies(memory));
   }
