@@ -29,7 +29,7 @@ _lock = threading.RLock()
 _is_ending = False  # the process: for good
 _engine: Engine | None = None
 _options: Options | None = None
-_on_loopback = False  # the engine, and nobody chose that: to be warned of
+_on_loopback = False  # the engine, since Ray was not up and nobody chose: to be warned of
 _LOOPBACK = "127.0.0.1"
 _registered: dict[int, tuple[Region, int]] = {}  # by address of storage or NPU segment: its region, and how often it was registered
 
@@ -50,10 +50,10 @@ def _start() -> Engine:
             return _engine
         if _is_ending:
             raise Closed("the process is ending, and its engine is closed: nothing is published or fetched any more")
-        wanted, address = _options or Options(), _node_ip()
-        made = Engine(wanted.with_default_host(address))
+        wanted, node = _options or Options(), _node_ip()
+        made = Engine(wanted.with_default_host(node or _LOOPBACK))
         if _engine is None:
-            _engine, _on_loopback = made, address == _LOOPBACK and "host" not in wanted.chosen
+            _engine, _on_loopback = made, node is None and "host" not in wanted.chosen
         else:  # a destructor that ran meanwhile came here, too
             made.close()
         return _engine
@@ -62,13 +62,14 @@ def _start() -> Engine:
 def warn_of_loopback() -> None:
     """Once, if the engine was started before Ray was, so that it listens where no other host reaches it."""
     global _on_loopback
-    if not _on_loopback or (node := _node_ip()) == _LOOPBACK:
+    if not _on_loopback or (node := _node_ip()) is None:
         return
     _on_loopback = False
-    logger.warning(
-        f"the engine of this process listens on {_LOOPBACK}: it was started before ray.init (by ray_hixl.empty or register_memory, for "
-        f"example), so that consumers on other hosts do not reach it. Call ray.init first, or choose Options(host={node!r})"
-    )
+    if node != _LOOPBACK:
+        logger.warning(
+            f"the engine of this process listens on {_LOOPBACK}: it was started before ray.init (by ray_hixl.empty or register_memory, "
+            f"for example), so that consumers on other hosts do not reach it. Call ray.init first, or choose Options(host={node!r})"
+        )
 
 
 def configure(options: Options) -> None:
@@ -215,11 +216,11 @@ def _registrable(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
     return storage.data_ptr() if segment is None else segment[0], flat
 
 
-def _node_ip() -> str:
-    """Where peers reach this process: the node's address under Ray, else this host only."""
+def _node_ip() -> str | None:
+    """The node's address as Ray knows it; None where Ray is not up."""
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
-        return _LOOPBACK
+        return None
     return str(ray.util.get_node_ip_address())
 
 

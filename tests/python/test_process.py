@@ -52,6 +52,17 @@ def test_an_engine_from_before_ray_is_warned_of(monkeypatch: pytest.MonkeyPatch,
     assert "Options(host='192.0.2.7')" in caplog.messages[0]
 
 
+def test_ray_is_asked_for_the_node_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Every publish comes by here, also where the node's address is this one."""
+    process.engine()
+    asked: list[str] = []
+    monkeypatch.setattr(process, "_node_ip", lambda: asked.append("127.0.0.1") or asked[0])
+    for _ in range(3):
+        process.warn_of_loopback()
+    assert asked == ["127.0.0.1"]
+    assert caplog.messages == []
+
+
 def test_an_address_that_was_chosen_is_not_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     process.configure(ray_hixl.Options(host="127.0.0.1"))
     process.engine()

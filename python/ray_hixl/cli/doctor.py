@@ -79,7 +79,7 @@ def run(npu: bool, as_json: bool) -> int:
         for name, text in facts.items():
             console.print(f"{name:<24}{text}", highlight=False)
         show(console, transports + ray, "")
-        for line in _verdict(between):
+        for line in report["verdict"]:
             console.print(line)
     if npu:
         npu_report, code = _examine_npu(console, facts, as_json)
