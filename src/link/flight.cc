@@ -293,12 +293,13 @@ void Flight::finish(const Status& result) {
   });
 }
 
-// In place of the one before; but a stop that came meanwhile has a timer of its own, which the deadline's must not replace.
+// In place of the one before; but that of a stop that came meanwhile is not replaced by the deadline's. That the deadline has passed is no
+// such stop: nobody else would ask for one.
 void Flight::set_timer(Deadline deadline, void (Flight::*due)()) {
   if (deadline.when() == Clock::time_point::max()) return;
   armed_ = true;
   host_->post([self = shared_from_this(), deadline, due] {
-    if (self->state_->done() || (due == &Flight::past_deadline && self->state_->stopping())) return;
+    if (self->state_->done() || (due == &Flight::past_deadline && self->timer_ != 0)) return;
     if (self->timer_ != 0) self->host_->cancel(self->timer_);
     self->timer_ = self->host_->at(deadline, [weak = self->weak_from_this(), due] {
       const auto flight = weak.lock();

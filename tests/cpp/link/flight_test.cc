@@ -172,7 +172,7 @@ class FlightTest : public testing::Test {
     auto holds = std::make_shared<const int>(0);
     memory = holds;
     plan->holds = std::move(holds);
-    state = std::make_shared<transport::TransferState>(Deadline::in(std::chrono::hours(1)), [this](Status result) {
+    state = std::make_shared<transport::TransferState>(deadline, [this](Status result) {
       ++ends;
       return result;
     });
@@ -205,6 +205,7 @@ class FlightTest : public testing::Test {
   static constexpr TestHost::Kinds kByHandle{false, true};
   static constexpr TestHost::Kinds kByAddress{true, true};
   static constexpr TestHost::Kinds kFarAway{false, false};
+  Deadline deadline = Deadline::in(std::chrono::hours(1));  // of the next start()
   std::shared_ptr<TestHost> host;
   std::shared_ptr<transport::TransferState> state;
   std::weak_ptr<const void> memory;
@@ -485,6 +486,16 @@ TEST_F(FlightTest, its_deadline_is_a_stop) {
   EXPECT_THAT(state->result().message(), HasSubstr("reading from the peer"));
 }
 
+// Ones that are short, on a machine that is busy.
+TEST_F(FlightTest, its_deadline_is_a_stop_though_it_passed_before_the_loop_heard_of_it) {
+  deadline = Deadline::in(std::chrono::nanoseconds(0));
+  start(kByAddress, Memory::kCallers);
+  EXPECT_FALSE(state->done());
+  host->pass_time();
+  expect_ended(Code::kTransferTimeout);
+  expect_left_nothing();
+}
+
 TEST_F(FlightTest, a_job_that_fails_stops_the_others) {
   start(kByAddress, Memory::kCallers);
   resolve(0, {{1000, 4}, {kArenaBase, 6}});
@@ -611,6 +622,7 @@ TEST_F(FlightRounds, end_once_and_leave_nothing_whatever_the_order) {
     host = std::make_shared<TestHost>(kinds);
     host->is_loop = one_in(random, 2);
     ends = 0;
+    deadline = Deadline::in(one_in(random, 4) ? std::chrono::hours(0) : std::chrono::hours(1));
     const bool callers_memory = one_in(random, 2);
     std::vector<std::uint32_t> pieces(one_in(random, 8) ? transport::kFewPieces + 1 : random() % 3, 0);
     for (auto& piece : pieces) piece = random() % 2;
