@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <deque>
-#include <list>
 #include <utility>
+#include <vector>
 
+#include "base/mutex.h"
 #include "transport/stream/reader.h"
 
 namespace ray_hixl::transport::stream {
@@ -12,11 +13,9 @@ namespace {
 
 constexpr std::size_t kMostConnections = 4;  // to one peer
 
-void end_job(const std::shared_ptr<Job>& job, const Status& status) { std::exchange(job->done, nullptr)(status); }
-
 }  // namespace
 
-// Loop thread only.
+// Loop thread only, but for idle readers.
 struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   struct Queued {
     std::shared_ptr<Job> job;
@@ -29,15 +28,21 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   const Context& context;
   Port& port;
   std::deque<Queued> queue;
-  std::list<Reader> idle;
-  std::list<Reader> busy;
+  std::vector<std::shared_ptr<Reader>> busy;
+  std::size_t connections = 0;  // busy, idle, or taken by who submits
   std::size_t opening = 0;
   Status closed;  // ok until close()
 
-  void enqueue(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request);
+  Mutex mutex;
+  std::vector<std::shared_ptr<Reader>> idle RAY_HIXL_GUARDED_BY(mutex);
+
+  std::shared_ptr<Reader> take_idle();
+  void put_idle(std::shared_ptr<Reader> reader);
+  void drop(std::shared_ptr<Reader> reader);
+  void enqueue(Queued queued, std::shared_ptr<Reader> asked);
   void pump();
-  void run(std::list<Reader>::iterator reader, Queued queued, bool reused);
-  void ended(std::list<Reader>::iterator reader, Queued queued, bool reused, const Reader::End& end);
+  void run(const std::shared_ptr<Reader>& reader, Queued queued, bool reused);
+  void ended(const std::shared_ptr<Reader>& reader, Queued queued, bool reused, const Reader::End& end);
   void open(const std::shared_ptr<Job>& job);
   void opened(Fd socket);
   void not_opened(const std::shared_ptr<Job>& job, const Status& why);
@@ -45,27 +50,55 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   void close(const Status& why);
 };
 
-void StreamChannel::Impl::enqueue(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request) {
-  if (!closed.is_ok()) return end_job(job, closed);
-  queue.push_back({std::move(job), std::move(request)});
+// Any thread. Null if none is idle.
+std::shared_ptr<Reader> StreamChannel::Impl::take_idle() {
+  const MutexLock lock(mutex);
+  if (idle.empty()) return nullptr;
+  std::shared_ptr<Reader> reader = std::move(idle.back());
+  idle.pop_back();
+  return reader;
+}
+
+void StreamChannel::Impl::put_idle(std::shared_ptr<Reader> reader) {
+  const MutexLock lock(mutex);
+  idle.push_back(std::move(reader));
+}
+
+// Its own method may be running.
+void StreamChannel::Impl::drop(std::shared_ptr<Reader> reader) {
+  --connections;
+  context.loop.post([reader = std::move(reader)] {});
+}
+
+// `asked`: the reader that has sent the request already; null if there was none.
+void StreamChannel::Impl::enqueue(Queued queued, std::shared_ptr<Reader> asked) {
+  if (!closed.is_ok()) return queued.job->end(closed);
+  if (asked) return run(asked, std::move(queued), true);
+  queue.push_back(std::move(queued));
   pump();
 }
 
 void StreamChannel::Impl::pump() {
-  while (!queue.empty() && !idle.empty()) {
+  while (!queue.empty()) {
+    const std::shared_ptr<Reader> reader = take_idle();
+    if (!reader) break;
     Queued queued = std::move(queue.front());
     queue.pop_front();
-    busy.splice(busy.begin(), idle, idle.begin());
-    run(busy.begin(), std::move(queued), true);
+    run(reader, std::move(queued), true);
   }
-  while (opening < queue.size() && busy.size() + idle.size() + opening < kMostConnections) open(queue[opening].job);
+  while (opening < queue.size() && connections + opening < kMostConnections) open(queue[opening].job);
 }
 
-void StreamChannel::Impl::run(std::list<Reader>::iterator reader, Queued queued, bool reused) {
+void StreamChannel::Impl::run(const std::shared_ptr<Reader>& reader, Queued queued, bool reused) {
   if (queued.job->transfer->stopping()) {
-    idle.splice(idle.begin(), busy, reader);
-    return end_job(queued.job, queued.job->transfer->stop_reason());
+    if (reader->has_asked()) {
+      drop(reader);  // an answer is on its way
+    } else {
+      put_idle(reader);
+    }
+    return queued.job->end(queued.job->transfer->stop_reason());
   }
+  busy.push_back(reader);
   const auto job = queued.job;
   const auto request = queued.request;
   reader->start(job, request, [self = shared_from_this(), reader, queued = std::move(queued), reused](const Reader::End& end) {
@@ -73,21 +106,19 @@ void StreamChannel::Impl::run(std::list<Reader>::iterator reader, Queued queued,
   });
 }
 
-void StreamChannel::Impl::ended(std::list<Reader>::iterator reader, Queued queued, bool reused, const Reader::End& end) {
+void StreamChannel::Impl::ended(const std::shared_ptr<Reader>& reader, Queued queued, bool reused, const Reader::End& end) {
+  std::erase(busy, reader);
   if (end.reusable && closed.is_ok()) {
-    idle.splice(idle.begin(), busy, reader);
+    put_idle(reader);
   } else {
-    // The reader's own method is running.
-    auto dead = std::make_shared<std::list<Reader>>();
-    dead->splice(dead->begin(), busy, reader);
-    context.loop.post([dead] { dead->clear(); });
+    drop(reader);
   }
   // The owner may have closed a connection that was idle for long: nothing was lost by that.
   if (reused && end.untouched && !end.reusable && !queued.retried && closed.is_ok() && !queued.job->transfer->stopping()) {
     queued.retried = true;
     queue.push_front(std::move(queued));
   } else {
-    end_job(queued.job, end.status);
+    queued.job->end(end.status);
   }
   pump();
 }
@@ -109,14 +140,12 @@ void StreamChannel::Impl::open(const std::shared_ptr<Job>& job) {
 }
 
 void StreamChannel::Impl::opened(Fd socket) {
-  if (queue.empty()) {
-    idle.emplace_back(context, std::move(socket));
-    return;
-  }
+  ++connections;
+  const auto reader = std::make_shared<Reader>(context, std::move(socket));
+  if (queue.empty()) return put_idle(reader);
   Queued queued = std::move(queue.front());
   queue.pop_front();
-  busy.emplace_front(context, std::move(socket));
-  run(busy.begin(), std::move(queued), false);
+  run(reader, std::move(queued), false);
   pump();
 }
 
@@ -125,7 +154,7 @@ void StreamChannel::Impl::not_opened(const std::shared_ptr<Job>& job, const Stat
   const auto waiting = std::ranges::find(queue, job, &Queued::job);
   if (job && waiting != queue.end()) {
     queue.erase(waiting);
-    end_job(job, why);
+    job->end(why);
   }
   pump();
 }
@@ -135,24 +164,24 @@ void StreamChannel::Impl::heed_stops() {
   waiting.swap(queue);
   for (Queued& queued : waiting) {
     if (queued.job->transfer->stopping()) {
-      end_job(queued.job, queued.job->transfer->stop_reason());
+      queued.job->end(queued.job->transfer->stop_reason());
     } else {
       queue.push_back(std::move(queued));
     }
   }
-  for (auto reader = busy.begin(); reader != busy.end();) {
-    const auto next = std::next(reader);
+  const auto readers = busy;  // of which those that end take themselves away
+  for (const auto& reader : readers) {
     if (const auto job = reader->job(); job && job->transfer->stopping()) reader->abandon(job->transfer->stop_reason());
-    reader = next;
   }
 }
 
 void StreamChannel::Impl::close(const Status& why) {
   if (!closed.is_ok()) return;
   closed = why;
-  for (const Queued& queued : std::exchange(queue, {})) end_job(queued.job, why);
-  while (!busy.empty() && busy.front().job()) busy.front().abandon(why);
-  idle.clear();
+  for (const Queued& queued : std::exchange(queue, {})) queued.job->end(why);
+  const auto readers = busy;
+  for (const auto& reader : readers) reader->abandon(why);
+  while (take_idle()) --connections;
 }
 
 StreamChannel::StreamChannel(const Context& context, Port& port) : context_(context), impl_(std::make_shared<Impl>(context, port)) {}
@@ -162,9 +191,13 @@ StreamChannel::~StreamChannel() { close(Status(Code::kClosed, "the link was clos
 void StreamChannel::submit(std::shared_ptr<Job> job) {
   auto request = std::make_shared<const ReadRequest>(*job);
   if (job->pieces.size() > kFewPieces) request = context_.reaper.off_loop(std::move(request));
-  if (!request->status.is_ok()) return end_job(job, request->status);
-  const bool posted = context_.loop.post([impl = impl_, job, request = std::move(request)] { impl->enqueue(job, request); });
-  if (!posted) end_job(job, Status(Code::kClosed, "the engine was closed"));
+  if (!request->status.is_ok()) return job->end(request->status);
+  // Where a connection is idle, the owner is asked from here, while the loop still wakes up: that is much of what a small read takes.
+  std::shared_ptr<Reader> asked = impl_->take_idle();
+  if (asked) asked->ask_ahead(*request);
+  const bool posted = context_.loop.post(
+      [impl = impl_, job, request = std::move(request), asked = std::move(asked)] { impl->enqueue({job, request}, asked); });
+  if (!posted) job->end(Status(Code::kClosed, "the engine was closed"));
 }
 
 void StreamChannel::heed_stops() {

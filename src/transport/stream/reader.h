@@ -1,4 +1,5 @@
-// Reader: the reader's end of one data connection. One job at a time: asks, then receives straight into place. Loop thread only.
+// Reader: the reader's end of one data connection. One job at a time: asks, then receives straight into place. Loop thread only, but for
+// ask_ahead().
 #pragma once
 
 #include <sys/uio.h>
@@ -40,6 +41,11 @@ class Reader {
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
+  // Any thread, that alone has this reader. Sends what the connection takes at once of the request that start() will be given; what goes
+  // wrong is seen there. REQUIRES: no job is under way.
+  void ask_ahead(const ReadRequest& request);
+  // Has ask_ahead() sent something for a job that was not started yet?
+  [[nodiscard]] bool has_asked() const { return sent_ > 0; }
   // REQUIRES: no job is under way. `ended` runs once, and may destroy the reader; nothing writes to the job's memory afterwards.
   void start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request, Ended ended);
   // The job that is under way; null if there is none.
@@ -70,7 +76,7 @@ class Reader {
   std::shared_ptr<Job> job_;
   Ended ended_;
   std::shared_ptr<const ReadRequest> request_;
-  std::size_t sent_ = 0;       // bytes of its frame
+  std::size_t sent_ = 0;       // bytes of its frame; 0 while no job is under way, but for what was asked ahead
   std::uint32_t watched_ = 0;  // epoll events
   Phase phase_ = Phase::kAnswer;
   bool untouched_ = true;

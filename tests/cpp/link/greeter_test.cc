@@ -10,9 +10,9 @@
 
 #include "base/log.h"
 #include "base/random.h"
-#include "link/own_context.h"
 #include "support/event.h"
 #include "support/on_loop.h"
+#include "support/own_context.h"
 #include "support/raw_socket.h"
 
 namespace ray_hixl::link {
@@ -25,7 +25,7 @@ TEST(Greeter, hears_of_connections_once_its_listener_can_be_watched) {
   control::EngineDescriptor self;
   fill_random(self.incarnation);
   fill_random(self.key);
-  const OwnContext own(self.incarnation);
+  const test::OwnContext own(self.incarnation);
   const Fd listener = std::move(net::listen_tcp("127.0.0.1")).value();
   self.tcp_host = "127.0.0.1";
   self.tcp_port = net::local_port(listener).value();

@@ -12,9 +12,9 @@
 
 #include "base/random.h"
 #include "link/links.h"
-#include "link/own_context.h"
 #include "support/eventually.h"
 #include "support/on_loop.h"
+#include "support/own_context.h"
 #include "support/raw_socket.h"
 
 namespace ray_hixl::link {
@@ -68,7 +68,7 @@ control::Welcome good_welcome() {
 }
 
 // What an engine has around its links.
-class LinkTest : public testing::Test, protected OwnContext {
+class LinkTest : public testing::Test, protected test::OwnContext {
  protected:
   ~LinkTest() override {
     if (links_) links_->close_all(Status(Code::kClosed, "the test ended"));

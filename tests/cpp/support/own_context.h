@@ -1,4 +1,4 @@
-// OwnContext: what links and strangers of a test need of an engine that is not there.
+// OwnContext: what links, strangers and channels of a test need of an engine that is not there.
 #pragma once
 
 #include <memory>
@@ -6,14 +6,14 @@
 #include "support/on_loop.h"
 #include "transport/transport.h"
 
-namespace ray_hixl::link {
+namespace ray_hixl::test {
 
 struct OwnContext {
   explicit OwnContext(const Incarnation& self = {})
       : context{self, *net::this_process(), options, *loop, processes, *slots, *arena, pool, reaper, counters} {}
 
   Options options;
-  const std::unique_ptr<net::Loop> loop = test::new_loop();
+  const std::unique_ptr<net::Loop> loop = new_loop();
   net::Processes processes{*loop};
   memory::Reaper reaper;
   const std::unique_ptr<memory::SlotTable> slots = memory::SlotTable::create(reaper).value();
@@ -23,4 +23,4 @@ struct OwnContext {
   const transport::Context context;
 };
 
-}  // namespace ray_hixl::link
+}  // namespace ray_hixl::test

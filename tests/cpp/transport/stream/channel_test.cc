@@ -1,0 +1,192 @@
+#include "transport/stream/channel.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <deque>
+
+#include "support/event.h"
+#include "support/eventually.h"
+#include "support/own_context.h"
+#include "support/raw_socket.h"
+
+namespace ray_hixl::transport::stream {
+namespace {
+
+using test::Event;
+using test::RawSocket;
+
+// Opens one end of a socket pair; the test has the other one, and is the owner.
+class PairPort final : public Port {
+ public:
+  explicit PairPort(net::Loop& loop) : loop_(loop) {}
+  void request(std::function<std::vector<std::byte>(std::uint64_t)>, std::function<void(Result<Reply>)>) override {
+    FAIL() << "streams ask on connections of their own";
+  }
+  void open_connection(control::TransportKind, Deadline, std::function<void(Result<Fd>)> opened) override {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()), 0);
+    loop_.post([opened = std::move(opened), fd = ends[0]] { opened(Fd(fd)); });
+    owners.emplace_back(Fd(ends[1]));
+    ++connections;
+  }
+  std::deque<RawSocket> owners;
+  std::atomic<std::size_t> connections{0};
+
+ private:
+  net::Loop& loop_;
+};
+
+class StreamChannelTest : public testing::Test {
+ protected:
+  // A read of all of `into`, and how it ended.
+  struct Read {
+    explicit Read(std::size_t bytes) : into(bytes) {}
+    std::vector<std::byte> into;
+    std::shared_ptr<TransferState> transfer = std::make_shared<TransferState>(Deadline::never());
+    Event ended;
+    Status result;
+  };
+  std::unique_ptr<Read> submit() {
+    auto read = std::make_unique<Read>(kBytes);
+    auto plan = std::make_shared<Plan>();
+    plan->sources = {Handle{1, 2, 3}};
+    plan->bytes = kBytes;
+    plan->pieces = {{read->into.data(), 0, kBytes}};
+    auto job = std::make_shared<Job>();
+    job->transfer = read->transfer;
+    job->pieces = plan->pieces;
+    job->plan = std::move(plan);
+    job->done = [at = read.get()](const Status& status) {
+      at->result = status;
+      at->ended.set();
+    };
+    channel.submit(std::move(job));
+    return read;
+  }
+  // The owner's part: takes a request, and gives so many bytes of this value.
+  static void answer(RawSocket& owner, std::byte value) {
+    const auto message = owner.message();
+    ASSERT_TRUE(message && message->type == control::MessageType::kRead);
+    ASSERT_TRUE(owner.send(control::encode(message->request, control::Reading{kBytes})));
+    ASSERT_TRUE(owner.send(std::vector<std::byte>(kBytes, value)));
+    ASSERT_TRUE(owner.send(control::encode(message->request, control::ReadEnd{})));
+  }
+  RawSocket& owner(std::size_t number) {
+    EXPECT_TRUE(test::eventually([&] { return port.connections > number; }));
+    return port.owners.at(number);
+  }
+  static void expect_bytes(const Read& read, std::byte value) {
+    ASSERT_TRUE(read.ended.wait());
+    EXPECT_TRUE(read.result.is_ok()) << read.result.to_string();
+    EXPECT_THAT(read.into, testing::Each(value));
+  }
+  // After this a connection is idle.
+  void read_once() {
+    const auto read = submit();
+    answer(owner(0), std::byte{1});
+    expect_bytes(*read, std::byte{1});
+  }
+  // Until `go_on`, the loop does nothing.
+  void hold_loop(const Event& go_on) {
+    own.loop->post([&go_on] { EXPECT_TRUE(go_on.wait()); });
+  }
+
+  static constexpr std::size_t kBytes = 100;
+  const test::OwnContext own;
+  PairPort port{*own.loop};
+  StreamChannel channel{own.context, port};
+};
+
+TEST_F(StreamChannelTest, asks_on_an_idle_connection_without_the_loop) {
+  read_once();
+  Event go_on;
+  hold_loop(go_on);
+  const auto read = submit();
+  answer(owner(0), std::byte{2});
+  EXPECT_THAT(read->into, testing::Each(std::byte{0}));
+  go_on.set();
+  expect_bytes(*read, std::byte{2});
+  EXPECT_EQ(port.connections, 1u);
+}
+
+TEST_F(StreamChannelTest, a_second_read_at_once_has_a_connection_of_its_own) {
+  read_once();
+  const auto second = submit();
+  const auto third = submit();
+  answer(owner(1), std::byte{3});
+  expect_bytes(*third, std::byte{3});
+  answer(owner(0), std::byte{2});
+  expect_bytes(*second, std::byte{2});
+}
+
+TEST_F(StreamChannelTest, an_answer_for_a_read_that_stopped_is_never_taken_for_the_next_one) {
+  read_once();
+  Event go_on;
+  hold_loop(go_on);
+  const auto stopped = submit();
+  answer(owner(0), std::byte{2});
+  stopped->transfer->request_stop(Status(Code::kCancelled, "enough"));
+  go_on.set();
+  ASSERT_TRUE(stopped->ended.wait());
+  EXPECT_EQ(stopped->result.code(), Code::kCancelled);
+  const auto next = submit();
+  answer(owner(1), std::byte{3});
+  expect_bytes(*next, std::byte{3});
+  EXPECT_THAT(stopped->into, testing::Each(std::byte{0}));
+  EXPECT_TRUE(owner(0).is_hung_up());
+}
+
+TEST_F(StreamChannelTest, a_connection_that_the_owner_closed_while_it_was_idle_costs_nothing) {
+  read_once();
+  Event go_on;
+  hold_loop(go_on);
+  owner(0).hang_up();
+  const auto read = submit();
+  go_on.set();
+  answer(owner(1), std::byte{2});
+  expect_bytes(*read, std::byte{2});
+}
+
+TEST_F(StreamChannelTest, a_connection_that_breaks_after_the_request_costs_nothing) {
+  read_once();
+  Event go_on;
+  hold_loop(go_on);
+  const auto read = submit();
+  ASSERT_TRUE(owner(0).message());
+  owner(0).hang_up();
+  go_on.set();
+  answer(owner(1), std::byte{2});
+  expect_bytes(*read, std::byte{2});
+}
+
+TEST_F(StreamChannelTest, a_read_that_was_asked_for_when_the_channel_closed_ends_with_the_reason) {
+  read_once();
+  Event go_on;
+  hold_loop(go_on);
+  const auto before = submit();
+  channel.close(Status(Code::kClosed, "the link went down"));
+  go_on.set();
+  ASSERT_TRUE(before->ended.wait());
+  EXPECT_EQ(before->result.code(), Code::kClosed);
+  EXPECT_TRUE(owner(0).is_hung_up());
+  const auto after = submit();
+  ASSERT_TRUE(after->ended.wait());
+  EXPECT_EQ(after->result.code(), Code::kClosed);
+}
+
+// Connections that were dropped make room for others: a channel may have four.
+TEST_F(StreamChannelTest, connections_that_broke_are_not_counted) {
+  for (std::size_t number = 0; number < 12; ++number) {
+    const auto read = submit();
+    ASSERT_TRUE(owner(number).message());
+    read->transfer->request_stop(Status(Code::kCancelled, "enough"));
+    channel.heed_stops();
+    ASSERT_TRUE(read->ended.wait());
+    EXPECT_EQ(read->result.code(), Code::kCancelled);
+  }
+}
+
+}  // namespace
+}  // namespace ray_hixl::transport::stream
