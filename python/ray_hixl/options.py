@@ -9,8 +9,9 @@ from typing import Any
 from ray_hixl import _core
 from ray_hixl._option_table import OptionTable
 
-_PREFIX = "RAY_HIXL_"
+PREFIX = "RAY_HIXL_"
 _NAMES = [info[0] for info in _core.option_infos()]
+VARIABLES = [PREFIX + name.upper() for name in _NAMES]
 
 
 def _to_text(value: object) -> str:
@@ -33,7 +34,7 @@ class Options(OptionTable):
         self._core = _core.Options.from_environment()
         for name, value in given.items():
             self._core.set(name, _to_text(value))
-        self._chosen = {name for name in _NAMES if name in given or _PREFIX + name.upper() in os.environ}
+        self._chosen = {name for name in _NAMES if name in given or PREFIX + name.upper() in os.environ}
 
     @property
     def core(self) -> _core.Options:
@@ -51,7 +52,7 @@ class Options(OptionTable):
 
     def to_environment(self) -> dict[str, str]:
         """Variables that give another process the same options: what was chosen, by argument or environment."""
-        return {_PREFIX + name.upper(): text for name, text in self._values(self._chosen).items()}
+        return {PREFIX + name.upper(): text for name, text in self._values(self._chosen).items()}
 
     def _values(self, names: Iterable[str]) -> dict[str, Any]:
         """As text, which is what the core reads anyway."""

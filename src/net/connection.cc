@@ -20,6 +20,8 @@ constexpr std::size_t kGrowth = 32;
 constexpr std::size_t kKeptBytes = 4 * kReadStep;  // of a buffer that is empty
 constexpr std::size_t kMostFds = 16;               // in one message
 
+Status hung_up() { return Status(Code::kPeerGone, "the peer closed the connection: its engine was closed, or its process has ended"); }
+
 struct Outgoing {
   std::vector<std::byte> bytes;
   std::vector<Fd> fds;
@@ -122,7 +124,7 @@ void Connection::Impl::on_event(std::uint32_t events) {
   }
   if (!open) return;
   // Nobody is there to answer: what it asked for before does not matter any more, and epoll would go on and on telling of it.
-  if (!reading && (events & (EPOLLHUP | EPOLLERR)) != 0) return fail(Status(Code::kPeerGone, "the peer closed the connection"));
+  if (!reading && (events & (EPOLLHUP | EPOLLERR)) != 0) return fail(hung_up());
   if (reading && !showing && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) read_some();
 }
 
@@ -154,7 +156,7 @@ void Connection::Impl::read_some() {
   input.resize(before + static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
   arrival.fresh = input.size() - before;
   if (got > 0) return consume(std::move(arrival));
-  if (got == 0) return fail(Status(Code::kPeerGone, "the peer closed the connection"));
+  if (got == 0) return fail(hung_up());
   if (error == EAGAIN || error == EINTR) return;
   errno = error;
   fail(errno_status(Code::kPeerGone, "the connection broke"));

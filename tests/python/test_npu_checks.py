@@ -287,6 +287,15 @@ def test_doctor_looks_at_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 0
     assert {each["name"]: each["verdict"] for each in report["transports"]}["cma"] == "refused"
     assert "between processes of one host by stream, between hosts by stream" in report["verdict"][0]
+    monkeypatch.setenv("RAY_HIXL_TRANSPORT", "cma")
+    monkeypatch.setenv("RAY_HIXL_QUITE_ELSE", "1")
+    options = {each["name"]: each for each in json.loads(run_cli("doctor", "--json")[1])["options"]}
+    assert options["RAY_HIXL_TRANSPORTS"]["verdict"] == "works"
+    assert options["RAY_HIXL_TRANSPORT"]["remedy"] == "did you mean RAY_HIXL_TRANSPORTS?"
+    assert options["RAY_HIXL_QUITE_ELSE"]["verdict"] == "warning"
+    assert "docs/options.md" in options["RAY_HIXL_QUITE_ELSE"]["remedy"]
+    monkeypatch.delenv("RAY_HIXL_TRANSPORT")
+    monkeypatch.delenv("RAY_HIXL_QUITE_ELSE")
     monkeypatch.setenv("RAY_HIXL_TRANSPORTS", "rdma")
     code, text = run_cli("doctor", "--json")
     report = json.loads(text)

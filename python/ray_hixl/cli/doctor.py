@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import json
 import os
@@ -15,9 +16,10 @@ from ray_hixl.cli.findings import MISSING, REFUSED, WARNING, WORKS, Finding, cou
 from ray_hixl.cli.npu import doctor as npu_doctor
 from ray_hixl.cli.npu.doctor import Questions
 from ray_hixl.errors import HixlError
-from ray_hixl.options import Options
+from ray_hixl.options import PREFIX, VARIABLES, Options
 
 FAKE_HEADING = "FAKE CANN, NO NPU: "
+OTHER_VARIABLES = ("RAY_HIXL_CANN_PATH", "RAY_HIXL_ALLOW_FAKE_CANN")  # that are no options of an engine
 
 
 def versions() -> dict[str, str]:
@@ -54,6 +56,22 @@ def _transports() -> list[Finding]:
     ]
 
 
+def _options() -> list[Finding]:
+    """The variables that are meant for us: of a misspelt one nobody else would tell."""
+    topic = "options of the environment"
+    known = [name.removeprefix(PREFIX) for name in (*VARIABLES, *OTHER_VARIABLES)]
+    found = []
+    for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
+        name = variable.removeprefix(PREFIX)
+        if name in known:
+            found.append(Finding(topic, variable, WORKS, os.environ[variable]))
+            continue
+        near = difflib.get_close_matches(name, known, 1)
+        remedy = f"did you mean {PREFIX}{near[0]}?" if near else "docs/options.md lists them"
+        found.append(Finding(topic, variable, WARNING, "there is no such option, and nobody heeds it", remedy))
+    return found
+
+
 def _ray(version: str) -> list[Finding]:
     """Asked in a process of its own: it imports Ray and torch, and wraps a function of Ray."""
     with Questions() as questions:
@@ -69,16 +87,18 @@ def run(npu: bool, as_json: bool) -> int:
     """Prints the findings; 0 if at least one transport between processes works, with ``npu`` if nothing is missing for NPU memory."""
     console = Console()
     facts, transports = versions() | _limits(), _transports()
+    options = _options()
     ray = [] if facts["ray"] == "not installed" else _ray(facts["ray"])
     between = [finding.name for finding in transports if finding.verdict == WORKS and finding.name != "local"]
     report: dict[str, Any] = {"versions": facts, "transports": [finding.to_json() for finding in transports]}
+    report["options"] = [finding.to_json() for finding in options]
     report["ray"] = [finding.to_json() for finding in ray]
     report["verdict"] = _verdict(between)
     code = 0 if between else 1
     if not as_json:
         for name, text in facts.items():
             console.print(f"{name:<24}{text}", highlight=False)
-        show(console, transports + ray, "")
+        show(console, transports + ray + options, "")
         for line in report["verdict"]:
             console.print(line)
     if npu:
