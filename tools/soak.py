@@ -3,7 +3,7 @@
 
 Suites that start processes run 30 times, the rest 5 times (--processes, --others). Every run of a test is a process of its own, since some
 faults show only while one ends. What passed is remembered in build/soak.json, so that a run which was stopped goes on where it was; --again
-forgets it. Prints what ran and how often, at the end and whenever a suite is through.
+forgets it. Prints what ran and how often, at the end and whenever a suite is through; what a suite that failed said is left in build/soak.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ def soak(preset: str, processes: int, others: int, only: str) -> list[str]:
                 remember(passed)
             else:
                 failed.append(f"{preset} {suite}")
-                print(result.stdout[-20000:] + result.stderr)
+                said = STATE.with_suffix("") / f"{preset}-{suite.replace('/', '-')}.log"
+                said.parent.mkdir(exist_ok=True)
+                said.write_text(result.stdout + result.stderr)
+                print(f"soak: {said}:\n{result.stdout[result.stdout.find('The following tests FAILED') :]}")
             print(f"soak: {preset} {suite}: {tests} tests x {times}: {'FAILED' if result.returncode else 'passed'}", flush=True)
     print(f"soak: {preset}: {runs} test runs passed in this call, {len(passed)} suites done in all, {len(failed)} failed", flush=True)
     return failed
