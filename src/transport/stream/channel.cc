@@ -20,7 +20,6 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   struct Queued {
     std::shared_ptr<Job> job;
     std::shared_ptr<const ReadRequest> request;
-    bool retried = false;  // its connection turned out dead once
   };
 
   Impl(const Context& the_context, Port& the_port) : context(the_context), port(the_port) {}
@@ -37,12 +36,11 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   std::vector<std::shared_ptr<Reader>> idle RAY_HIXL_GUARDED_BY(mutex);
 
   std::shared_ptr<Reader> take_idle();
-  void put_idle(std::shared_ptr<Reader> reader);
-  void drop(std::shared_ptr<Reader> reader);
-  void enqueue(Queued queued, std::shared_ptr<Reader> asked);
+  void offer(const std::shared_ptr<Reader>& reader);
+  void enqueue(Queued queued, const std::shared_ptr<Reader>& asked);
   void pump();
   void run(const std::shared_ptr<Reader>& reader, Queued queued, bool reused);
-  void ended(const std::shared_ptr<Reader>& reader, Queued queued, bool reused, const Reader::End& end);
+  void ended(const std::shared_ptr<Reader>& reader, const Queued& queued, bool reused, const Reader::End& end);
   void open(const std::shared_ptr<Job>& job);
   void opened(Fd socket);
   void not_opened(const std::shared_ptr<Job>& job, const Status& why);
@@ -59,22 +57,29 @@ std::shared_ptr<Reader> StreamChannel::Impl::take_idle() {
   return reader;
 }
 
-void StreamChannel::Impl::put_idle(std::shared_ptr<Reader> reader) {
+// To who waits longest. It is idle only if nobody does: who submits would take it, and go before those who wait.
+void StreamChannel::Impl::offer(const std::shared_ptr<Reader>& reader) {
+  while (!queue.empty()) {
+    Queued queued = std::move(queue.front());
+    queue.pop_front();
+    if (!queued.job->transfer->stopping()) return run(reader, std::move(queued), true);
+    queued.job->end(queued.job->transfer->stop_reason());
+  }
   const MutexLock lock(mutex);
-  idle.push_back(std::move(reader));
+  idle.push_back(reader);
 }
 
-// Its own method may be running.
-void StreamChannel::Impl::drop(std::shared_ptr<Reader> reader) {
-  --connections;
-  context.loop.post([reader = std::move(reader)] {});
-}
-
-// `asked`: the reader that has sent the request already; null if there was none.
-void StreamChannel::Impl::enqueue(Queued queued, std::shared_ptr<Reader> asked) {
+// `asked`: the reader that has the request already; null if none was idle.
+void StreamChannel::Impl::enqueue(Queued queued, const std::shared_ptr<Reader>& asked) {
   if (!closed.is_ok()) return queued.job->end(closed);
-  if (asked) return run(asked, std::move(queued), true);
-  queue.push_back(std::move(queued));
+  if (!asked) {
+    queue.push_back(std::move(queued));
+  } else if (queued.job->transfer->stopping()) {
+    --connections;  // an answer may be on its way, which the next one must not get
+    queued.job->end(queued.job->transfer->stop_reason());
+  } else {
+    run(asked, std::move(queued), true);
+  }
   pump();
 }
 
@@ -82,22 +87,12 @@ void StreamChannel::Impl::pump() {
   while (!queue.empty()) {
     const std::shared_ptr<Reader> reader = take_idle();
     if (!reader) break;
-    Queued queued = std::move(queue.front());
-    queue.pop_front();
-    run(reader, std::move(queued), true);
+    offer(reader);
   }
   while (opening < queue.size() && connections + opening < kMostConnections) open(queue[opening].job);
 }
 
 void StreamChannel::Impl::run(const std::shared_ptr<Reader>& reader, Queued queued, bool reused) {
-  if (queued.job->transfer->stopping()) {
-    if (reader->has_asked()) {
-      drop(reader);  // an answer is on its way
-    } else {
-      put_idle(reader);
-    }
-    return queued.job->end(queued.job->transfer->stop_reason());
-  }
   busy.push_back(reader);
   const auto job = queued.job;
   const auto request = queued.request;
@@ -106,21 +101,18 @@ void StreamChannel::Impl::run(const std::shared_ptr<Reader>& reader, Queued queu
   });
 }
 
-void StreamChannel::Impl::ended(const std::shared_ptr<Reader>& reader, Queued queued, bool reused, const Reader::End& end) {
+void StreamChannel::Impl::ended(const std::shared_ptr<Reader>& reader, const Queued& queued, bool reused, const Reader::End& end) {
   std::erase(busy, reader);
+  // The owner may have closed connections that were idle for long: nothing was lost by that. Each try uses one of them up.
+  const bool again = reused && end.untouched && !end.reusable && closed.is_ok() && !queued.job->transfer->stopping();
+  if (again) queue.push_front(queued);
   if (end.reusable && closed.is_ok()) {
-    put_idle(reader);
+    offer(reader);
   } else {
-    drop(reader);
-  }
-  // The owner may have closed a connection that was idle for long: nothing was lost by that.
-  if (reused && end.untouched && !end.reusable && !queued.retried && closed.is_ok() && !queued.job->transfer->stopping()) {
-    queued.retried = true;
-    queue.push_front(std::move(queued));
-  } else {
-    queued.job->end(end.status);
+    --connections;
   }
   pump();
+  if (!again) queued.job->end(end.status);  // last: it wakes threads that submit
 }
 
 // For this job's sake, though another one may be the first to use it.
@@ -142,7 +134,7 @@ void StreamChannel::Impl::open(const std::shared_ptr<Job>& job) {
 void StreamChannel::Impl::opened(Fd socket) {
   ++connections;
   const auto reader = std::make_shared<Reader>(context, std::move(socket));
-  if (queue.empty()) return put_idle(reader);
+  if (queue.empty()) return offer(reader);
   Queued queued = std::move(queue.front());
   queue.pop_front();
   run(reader, std::move(queued), false);

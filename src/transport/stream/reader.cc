@@ -74,6 +74,7 @@ void Reader::start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> 
 }
 
 void Reader::on_event(std::uint32_t events) {
+  const auto self = shared_from_this();  // who hears of the end may drop this
   if ((events & EPOLLOUT) != 0) {
     send_request();
     if (!job_) return;

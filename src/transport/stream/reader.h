@@ -26,7 +26,7 @@ struct ReadRequest {
   std::uint64_t bytes = 0;
 };
 
-class Reader {
+class Reader : public std::enable_shared_from_this<Reader> {
  public:
   // How a job ended here. `reusable`: the connection may take another one. `untouched`: it broke before the first byte of an answer came.
   struct End {
@@ -44,8 +44,6 @@ class Reader {
   // Any thread, that alone has this reader. Sends what the connection takes at once of the request that start() will be given; what goes
   // wrong is seen there. REQUIRES: no job is under way.
   void ask_ahead(const ReadRequest& request);
-  // Has ask_ahead() sent something for a job that was not started yet?
-  [[nodiscard]] bool has_asked() const { return sent_ > 0; }
   // REQUIRES: no job is under way. `ended` runs once, and may destroy the reader; nothing writes to the job's memory afterwards.
   void start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request, Ended ended);
   // The job that is under way; null if there is none.

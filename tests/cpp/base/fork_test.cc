@@ -21,6 +21,7 @@
 #include "base/thread.h"
 #include "support/child.h"
 #include "support/event.h"
+#include "support/sanitized.h"
 
 namespace ray_hixl {
 namespace {
@@ -118,7 +119,8 @@ TEST(Fork, never_meets_a_descriptor_that_nobody_knows_of) {
       }
     });
   }
-  for (int i = 0; i < 100; ++i) {
+  const int forks = test::unless_sanitized(100, 30);
+  for (int i = 0; i < forks; ++i) {
     EXPECT_TRUE(test::in_child([&] {
       const Fd own = open_null();  // the lock is free, whatever the makers were at
       return own && test::in_child([&] { return open_nulls() == before; });

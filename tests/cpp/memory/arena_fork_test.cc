@@ -7,6 +7,7 @@
 #include "memory/blocks.h"
 #include "support/child.h"
 #include "support/pattern.h"
+#include "support/sanitized.h"
 
 namespace ray_hixl::memory {
 namespace {
@@ -89,7 +90,8 @@ TEST(ArenaFork, a_hundred_forks_beside_a_live_set_hold_the_set_and_a_segment) {
   const auto arena = Arena::create(ArenaKind::kLanding, kKeep);
   std::vector<BlockPtr> set;
   for (int i = 0; i < 64; ++i) set.push_back(allocate(arena, kMiB));
-  for (int i = 0; i < 100; ++i) {
+  const int forks = test::unless_sanitized(100, 20);  // the shadow of all that memory is copied, too
+  for (int i = 0; i < forks; ++i) {
     const BlockPtr block = allocate(arena, kMiB);
     ASSERT_TRUE(fork_once());
     EXPECT_LE(arena->stats().mapped_bytes, 64 * kMiB + kLargestSegment);

@@ -40,20 +40,21 @@ class PairPort final : public Port {
 
 class StreamChannelTest : public testing::Test {
  protected:
-  // A read of all of `into`, and how it ended.
+  // A read into all of `into`, and how it ended.
   struct Read {
-    explicit Read(std::size_t bytes) : into(bytes) {}
-    std::vector<std::byte> into;
+    std::vector<std::byte> into = std::vector<std::byte>(kBytes);
     std::shared_ptr<TransferState> transfer = std::make_shared<TransferState>(Deadline::never());
     Event ended;
     Status result;
   };
-  std::unique_ptr<Read> submit() {
-    auto read = std::make_unique<Read>(kBytes);
+  // In so many pieces, which lie apart at the owner.
+  std::unique_ptr<Read> submit(std::uint64_t pieces = 1) {
+    auto read = std::make_unique<Read>();
     auto plan = std::make_shared<Plan>();
     plan->sources = {Handle{1, 2, 3}};
     plan->bytes = kBytes;
-    plan->pieces = {{read->into.data(), 0, kBytes}};
+    const std::uint64_t length = kBytes / pieces;
+    for (std::uint64_t i = 0; i < pieces; ++i) plan->pieces.push_back({read->into.data() + i * length, 2 * i * length, length});
     auto job = std::make_shared<Job>();
     job->transfer = read->transfer;
     job->pieces = plan->pieces;
@@ -82,18 +83,23 @@ class StreamChannelTest : public testing::Test {
     EXPECT_TRUE(read.result.is_ok()) << read.result.to_string();
     EXPECT_THAT(read.into, testing::Each(value));
   }
-  // After this a connection is idle.
-  void read_once() {
-    const auto read = submit();
-    answer(owner(0), std::byte{1});
-    expect_bytes(*read, std::byte{1});
+  // After this so many connections are idle.
+  void read_at_once(std::size_t connections) {
+    std::vector<std::unique_ptr<Read>> reads;
+    for (std::size_t i = 0; i < connections; ++i) {
+      reads.push_back(submit());
+      (void)owner(i);
+    }
+    for (std::size_t i = 0; i < connections; ++i) answer(owner(i), std::byte{1});
+    for (const auto& read : reads) expect_bytes(*read, std::byte{1});
   }
+  void read_once() { read_at_once(1); }
   // Until `go_on`, the loop does nothing.
   void hold_loop(const Event& go_on) {
     own.loop->post([&go_on] { EXPECT_TRUE(go_on.wait()); });
   }
 
-  static constexpr std::size_t kBytes = 100;
+  static constexpr std::size_t kBytes = 20000;
   const test::OwnContext own;
   PairPort port{*own.loop};
   StreamChannel channel{own.context, port};
@@ -138,14 +144,37 @@ TEST_F(StreamChannelTest, an_answer_for_a_read_that_stopped_is_never_taken_for_t
   EXPECT_TRUE(owner(0).is_hung_up());
 }
 
-TEST_F(StreamChannelTest, a_connection_that_the_owner_closed_while_it_was_idle_costs_nothing) {
+TEST_F(StreamChannelTest, a_request_that_the_connection_does_not_take_at_once_is_finished_by_the_loop) {
   read_once();
   Event go_on;
   hold_loop(go_on);
-  owner(0).hang_up();
-  const auto read = submit();
+  const auto read = submit(kBytes);  // some hundred KiB of request
   go_on.set();
-  answer(owner(1), std::byte{2});
+  answer(owner(0), std::byte{2});
+  expect_bytes(*read, std::byte{2});
+  EXPECT_EQ(port.connections, 1u);
+}
+
+TEST_F(StreamChannelTest, has_four_connections_at_most_which_serve_in_the_order_of_asking) {
+  std::vector<std::unique_ptr<Read>> reads;
+  for (int i = 0; i < 4; ++i) reads.push_back(submit());
+  (void)owner(3);
+  for (int i = 0; i < 2; ++i) reads.push_back(submit());
+  answer(owner(0), std::byte{1});
+  answer(owner(0), std::byte{2});
+  expect_bytes(*reads[4], std::byte{2});
+  answer(owner(0), std::byte{3});
+  expect_bytes(*reads[5], std::byte{3});
+  for (std::size_t i = 1; i < 4; ++i) answer(owner(i), std::byte{1});
+  for (std::size_t i = 0; i < 4; ++i) expect_bytes(*reads[i], std::byte{1});
+  EXPECT_EQ(port.connections, 4u);
+}
+
+TEST_F(StreamChannelTest, connections_that_the_owner_closed_while_they_were_idle_cost_nothing) {
+  read_at_once(4);
+  for (std::size_t i = 0; i < 4; ++i) owner(i).hang_up();
+  const auto read = submit();
+  answer(owner(4), std::byte{2});
   expect_bytes(*read, std::byte{2});
 }
 
@@ -162,29 +191,45 @@ TEST_F(StreamChannelTest, a_connection_that_breaks_after_the_request_costs_nothi
 }
 
 TEST_F(StreamChannelTest, a_read_that_was_asked_for_when_the_channel_closed_ends_with_the_reason) {
-  read_once();
+  read_at_once(2);
   Event go_on;
   hold_loop(go_on);
-  const auto before = submit();
   channel.close(Status(Code::kClosed, "the link went down"));
+  const auto read = submit();
   go_on.set();
-  ASSERT_TRUE(before->ended.wait());
-  EXPECT_EQ(before->result.code(), Code::kClosed);
-  EXPECT_TRUE(owner(0).is_hung_up());
+  ASSERT_TRUE(read->ended.wait());
+  EXPECT_EQ(read->result.code(), Code::kClosed);
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(owner(i).is_hung_up());
   const auto after = submit();
   ASSERT_TRUE(after->ended.wait());
   EXPECT_EQ(after->result.code(), Code::kClosed);
 }
 
-// Connections that were dropped make room for others: a channel may have four.
-TEST_F(StreamChannelTest, connections_that_broke_are_not_counted) {
-  for (std::size_t number = 0; number < 12; ++number) {
+// Connections that were given up make room for others.
+TEST_F(StreamChannelTest, connections_that_are_given_up_are_not_counted) {
+  for (std::size_t number = 0; number < 6; ++number) {
     const auto read = submit();
     ASSERT_TRUE(owner(number).message());
     read->transfer->request_stop(Status(Code::kCancelled, "enough"));
     channel.heed_stops();
     ASSERT_TRUE(read->ended.wait());
     EXPECT_EQ(read->result.code(), Code::kCancelled);
+  }
+}
+
+TEST_F(StreamChannelTest, connections_that_were_asked_in_vain_are_not_counted) {
+  for (std::size_t number = 0; number < 6; ++number) {
+    const auto first = submit();
+    answer(owner(number), std::byte{1});
+    expect_bytes(*first, std::byte{1});
+    Event go_on;
+    hold_loop(go_on);
+    const auto read = submit();
+    read->transfer->request_stop(Status(Code::kCancelled, "enough"));
+    go_on.set();
+    ASSERT_TRUE(read->ended.wait());
+    EXPECT_TRUE(owner(number).message());
+    EXPECT_TRUE(owner(number).is_hung_up());
   }
 }
 
