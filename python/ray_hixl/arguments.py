@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from numbers import Real
 from typing import Any
@@ -15,8 +16,17 @@ def seconds(timeout: float | None, default: float) -> float:
     if timeout is None:
         return default
     if not isinstance(timeout, Real) or not timeout >= 0:
-        raise InvalidArgument(f"timeout takes seconds >= 0, or None for the engine's option ({default:g}), not {timeout!r}")
-    return float(timeout)
+        raise InvalidArgument(f"timeout takes seconds >= 0, or None for the engine's option ({default:g}); this is {described(timeout)}")
+    return _float(timeout)
+
+
+def patience(timeout: float | None) -> float | None:
+    """How long to wait at most. :raises InvalidArgument: it is no number."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, Real) or timeout != timeout:  # NaN
+        raise InvalidArgument(f"timeout takes seconds, or None to wait to the end; this is {described(timeout)}")
+    return _float(timeout)
 
 
 def packed(value: Any, what: str) -> bytes:
@@ -43,13 +53,34 @@ def options(value: Any) -> Options | None:
 
 
 def nbytes(value: Any) -> int:
-    """:raises TypeError: it is no whole number >= 0."""
-    number = operator.index(value) if hasattr(value, "__index__") else -1
-    if number >= 0:
-        return number
-    raise TypeError(f"a number of bytes >= 0 is wanted, not {value!r}; for a tensor of a shape there is ray_hixl.empty()")
+    """:raises TypeError: it is no whole number from 0 to 2^64."""
+    if _is_length(value):
+        return operator.index(value)
+    hint = "" if isinstance(value, Real) else "; for a tensor of a shape there is ray_hixl.empty()"
+    raise TypeError(f"a number of bytes is wanted, from 0 to 2^64; this is {described(value)}{hint}")
+
+
+def shape(size: Any) -> list[int]:
+    """:raises TypeError: it is neither a length nor a list of them."""
+    lengths = size if hasattr(size, "__iter__") else [size]
+    if all(_is_length(length) for length in lengths):
+        return [operator.index(length) for length in lengths]
+    raise TypeError(f"a size is wanted, a whole number >= 0 or a list of them; this is {', '.join(described(each) for each in lengths)}")
 
 
 def described(value: Any) -> str:
-    """A value's type, for an error: never its contents, which may be a secret."""
+    """A number as it is. Of anything else its type, for an error: what it holds may be a secret."""
+    if isinstance(value, Real) and (not isinstance(value, int) or abs(value) < 10**20):
+        return repr(value)
     return f"of type {type(value).__name__}"
+
+
+def _is_length(value: Any) -> bool:
+    return hasattr(value, "__index__") and 0 <= operator.index(value) < 1 << 64
+
+
+def _float(number: Any) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # of a whole number
+        return math.inf

@@ -36,7 +36,7 @@ class Transfer:
 
         :raises HixlError: how it failed.
         """
-        if not self._core.wait(timeout):
+        if not self._core.wait(arguments.patience(timeout)):
             return False
         self._core.raise_failure()
         return True
@@ -61,7 +61,7 @@ class Fetch(Transfer):
     def __init__(self, core: _core.Fetch, targets: list[Any] | None, staged: bool, exports: list[Any]) -> None:
         """``staged``: it goes into new memory, and from there to the targets. ``exports``: what keeps the targets' bytes where they are."""
         super().__init__(core.transfer)
-        self._fetch = core
+        self._fetch: _core.Fetch | None = core  # until the tensors were taken
         self._targets = targets
         self._staged = staged
         self._exports = exports
@@ -99,10 +99,12 @@ class Fetch(Transfer):
             with self._taking:
                 if self._tensors is None:
                     self._tensors = self._take()
+                    self._fetch = None  # the memory that it came by way of, if it did
         return self._tensors
 
     def _take(self) -> list[Any]:
         """Once."""
+        assert self._fetch is not None
         use_torch()
         if self._targets is None:
             return self._fetch.take()
@@ -188,7 +190,7 @@ class Peer:
 class Engine:
     """One per process is the usual number. Every method may be called from any thread. A context manager.
 
-    Listens on 127.0.0.1 unless ``Options.host`` says otherwise. In a forked child every call of the parent's engine raises ``Closed``;
+    Listens on 127.0.0.1 unless ``Options.host`` says otherwise. In a forked child what the parent's engine begins ends with ``Closed``;
     tensors stay readable, and an engine made there works in full (docs/threading.md).
     """
 
@@ -239,7 +241,7 @@ class Engine:
         if index is None:
             raise NotAvailable("only an NPU's memory is reserved: the arenas of the CPU grow by themselves")
         use_torch()
-        self._core.reserve(index, nbytes)
+        self._core.reserve(index, arguments.nbytes(nbytes))
 
     def connect(self, descriptor: bytes, timeout: float | None = None) -> Peer:
         """Connects to another engine. ``timeout``: seconds; by default the option ``connect_timeout_s`` (10).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import sys
 import threading
@@ -152,7 +153,7 @@ def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device
     On the CPU it is born in the source arena: consumers on this host map it instead of asking for its bytes. On an NPU it lies in a slab,
     which is registered with HIXL, and can be a target of fetches.
 
-    :param size: as for ``torch.empty``.
+    :param size: a length, or a list of them.
     :param device: ``"cpu"``, ``"npu"`` (the current one) or ``"npu:<index>"``.
     :raises NotAvailable: another device, or npu memory cannot be moved here, and what is missing.
     :raises OutOfMemory: the NPU's slabs are at ``Options.slab_cap_bytes``, or the NPU is full.
@@ -162,10 +163,10 @@ def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device
     use_torch()
     kind = torch.get_default_dtype() if dtype is None else dtype
     if not isinstance(kind, torch.dtype):
-        raise TypeError(f"dtype takes a torch.dtype, not {kind!r}")
-    shape = torch.Size([size] if isinstance(size, int) else size)
-    buffer = engine().empty(shape.numel() * kind.itemsize, device)
-    tensor: torch.Tensor = _core.make_tensor(buffer, str(kind).removeprefix("torch."), list(shape))
+        raise TypeError(f"dtype takes a torch.dtype; this is {arguments.described(kind)}")
+    shape = arguments.shape(size)
+    buffer = engine().empty(math.prod(shape) * kind.itemsize, device)
+    tensor: torch.Tensor = _core.make_tensor(buffer, str(kind).removeprefix("torch."), shape)
     return tensor
 
 

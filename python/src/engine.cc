@@ -85,7 +85,11 @@ const Region& destination(const LocalRegion& local, std::size_t index) {
 
 // A number as it is; of anything else its type, since it may be a secret.
 std::string described(nb::handle object) {
-  if (PyLong_Check(object.ptr()) != 0 || PyFloat_Check(object.ptr()) != 0) return nb::cast<std::string>(nb::str(object));
+  if (PyLong_Check(object.ptr()) != 0 || PyFloat_Check(object.ptr()) != 0) {
+    const nb::object text = nb::steal(PyObject_Str(object.ptr()));
+    if (text.is_valid()) return nb::cast<std::string>(text);
+    PyErr_Clear();  // Python writes no more than 4300 digits
+  }
   return "of type " + nb::cast<std::string>(object.type().attr("__name__"));
 }
 

@@ -14,7 +14,7 @@ import ray_hixl
 SECRET = b"what a descriptor holds"
 
 
-@pytest.mark.parametrize("timeout", [-1, -0.5, float("nan"), "5", 1j])
+@pytest.mark.parametrize("timeout", [-1, -0.5, float("nan"), "5", 1j, SECRET, pytest.param(-(10**5000), id="long")])
 def test_timeouts(engine: ray_hixl.Engine, timeout: Any) -> None:
     metadata = engine.publish([b"abc"])
     peer = engine.connect(engine.descriptor)
@@ -27,8 +27,19 @@ def test_timeouts(engine: ray_hixl.Engine, timeout: Any) -> None:
     for call in calls:
         with pytest.raises(ray_hixl.InvalidArgument, match="timeout takes seconds >= 0, or None for the engine's option") as caught:
             call()
-        assert repr(timeout) in str(caught.value)
-    assert engine.fetch(metadata, timeout=np.float32(5)).result() is not None
+        said = str(timeout) if isinstance(timeout, float) or timeout == -1 else f"of type {type(timeout).__name__}"
+        assert str(caught.value).endswith("this is " + said)
+    for good in (np.float32(5), 10**400):
+        assert engine.fetch(metadata, timeout=good).result() is not None
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "5", SECRET])
+def test_how_long_to_wait(engine: ray_hixl.Engine, timeout: Any) -> None:
+    fetch = engine.fetch(engine.publish([b"abc"]))
+    for call in (fetch.wait, fetch.result):
+        with pytest.raises(ray_hixl.InvalidArgument, match=r"timeout takes seconds, or None to wait to the end; this is (nan|of type .*)$"):
+            call(timeout)
+    assert fetch.wait(10**400)
 
 
 def test_bytes_of_other_types_are_taken(engine: ray_hixl.Engine) -> None:
@@ -61,14 +72,22 @@ def test_bytes_of_other_types_are_taken(engine: ray_hixl.Engine) -> None:
         (lambda engine: engine.connect(engine.descriptor).prepare(None), "a list of ops is wanted"),
         (
             lambda engine: engine.empty((2, 3)),
-            "a number of bytes >= 0 is wanted, not \\(2, 3\\); for a tensor of a shape there is ray_hixl.empty",
+            "a number of bytes is wanted, from 0 to 2\\^64; this is of type tuple; for a tensor of a shape there is ray_hixl.empty",
         ),
-        (lambda engine: engine.empty(-1), "not -1"),
+        (lambda engine: engine.empty(-1), "this is -1$"),
+        (lambda engine: engine.empty(2**70), "from 0 to 2\\^64; this is of type int$"),
+        (lambda engine: engine.empty(SECRET), "this is of type bytes"),
+        (lambda engine: ray_hixl.empty(None), "a size is wanted, a whole number >= 0 or a list of them; this is of type NoneType"),
+        (lambda engine: ray_hixl.empty(-1), "this is -1$"),
+        (lambda engine: ray_hixl.empty([3, -1]), "this is 3, -1$"),
+        (lambda engine: ray_hixl.empty(2**63), "a number of bytes is wanted"),
+        (lambda engine: ray_hixl.empty("ab"), "a size is wanted"),
+        (lambda engine: ray_hixl.register_memory_pool(-1, "npu:0"), "a number of bytes is wanted"),
         (lambda engine: ray_hixl.Engine({"transports": "cma"}), "options must be ray_hixl.Options, not dict"),
         (lambda engine: ray_hixl.runtime_env({"transports": "cma"}), "options must be ray_hixl.Options, not dict"),
         (lambda engine: ray_hixl.register(options={"transports": "cma"}), "options must be ray_hixl.Options, not dict"),
         (lambda engine: ray_hixl.register(ray_hixl.Options()), "by name: register\\(options=...\\)"),
-        (lambda engine: ray_hixl.empty(3, dtype="float32"), "dtype takes a torch.dtype, not 'float32'"),
+        (lambda engine: ray_hixl.empty(3, dtype="float32"), "dtype takes a torch.dtype; this is of type str"),
         (lambda engine: ray_hixl.register_memory(np.ones(2)), "a torch tensor is wanted, this is of type ndarray"),
     ],
 )
@@ -81,6 +100,8 @@ def test_types(engine: ray_hixl.Engine, call: Callable[[Any], Any], match: str) 
 
 def test_numbers_of_numpy_are_taken(engine: ray_hixl.Engine) -> None:
     peer = engine.connect(engine.descriptor)
+    assert ray_hixl.empty(np.int64(3)).shape == (3,)
+    assert ray_hixl.empty(torch.Size([2, 3])).shape == ray_hixl.empty((np.int8(2), 3)).shape == (2, 3)
     source, target = engine.register(b"abc"), engine.empty(np.int64(3))
     peer.read([(target.region, np.int64(1), peer.region(source.descriptor), np.uint8(0), np.int32(2))])
     assert bytes(memoryview(target)[1:]) == b"ab"
@@ -90,6 +111,8 @@ def test_tensors_of_a_fetch_are_made_once(engine: ray_hixl.Engine) -> None:
     """Whoever was interrupted after they were made gets them at the next call."""
     fetch = engine.fetch(engine.publish([torch.ones(3), b"x"]))
     assert fetch.wait()
-    made = fetch._fetch.take()
+    core = fetch._fetch
+    assert core is not None
+    made = core.take()
     assert fetch.result() is made
     assert fetch.result()[0].tolist() == [1.0] * 3

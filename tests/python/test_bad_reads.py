@@ -154,6 +154,7 @@ def test_read_only_memory_is_no_destination(both: Both) -> None:
         (("local", -1, "remote", 0, 1), "its local offset is -1, not a whole number >= 0"),
         (("local", 0, "remote", 0, -1), "its number of bytes is -1, not"),
         (("local", 0, "remote", 0, 2**64), f"its number of bytes is {2**64}, not"),
+        (("local", 0, "remote", 10**5000, 1), "its remote offset is of type int, not"),
         (("local", 0.5, "remote", 0, 1), "its local offset is 0.5, not"),
         (("local", "0", "remote", 0, 1), "its local offset is of type str, not"),
         (("remote", 0, "local", 0, 1), r"its local region is of type RemoteRegion, not a Region: engine.register\(memory\)"),

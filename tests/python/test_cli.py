@@ -38,3 +38,21 @@ def test_sizes_of_the_demo_are_checked() -> None:
     ended = CliRunner().invoke(main, ["demo", "--mebibytes", "0"])
     assert ended.exit_code == 2
     assert "x>=1" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["bench", "--rounds", "0"], "x>=1"),
+        (["bringup", "--soak", "-1"], "x>=1"),
+        (["bringup", "--only", "1,99"], "there is no step 99"),
+        (["bringup", "--only", "foo"], "there is no step foo"),
+        (["bringup", "--json", "/proc/nowhere/report.json"], "cannot write /proc/nowhere/report.json: "),
+        (["bench", "--level", "engine", "--out", "/proc/nowhere"], "cannot write /proc/nowhere: "),
+    ],
+)
+def test_what_cannot_be_is_said_first(arguments: list[str], said: str) -> None:
+    ended = CliRunner().invoke(main, arguments)
+    assert ended.exit_code in (1, 2)
+    assert said in ended.output
+    assert "step 1" not in ended.output

@@ -301,6 +301,7 @@ def test_doctor_looks_at_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     report = json.loads(text)
     assert code == 1
     assert "rdma" in report["transports"][0]["found"]
+    assert report["options"][0]["verdict"] == "missing"
     assert report["verdict"][0] == "CPU tensors: no transport works between processes on this machine."
 
 

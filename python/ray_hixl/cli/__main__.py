@@ -18,6 +18,16 @@ def need(what: str, *packages: str) -> None:
         raise click.ClickException(f"{what}, which needs {' and '.join(missing)}: pip install {wanted}")
 
 
+def can_write(path: Path | None, folder: bool = False) -> None:
+    """Ends the command before it has measured anything that it could not write down."""
+    try:
+        if path is not None:
+            (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
+            (path / "results.json" if folder else path).touch()
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+
+
 @click.group()
 def main() -> None:
     """Point-to-point, one-sided tensor transport for Ray Direct Transport."""
@@ -45,12 +55,12 @@ def doctor(npu: bool, as_json: bool) -> None:
 @main.command()
 @click.option("--json", "report", type=click.Path(path_type=Path), default=None, help="Write a report here, to attach to an issue.")
 @click.option("--only", default="", help="Only these steps and what they need, e.g. 4,8.2")
-@click.option("--soak", default=1000, show_default=True, help="Objects of the last step.")
+@click.option("--soak", default=1000, show_default=True, type=click.IntRange(min=1), help="Objects of the last step.")
 @click.option("--quick", is_flag=True, help="Smaller amounts: shows that it runs, measures nothing.")
 @click.option("--contract", type=click.Path(path_type=Path, exists=True), default=None, help="The C++ contract suite, for step 7.")
 @click.option("--serve", default=None, metavar="ADDRESS", help="Serve step 5 to another host, on this address of this host.")
 @click.option("--descriptor", type=click.Path(path_type=Path), default=Path("peer.hixl"), show_default=True, help="What --serve writes.")
-@click.option("--device", default=0, show_default=True, help="NPU that --serve uses.")
+@click.option("--device", default=0, show_default=True, type=click.IntRange(min=0), help="NPU that --serve uses.")
 @click.option("--connect", type=click.Path(path_type=Path, exists=True), default=None, help="Run step 5 with that file of the other host.")
 def bringup(
     report: Path | None,
@@ -75,7 +85,10 @@ def bringup(
     amounts = Amounts.quick(soak) if quick else Amounts(soak)
     if serve is not None:
         raise SystemExit(two_hosts.serve(console, serve, descriptor, device, amounts))
+    can_write(report)
     wanted = {number.strip() for number in only.split(",") if number.strip()} or ({"1", "5"} if connect is not None else set())
+    if unknown := wanted - command.numbers():
+        raise click.BadParameter(f"there is no step {', '.join(sorted(unknown))}", param_hint="--only")
     context = Context(console, amounts, contract, connect, versions())
     raise SystemExit(command.run(context, wanted, report))
 
@@ -99,7 +112,7 @@ def demo(mebibytes: int, seed: int) -> None:
     show_default=True,
     help="npu: needs NPUs, or the FAKE CANN.",
 )
-@click.option("--rounds", default=7, show_default=True, help="Measured rounds; the table shows medians.")
+@click.option("--rounds", default=7, show_default=True, type=click.IntRange(min=1), help="Measured rounds; the table shows medians.")
 @click.option("--quick", is_flag=True, help="Smaller shapes and fewer rounds: shows that it runs, measures nothing.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for results.json and plots.")
 def bench(level: str, rounds: int, quick: bool, out: Path | None) -> None:
@@ -107,6 +120,7 @@ def bench(level: str, rounds: int, quick: bool, out: Path | None) -> None:
     need("bench measures against memcpy and process_vm_readv", "numpy")
     if out is not None:
         need("--out draws plots", "matplotlib")
+        can_write(out, folder=True)
     if level in ("ray", "all"):
         need(f"--level {level} measures handoffs between Ray actors", "ray", "torch")
     from ray_hixl.bench import run

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ray_hixl import _core
 from ray_hixl.cli.findings import MISSING, REFUSED, WARNING, WORKS, Finding, count, is_ready, show
 from ray_hixl.cli.npu import doctor as npu_doctor
 from ray_hixl.cli.npu.doctor import Questions
@@ -64,12 +65,21 @@ def _options() -> list[Finding]:
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name = variable.removeprefix(PREFIX)
         if name in known:
-            found.append(Finding(topic, variable, WORKS, os.environ[variable]))
+            found.append(_option(topic, variable, os.environ[variable]))
             continue
         near = difflib.get_close_matches(name, known, 1)
         remedy = f"did you mean {PREFIX}{near[0]}?" if near else "docs/options.md lists them"
         found.append(Finding(topic, variable, WARNING, "there is no such option, and nobody heeds it", remedy))
     return found
+
+
+def _option(topic: str, variable: str, text: str) -> Finding:
+    if variable in VARIABLES:
+        try:
+            _core.Options().set(variable.removeprefix(PREFIX).lower(), text)
+        except HixlError as wrong:
+            return Finding(topic, variable, MISSING, str(wrong))
+    return Finding(topic, variable, WORKS, text)
 
 
 def _ray(version: str) -> list[Finding]:

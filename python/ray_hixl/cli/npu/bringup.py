@@ -109,6 +109,11 @@ def run(context: Context, only: set[str], report: Path | None) -> int:
     return 0 if passed - {"1"} and not failed else 1
 
 
+def numbers() -> set[str]:
+    """Of steps, and of groups of them."""
+    return {each.number for each in STEPS} | {each.number.split(".")[0] for each in STEPS}
+
+
 def _is_wanted(step: Step, only: set[str]) -> bool:
     """Asked for itself, as one of a group ("8" is 8.1 to 8.5), or needed by one that is."""
     wanted = {each.number for each in STEPS if each.number in only or each.number.split(".")[0] in only}
