@@ -50,7 +50,7 @@ class BatchBuilder {
 
   [[nodiscard]] Batch finish() {
     plan_->callers_memory = true;
-    plan_->holds = std::make_shared<const Pins>(std::move(pins_));
+    plan_->holds.set(std::make_shared<const Pins>(std::move(pins_)));
     batch_->plan = engine_.reaper().off_loop(std::move(plan_));
     return Batch(std::move(batch_));
   }

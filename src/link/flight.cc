@@ -171,6 +171,7 @@ void Flight::job_done(const Status& status) {
     // Nobody wants the rest of the bytes.
     if (!status.is_ok()) state_->request_stop(verdict(status));
   } else if (was_left_behind) {
+    plan_->let_go();
     host_->counters().quarantined_bytes.fetch_sub(plan_->bytes, std::memory_order_relaxed);
   } else {
     Status error;
@@ -246,7 +247,10 @@ void Flight::on_stop() {
     moving = phase_ == Phase::kMoving;
     if (!moving) phase_ = Phase::kEnded;
   }
-  if (!moving) return finish(why_stopped());
+  if (!moving) {
+    plan_->let_go();
+    return finish(why_stopped());
+  }
   tell_channels();
   if (plan_->callers_memory) {
     set_timer(Deadline::in(kStopTime), &Flight::leave_behind);
@@ -261,7 +265,7 @@ void Flight::tell_channels() const {
   }
 }
 
-// Ends the transfer though jobs may still write. They keep the plan, and with it the memory.
+// Ends the transfer though jobs may still write. The last of them lets go of the memory.
 void Flight::leave_behind() {
   {
     const MutexLock lock(mutex_);
@@ -282,6 +286,7 @@ void Flight::end(const Status& result) {
     if (phase_ == Phase::kEnded) return;
     phase_ = Phase::kEnded;
   }
+  plan_->let_go();
   finish(result);
 }
 

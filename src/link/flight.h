@@ -3,8 +3,8 @@
 //   resolving -> moving -> (confirming ->) ended
 //
 // It belongs to its transfer, through the stop hook, until that is stopped or ends; while jobs move, to them. Everything else that it waits
-// for (answers of the owner, timers) holds it weakly: once the transfer has ended, a plan is kept by those only who may still write to its
-// memory. It ends its TransferState exactly once. Any thread.
+// for (answers of the owner, timers) holds it weakly. The memory of a plan for one transfer is let go of before the end is seen, or, where
+// jobs may still write then, by the last of them. It ends its TransferState exactly once. Any thread.
 //
 // Stopping. Before anything moves, and while the owner is asked, a transfer that is to stop ends at once. While jobs move, their memory
 // decides. Memory of the landing arena is nobody's yet: the transfer ends at once, and the memory stays in quarantine until the jobs have

@@ -201,7 +201,8 @@ std::shared_ptr<const transport::Plan> make_plan(const Metadata& metadata, const
     plan->bytes += tensor.length;
   }
   place_pieces(*plan, metadata, destinations, piece_of);
-  plan->holds = destinations.holds;
+  plan->once = true;
+  plan->holds.set(destinations.holds);
   plan->pads = destinations.pads;
   plan->callers_memory = destinations.callers_memory;
   return plan;

@@ -38,7 +38,7 @@ struct DevicePlace {
   friend bool operator==(const DevicePlace&, const DevicePlace&) = default;
 };
 
-// What the link learned when it carried a plan out, to find it again the next time. Any thread.
+// A part of a plan that changes while others have the plan. Any thread.
 class Kept {
  public:
   [[nodiscard]] std::shared_ptr<const void> get() const {
@@ -55,7 +55,7 @@ class Kept {
   std::shared_ptr<const void> value_ RAY_HIXL_GUARDED_BY(mutex_);
 };
 
-// Immutable once shared, but for what the link keeps. Where pieces overlap here, any of their bytes may stay.
+// Immutable once shared, but for what is Kept. Where pieces overlap here, any of their bytes may stay.
 struct Plan {
   std::vector<Handle> sources;
   std::vector<Piece> pieces;  // address is 0, except in device memory where the owner told it
@@ -67,8 +67,15 @@ struct Plan {
   // Is the local memory the caller's own (targets, regions), which he uses again once the transfer has ended? Else it came out of an arena
   // for this plan, and a transfer that is stopped need not wait for those who still write.
   bool callers_memory = false;
-  std::shared_ptr<const void> holds;  // keeps the local memory
-  mutable Kept kept;                  // of the owner that `sources` belong to; used by the link only
+  bool once = false;   // for one transfer only
+  mutable Kept holds;  // keeps the local memory
+  mutable Kept kept;   // what the link learned of the owner of `sources`, to find it again the next time; used by the link only
+
+  // Nothing writes any more. The memory of a plan for one transfer is let go of now, whoever still has the plan, so that it can be used
+  // again as soon as the transfer's end is seen, or as soon as the caller drops it.
+  void let_go() const {
+    if (once) holds.set(nullptr);
+  }
 };
 
 struct Job {
@@ -76,9 +83,9 @@ struct Job {
   std::shared_ptr<const Plan> plan;              // sources, holds
   std::vector<Piece> pieces;                     // this channel's
   std::vector<control::RemoteSegment> segments;  // the owner's source segments that hold some pieces (by address)
-  // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Drops the plan afterwards:
-  // until then the plan's `holds` keep that memory, even if the transfer has ended before (quarantine). Ok means that the sources were live
-  // after the last byte, too, where the link does not see that itself.
+  // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Until then the plan's
+  // `holds` keep that memory, even if the transfer has ended before (quarantine). Ok means that the sources were live after the last byte,
+  // too, where the link does not see that itself.
   std::function<void(Status)> done;
 
   // REQUIRES: it was not called yet.
