@@ -18,7 +18,8 @@ class HccnConf {
  public:
   explicit HccnConf(const std::string& name) : path_(testing::TempDir() + "hccn_" + std::to_string(::getpid()) + "_" + name + ".conf") {
     static int last = 0;
-    const std::string net = "127.77." + std::to_string(::getpid() % 250) + ".";
+    const int pid = ::getpid();  // no other test that runs at this time has the same net
+    const std::string net = "127." + std::to_string(192 + pid / 250 % 60) + "." + std::to_string(pid % 250) + ".";
     std::ofstream file(path_);
     for (int device = 0; device < 2; ++device) file << "address_" << device << "=" << net << ++last << "\n";
   }
