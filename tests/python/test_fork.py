@@ -121,6 +121,8 @@ def make(byte):
 received, made = fetch(1), make(1)
 child = Child(lambda _: content(received) == content(made) == bytes([1]) * (1 << 20))
 del received, made
+stop_at = time.monotonic() + 20  # another thread lets go of what was published: until then its segment is shared with what comes
+while source.stats()['source']['live_blocks'] and time.monotonic() < stop_at: time.sleep(0.001)
 others = [(fetch(2), make(2)) for _ in range(70)]
 print(child.passes(), engine.stats()['landing']['retained_bytes'], source.stats()['source']['retained_bytes'])
 """
