@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/mutex.h"
 #include "transport/stream/reader.h"
 
 namespace ray_hixl::transport::stream {
@@ -15,7 +14,7 @@ constexpr std::size_t kMostConnections = 4;  // to one peer
 
 }  // namespace
 
-// Loop thread only, but for idle readers.
+// Loop thread only.
 struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   struct Queued {
     std::shared_ptr<Job> job;
@@ -28,16 +27,12 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   Port& port;
   std::deque<Queued> queue;
   std::vector<std::shared_ptr<Reader>> busy;
-  std::size_t connections = 0;  // busy, idle, or taken by who submits
+  std::vector<std::shared_ptr<Reader>> idle;
   std::size_t opening = 0;
   Status closed;  // ok until close()
 
-  Mutex mutex;
-  std::vector<std::shared_ptr<Reader>> idle RAY_HIXL_GUARDED_BY(mutex);
-
-  std::shared_ptr<Reader> take_idle();
   void offer(const std::shared_ptr<Reader>& reader);
-  void enqueue(Queued queued, const std::shared_ptr<Reader>& asked);
+  void enqueue(Queued queued);
   void pump();
   void run(const std::shared_ptr<Reader>& reader, Queued queued, bool reused);
   void ended(const std::shared_ptr<Reader>& reader, const Queued& queued, bool reused, const Reader::End& end);
@@ -48,16 +43,7 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   void close(const Status& why);
 };
 
-// Any thread. Null if none is idle.
-std::shared_ptr<Reader> StreamChannel::Impl::take_idle() {
-  const MutexLock lock(mutex);
-  if (idle.empty()) return nullptr;
-  std::shared_ptr<Reader> reader = std::move(idle.back());
-  idle.pop_back();
-  return reader;
-}
-
-// To who waits longest. It is idle only if nobody does: who submits would take it, and go before those who wait.
+// To who waits longest; it is idle only if nobody does.
 void StreamChannel::Impl::offer(const std::shared_ptr<Reader>& reader) {
   while (!queue.empty()) {
     Queued queued = std::move(queue.front());
@@ -65,31 +51,22 @@ void StreamChannel::Impl::offer(const std::shared_ptr<Reader>& reader) {
     if (!queued.job->transfer->stopping()) return run(reader, std::move(queued), true);
     queued.job->end(queued.job->transfer->stop_reason());
   }
-  const MutexLock lock(mutex);
   idle.push_back(reader);
 }
 
-// `asked`: the reader that has the request already; null if none was idle.
-void StreamChannel::Impl::enqueue(Queued queued, const std::shared_ptr<Reader>& asked) {
+void StreamChannel::Impl::enqueue(Queued queued) {
   if (!closed.is_ok()) return queued.job->end(closed);
-  if (!asked) {
-    queue.push_back(std::move(queued));
-  } else if (queued.job->transfer->stopping()) {
-    --connections;  // an answer may be on its way, which the next one must not get
-    queued.job->end(queued.job->transfer->stop_reason());
-  } else {
-    run(asked, std::move(queued), true);
-  }
+  queue.push_back(std::move(queued));
   pump();
 }
 
 void StreamChannel::Impl::pump() {
-  while (!queue.empty()) {
-    const std::shared_ptr<Reader> reader = take_idle();
-    if (!reader) break;
+  while (!queue.empty() && !idle.empty()) {
+    const std::shared_ptr<Reader> reader = std::move(idle.back());
+    idle.pop_back();
     offer(reader);
   }
-  while (opening < queue.size() && connections + opening < kMostConnections) open(queue[opening].job);
+  while (opening < queue.size() && busy.size() + idle.size() + opening < kMostConnections) open(queue[opening].job);
 }
 
 void StreamChannel::Impl::run(const std::shared_ptr<Reader>& reader, Queued queued, bool reused) {
@@ -106,11 +83,7 @@ void StreamChannel::Impl::ended(const std::shared_ptr<Reader>& reader, const Que
   // The owner may have closed connections that were idle for long: nothing was lost by that. Each try uses one of them up.
   const bool again = reused && end.untouched && !end.reusable && closed.is_ok() && !queued.job->transfer->stopping();
   if (again) queue.push_front(queued);
-  if (end.reusable && closed.is_ok()) {
-    offer(reader);
-  } else {
-    --connections;
-  }
+  if (end.reusable && closed.is_ok()) offer(reader);
   pump();
   if (!again) queued.job->end(end.status);  // last: it wakes threads that submit
 }
@@ -132,7 +105,6 @@ void StreamChannel::Impl::open(const std::shared_ptr<Job>& job) {
 }
 
 void StreamChannel::Impl::opened(Fd socket) {
-  ++connections;
   const auto reader = std::make_shared<Reader>(context, std::move(socket));
   if (queue.empty()) return offer(reader);
   Queued queued = std::move(queue.front());
@@ -173,7 +145,7 @@ void StreamChannel::Impl::close(const Status& why) {
   for (const Queued& queued : std::exchange(queue, {})) queued.job->end(why);
   const auto readers = busy;
   for (const auto& reader : readers) reader->abandon(why);
-  while (take_idle()) --connections;
+  idle.clear();
 }
 
 StreamChannel::StreamChannel(const Context& context, Port& port) : context_(context), impl_(std::make_shared<Impl>(context, port)) {}
@@ -184,11 +156,7 @@ void StreamChannel::submit(std::shared_ptr<Job> job) {
   auto request = std::make_shared<const ReadRequest>(*job);
   if (job->pieces.size() > kFewPieces) request = context_.reaper.off_loop(std::move(request));
   if (!request->status.is_ok()) return job->end(request->status);
-  // Where a connection is idle, the owner is asked from here, while the loop still wakes up: that is much of what a small read takes.
-  std::shared_ptr<Reader> asked = impl_->take_idle();
-  if (asked) asked->ask_ahead(*request);
-  const bool posted = context_.loop.post(
-      [impl = impl_, job, request = std::move(request), asked = std::move(asked)] { impl->enqueue({job, request}, asked); });
+  const bool posted = context_.loop.post([impl = impl_, job, request = std::move(request)] { impl->enqueue({job, request}); });
   if (!posted) job->end(Status(Code::kClosed, "the engine was closed"));
 }
 

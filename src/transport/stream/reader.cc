@@ -51,11 +51,6 @@ Reader::~Reader() {
   if (stall_timer_ != 0) context_.loop.cancel(stall_timer_);
 }
 
-void Reader::ask_ahead(const ReadRequest& request) {
-  const ssize_t sent = ::send(socket_.get(), request.frame.data(), request.frame.size(), MSG_NOSIGNAL);
-  if (sent > 0) sent_ = static_cast<std::size_t>(sent);
-}
-
 void Reader::start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request, Ended ended) {
   job_ = std::move(job);
   request_ = std::move(request);
@@ -66,6 +61,7 @@ void Reader::start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> 
   in_piece_ = 0;
   wanted_ = request_->bytes;
   small_size_ = 0;
+  sent_ = 0;
   watched_ = EPOLLIN;
   const Status watched = context_.loop.watch(socket_.get(), watched_, [this](std::uint32_t events) { on_event(events); });
   if (!watched.is_ok()) return abandon(watched);
@@ -252,7 +248,6 @@ void Reader::end(const Status& status, bool reusable) {
   if (!reusable) socket_.reset();
   job_ = nullptr;
   request_ = nullptr;
-  sent_ = 0;
   std::exchange(ended_, nullptr)({status, reusable, untouched_});
 }
 

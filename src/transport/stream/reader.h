@@ -1,5 +1,4 @@
-// Reader: the reader's end of one data connection. One job at a time: asks, then receives straight into place. Loop thread only, but for
-// ask_ahead().
+// Reader: the reader's end of one data connection. One job at a time: asks, then receives straight into place. Loop thread only.
 #pragma once
 
 #include <sys/uio.h>
@@ -41,9 +40,6 @@ class Reader : public std::enable_shared_from_this<Reader> {
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
-  // Any thread, that alone has this reader. Sends what the connection takes at once of the request that start() will be given; what goes
-  // wrong is seen there. REQUIRES: no job is under way.
-  void ask_ahead(const ReadRequest& request);
   // REQUIRES: no job is under way. `ended` runs once, and may destroy the reader; nothing writes to the job's memory afterwards.
   void start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request, Ended ended);
   // The job that is under way; null if there is none.
@@ -74,7 +70,7 @@ class Reader : public std::enable_shared_from_this<Reader> {
   std::shared_ptr<Job> job_;
   Ended ended_;
   std::shared_ptr<const ReadRequest> request_;
-  std::size_t sent_ = 0;       // bytes of its frame; 0 while no job is under way, but for what was asked ahead
+  std::size_t sent_ = 0;       // bytes of its frame
   std::uint32_t watched_ = 0;  // epoll events
   Phase phase_ = Phase::kAnswer;
   bool untouched_ = true;

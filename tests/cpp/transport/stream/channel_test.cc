@@ -105,18 +105,6 @@ class StreamChannelTest : public testing::Test {
   StreamChannel channel{own.context, port};
 };
 
-TEST_F(StreamChannelTest, asks_on_an_idle_connection_without_the_loop) {
-  read_once();
-  Event go_on;
-  hold_loop(go_on);
-  const auto read = submit();
-  answer(owner(0), std::byte{2});
-  EXPECT_THAT(read->into, testing::Each(std::byte{0}));
-  go_on.set();
-  expect_bytes(*read, std::byte{2});
-  EXPECT_EQ(port.connections, 1u);
-}
-
 TEST_F(StreamChannelTest, a_second_read_at_once_has_a_connection_of_its_own) {
   read_once();
   const auto second = submit();
@@ -127,29 +115,9 @@ TEST_F(StreamChannelTest, a_second_read_at_once_has_a_connection_of_its_own) {
   expect_bytes(*second, std::byte{2});
 }
 
-TEST_F(StreamChannelTest, an_answer_for_a_read_that_stopped_is_never_taken_for_the_next_one) {
+TEST_F(StreamChannelTest, a_request_that_the_connection_does_not_take_at_once_is_finished) {
   read_once();
-  Event go_on;
-  hold_loop(go_on);
-  const auto stopped = submit();
-  answer(owner(0), std::byte{2});
-  stopped->transfer->request_stop(Status(Code::kCancelled, "enough"));
-  go_on.set();
-  ASSERT_TRUE(stopped->ended.wait());
-  EXPECT_EQ(stopped->result.code(), Code::kCancelled);
-  const auto next = submit();
-  answer(owner(1), std::byte{3});
-  expect_bytes(*next, std::byte{3});
-  EXPECT_THAT(stopped->into, testing::Each(std::byte{0}));
-  EXPECT_TRUE(owner(0).is_hung_up());
-}
-
-TEST_F(StreamChannelTest, a_request_that_the_connection_does_not_take_at_once_is_finished_by_the_loop) {
-  read_once();
-  Event go_on;
-  hold_loop(go_on);
   const auto read = submit(kBytes);  // some hundred KiB of request
-  go_on.set();
   answer(owner(0), std::byte{2});
   expect_bytes(*read, std::byte{2});
   EXPECT_EQ(port.connections, 1u);
@@ -180,17 +148,14 @@ TEST_F(StreamChannelTest, connections_that_the_owner_closed_while_they_were_idle
 
 TEST_F(StreamChannelTest, a_connection_that_breaks_after_the_request_costs_nothing) {
   read_once();
-  Event go_on;
-  hold_loop(go_on);
   const auto read = submit();
   ASSERT_TRUE(owner(0).message());
   owner(0).hang_up();
-  go_on.set();
   answer(owner(1), std::byte{2});
   expect_bytes(*read, std::byte{2});
 }
 
-TEST_F(StreamChannelTest, a_read_that_was_asked_for_when_the_channel_closed_ends_with_the_reason) {
+TEST_F(StreamChannelTest, closing_hangs_up_and_ends_reads_with_the_reason) {
   read_at_once(2);
   Event go_on;
   hold_loop(go_on);
@@ -214,22 +179,6 @@ TEST_F(StreamChannelTest, connections_that_are_given_up_are_not_counted) {
     channel.heed_stops();
     ASSERT_TRUE(read->ended.wait());
     EXPECT_EQ(read->result.code(), Code::kCancelled);
-  }
-}
-
-TEST_F(StreamChannelTest, connections_that_were_asked_in_vain_are_not_counted) {
-  for (std::size_t number = 0; number < 6; ++number) {
-    const auto first = submit();
-    answer(owner(number), std::byte{1});
-    expect_bytes(*first, std::byte{1});
-    Event go_on;
-    hold_loop(go_on);
-    const auto read = submit();
-    read->transfer->request_stop(Status(Code::kCancelled, "enough"));
-    go_on.set();
-    ASSERT_TRUE(read->ended.wait());
-    EXPECT_TRUE(owner(number).message());
-    EXPECT_TRUE(owner(number).is_hung_up());
   }
 }
 
