@@ -62,7 +62,7 @@ def nbytes(value: Any) -> int:
 
 def shape(size: Any) -> list[int]:
     """:raises TypeError: it is neither a length nor a list of them."""
-    lengths = size if hasattr(size, "__iter__") else [size]
+    lengths = list(size) if hasattr(size, "__iter__") else [size]
     if all(_is_length(length) for length in lengths):
         return [operator.index(length) for length in lengths]
     raise TypeError(f"a size is wanted, a whole number >= 0 or a list of them; this is {', '.join(described(each) for each in lengths)}")

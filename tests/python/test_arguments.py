@@ -101,6 +101,7 @@ def test_types(engine: ray_hixl.Engine, call: Callable[[Any], Any], match: str) 
 def test_numbers_of_numpy_are_taken(engine: ray_hixl.Engine) -> None:
     peer = engine.connect(engine.descriptor)
     assert ray_hixl.empty(np.int64(3)).shape == (3,)
+    assert ray_hixl.empty(length for length in (2, 3)).shape == (2, 3)
     assert ray_hixl.empty(torch.Size([2, 3])).shape == ray_hixl.empty((np.int8(2), 3)).shape == (2, 3)
     source, target = engine.register(b"abc"), engine.empty(np.int64(3))
     peer.read([(target.region, np.int64(1), peer.region(source.descriptor), np.uint8(0), np.int32(2))])

@@ -14,7 +14,7 @@ from support import Owner, run_python
 # Programs run in an interpreter of their own. in_child(check) forks: the child waits for tell(bytes), and is sound if check(bytes) is.
 PROGRAM = """
 import os, signal, sys, threading, time, ray_hixl
-from waiting import stop
+from waiting import eventually, stop
 
 class Child:
     def __init__(self, check):
@@ -121,8 +121,8 @@ def make(byte):
 received, made = fetch(1), make(1)
 child = Child(lambda _: content(received) == content(made) == bytes([1]) * (1 << 20))
 del received, made
-stop_at = time.monotonic() + 20  # another thread lets go of what was published: until then its segment is shared with what comes
-while source.stats()['source']['live_blocks'] and time.monotonic() < stop_at: time.sleep(0.001)
+# Another thread lets go of what was shown: until then its segment is shared with what comes.
+eventually(lambda: source.stats()['source']['live_blocks'] == 0)
 others = [(fetch(2), make(2)) for _ in range(70)]
 print(child.passes(), engine.stats()['landing']['retained_bytes'], source.stats()['source']['retained_bytes'])
 """

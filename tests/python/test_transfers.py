@@ -167,7 +167,7 @@ def test_another_thread_may_wait_and_cancel(slow: Slow) -> None:
 @pytest.mark.parametrize("call", ["wait", "result", "connect", "path", "path after a pause"])
 def test_other_threads_run_meanwhile(slow: Slow, call: str) -> None:
     """A thread counts while this one is inside of the call: it could not if the call kept the GIL, however long that takes."""
-    assert any(_counted_meanwhile(slow, call, seconds) > 20 for seconds in (0.3, 3.0, 20.0))
+    assert any(_counted_meanwhile(slow, call, seconds) > 50 for seconds in (0.3, 3.0, 20.0))
 
 
 def _counted_meanwhile(slow: Slow, call: str, seconds: float) -> int:

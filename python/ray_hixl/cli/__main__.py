@@ -85,10 +85,10 @@ def bringup(
     amounts = Amounts.quick(soak) if quick else Amounts(soak)
     if serve is not None:
         raise SystemExit(two_hosts.serve(console, serve, descriptor, device, amounts))
-    can_write(report)
     wanted = {number.strip() for number in only.split(",") if number.strip()} or ({"1", "5"} if connect is not None else set())
     if unknown := wanted - command.numbers():
         raise click.BadParameter(f"there is no step {', '.join(sorted(unknown))}", param_hint="--only")
+    can_write(report)
     context = Context(console, amounts, contract, connect, versions())
     raise SystemExit(command.run(context, wanted, report))
 

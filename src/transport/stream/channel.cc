@@ -31,7 +31,7 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
   std::size_t opening = 0;
   Status closed;  // ok until close()
 
-  void offer(const std::shared_ptr<Reader>& reader);
+  void offer(const std::shared_ptr<Reader>& reader, bool reused);
   void enqueue(Queued queued);
   void pump();
   void run(const std::shared_ptr<Reader>& reader, Queued queued, bool reused);
@@ -44,11 +44,11 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
 };
 
 // To who waits longest; it is idle only if nobody does.
-void StreamChannel::Impl::offer(const std::shared_ptr<Reader>& reader) {
+void StreamChannel::Impl::offer(const std::shared_ptr<Reader>& reader, bool reused) {
   while (!queue.empty()) {
     Queued queued = std::move(queue.front());
     queue.pop_front();
-    if (!queued.job->transfer->stopping()) return run(reader, std::move(queued), true);
+    if (!queued.job->transfer->stopping()) return run(reader, std::move(queued), reused);
     queued.job->end(queued.job->transfer->stop_reason());
   }
   idle.push_back(reader);
@@ -64,7 +64,7 @@ void StreamChannel::Impl::pump() {
   while (!queue.empty() && !idle.empty()) {
     const std::shared_ptr<Reader> reader = std::move(idle.back());
     idle.pop_back();
-    offer(reader);
+    offer(reader, true);
   }
   while (opening < queue.size() && busy.size() + idle.size() + opening < kMostConnections) open(queue[opening].job);
 }
@@ -83,7 +83,7 @@ void StreamChannel::Impl::ended(const std::shared_ptr<Reader>& reader, const Que
   // The owner may have closed connections that were idle for long: nothing was lost by that. Each try uses one of them up.
   const bool again = reused && end.untouched && !end.reusable && closed.is_ok() && !queued.job->transfer->stopping();
   if (again) queue.push_front(queued);
-  if (end.reusable && closed.is_ok()) offer(reader);
+  if (end.reusable && closed.is_ok()) offer(reader, true);
   pump();
   if (!again) queued.job->end(end.status);  // last: it wakes threads that submit
 }
@@ -105,11 +105,7 @@ void StreamChannel::Impl::open(const std::shared_ptr<Job>& job) {
 }
 
 void StreamChannel::Impl::opened(Fd socket) {
-  const auto reader = std::make_shared<Reader>(context, std::move(socket));
-  if (queue.empty()) return offer(reader);
-  Queued queued = std::move(queue.front());
-  queue.pop_front();
-  run(reader, std::move(queued), false);
+  offer(std::make_shared<Reader>(context, std::move(socket)), false);
   pump();
 }
 
