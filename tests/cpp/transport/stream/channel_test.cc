@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <deque>
+#include <mutex>
 
 #include "support/event.h"
 #include "support/eventually.h"
@@ -28,14 +29,22 @@ class PairPort final : public Port {
     std::array<int, 2> ends{};
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()), 0);
     loop_.post([opened = std::move(opened), fd = ends[0]] { opened(Fd(fd)); });
-    owners.emplace_back(Fd(ends[1]));
-    ++connections;
+    const std::lock_guard lock(mutex_);
+    owners_.emplace_back(Fd(ends[1]));
   }
-  std::deque<RawSocket> owners;
-  std::atomic<std::size_t> connections{0};
+  [[nodiscard]] std::size_t connections() const {
+    const std::lock_guard lock(mutex_);
+    return owners_.size();
+  }
+  RawSocket& owner(std::size_t number) {
+    const std::lock_guard lock(mutex_);
+    return owners_.at(number);
+  }
 
  private:
   net::Loop& loop_;
+  mutable std::mutex mutex_;
+  std::deque<RawSocket> owners_;  // which stay where they are
 };
 
 class StreamChannelTest : public testing::Test {
@@ -75,8 +84,8 @@ class StreamChannelTest : public testing::Test {
     ASSERT_TRUE(owner.send(control::encode(message->request, control::ReadEnd{})));
   }
   RawSocket& owner(std::size_t number) {
-    EXPECT_TRUE(test::eventually([&] { return port.connections > number; }));
-    return port.owners.at(number);
+    EXPECT_TRUE(test::eventually([&] { return port.connections() > number; }));
+    return port.owner(number);
   }
   static void expect_bytes(const Read& read, std::byte value) {
     ASSERT_TRUE(read.ended.wait());
@@ -120,7 +129,7 @@ TEST_F(StreamChannelTest, a_request_that_the_connection_does_not_take_at_once_is
   const auto read = submit(kBytes);  // some hundred KiB of request
   answer(owner(0), std::byte{2});
   expect_bytes(*read, std::byte{2});
-  EXPECT_EQ(port.connections, 1u);
+  EXPECT_EQ(port.connections(), 1u);
 }
 
 TEST_F(StreamChannelTest, has_four_connections_at_most_which_serve_in_the_order_of_asking) {
@@ -135,7 +144,7 @@ TEST_F(StreamChannelTest, has_four_connections_at_most_which_serve_in_the_order_
   expect_bytes(*reads[5], std::byte{3});
   for (std::size_t i = 1; i < 4; ++i) answer(owner(i), std::byte{1});
   for (std::size_t i = 0; i < 4; ++i) expect_bytes(*reads[i], std::byte{1});
-  EXPECT_EQ(port.connections, 4u);
+  EXPECT_EQ(port.connections(), 4u);
 }
 
 TEST_F(StreamChannelTest, connections_that_the_owner_closed_while_they_were_idle_cost_nothing) {
