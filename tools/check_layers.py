@@ -31,7 +31,7 @@ UMBRELLA = "ray_hixl.h"
 # Bottom-up: a module imports its own row and those before it, never in a circle. A package is one name; "" is ray_hixl/__init__.py.
 PYTHON = (
     ("_core",),
-    ("_option_table", "errors", "at_exit", "begun"),
+    ("_option_table", "errors", "begun"),
     ("options", "tensors"),
     ("arguments", "npu"),
     ("engine",),

@@ -4,6 +4,11 @@ from typing import Any
 
 version: str = '0.1.0'
 
+def end_of_process() -> None:
+    """
+    The exit function: engines are closed, and none is made any more; NPU memory is not given back from here on, since CANN's runtime may be gone before tensors are.
+    """
+
 class Options:
     """The C++ options; ray_hixl.Options is the Python face."""
 
@@ -368,11 +373,6 @@ def make_tensor(buffer: Buffer, dtype: str, shape: Sequence[int]) -> object:
 def cann_info() -> dict:
     """
     Paths, versions and devices of the CANN that this process uses, which is looked for at the first call. Raises NotAvailable with what is missing.
-    """
-
-def leave_memory() -> None:
-    """
-    NPU memory is not given back any more from here on: for the end of a process, when CANN's runtime may be gone already.
     """
 
 def npu_capsule(address: int, device: int, dtype: str, shape: Sequence[int], step: int) -> object:

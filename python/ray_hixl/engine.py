@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ray_hixl import _core, arguments, at_exit, begun
+from ray_hixl import _core, arguments, begun
 from ray_hixl.errors import HixlError, NotAvailable
 from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     Op: TypeAlias = tuple[Region, int, RemoteRegion, int, int]
 
-_open: weakref.WeakSet[Engine] = weakref.WeakSet()  # engines that may be open
 _WRITE = "writing into a peer's memory is not built yet: let the peer read it (peer.read there), or publish an object"
 
 
@@ -199,7 +197,6 @@ class Engine:
         self._options = arguments.options(options) or Options()
         self._core = _core.Engine.create(self._options.core)
         self._objects = _core.Objects.create(self._core)
-        _open.add(self)
 
     @property
     def options(self) -> Options:
@@ -355,15 +352,6 @@ def npu_index(device: str) -> int | None:
     from ray_hixl import npu
 
     return npu.current_device()
-
-
-def close_all() -> None:
-    """Closes every engine of this process that is still open."""
-    for engine in list(_open):
-        engine.close()
-
-
-at_exit.closes(close_all)
 
 
 def _kept(published: Published) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ray_hixl import _core, at_exit
+from ray_hixl import _core
 from ray_hixl.errors import NotAvailable, UnsupportedTensor
 
 try:
@@ -219,10 +219,4 @@ def _alike(tensor: torch.Tensor, shape: torch.Size, dtype: torch.dtype) -> bool:
     return tensor.dtype is dtype and tensor.shape == shape
 
 
-def _leave() -> None:
-    """Runs at exit before torch_npu takes the runtime down, since it was registered later."""
-    at_exit.close_all()
-    _core.leave_memory()
-
-
-atexit.register(_leave)
+atexit.register(_core.end_of_process)  # again: it runs before torch_npu takes the runtime down, since this was registered later

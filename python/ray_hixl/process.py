@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import math
 import os
@@ -10,9 +9,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ray_hixl import _core, arguments, at_exit
+from ray_hixl import _core, arguments
 from ray_hixl.engine import Engine
-from ray_hixl.errors import Closed, InvalidArgument, InvalidRegion, NotAvailable
+from ray_hixl.errors import InvalidArgument, InvalidRegion, NotAvailable
 from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
 
@@ -27,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 # Guards everything below. Re-entrant, since a destructor may come here from wherever Python's collector runs, also with it held.
 _lock = threading.RLock()
-_is_ending = False  # the process: for good
 _engine: Engine | None = None
 _options: Options | None = None
 _on_loopback = False  # the engine, since Ray was not up and nobody chose: to be warned of
@@ -49,8 +47,6 @@ def _start() -> Engine:
     with _lock:
         if _engine is not None:
             return _engine
-        if _is_ending:
-            raise Closed("the process is ending, and its engine is closed: nothing is published or fetched any more")
         wanted, node = _options or Options(), _node_ip()
         made = Engine(wanted.with_default_host(node or _LOOPBACK))
         if _engine is None:
@@ -95,22 +91,13 @@ def stats() -> dict[str, Any]:
 
 
 def shutdown() -> None:
-    """Closes the engine, if there is one: its transfers end with ``Closed``, what it published is gone. The next use starts another,
-    unless the process is ending, which calls this too.
-    """
+    """Closes the engine, if there is one: its transfers end with ``Closed``, what it published is gone. The next use starts another."""
     global _engine
     with _lock:
         closing, _engine = _engine, None
         _registered.clear()
     if closing is not None:
         closing.close()
-
-
-def _end() -> None:
-    """``shutdown``, after which no engine is started any more."""
-    global _is_ending
-    _is_ending = True
-    shutdown()
 
 
 def register_memory(tensor: torch.Tensor) -> None:
@@ -233,6 +220,4 @@ def _begin_anew() -> None:
     _registered = {}
 
 
-atexit.register(_end)
 os.register_at_fork(after_in_child=_begin_anew)
-at_exit.closes(_end)

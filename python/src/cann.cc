@@ -52,8 +52,6 @@ void bind_cann(nb::module_& module) {
       "cann_info", &cann_info,
       "Paths, versions and devices of the CANN that this process uses, which is looked for at the first call. Raises NotAvailable with "
       "what is missing.");
-  module.def("leave_memory", &transport::hixl::leave_memory,
-             "NPU memory is not given back any more from here on: for the end of a process, when CANN's runtime may be gone already.");
   module.def("npu_capsule", &npu_capsule, nb::arg("address"), nb::arg("device"), nb::arg("dtype"), nb::arg("shape"), nb::arg("step"),
              nb::sig("def npu_capsule(address: int, device: int, dtype: str, shape: Sequence[int], step: int) -> object"),
              "Memory of an NPU as an old DLPack capsule that does not keep it. Rows are contiguous and `step` elements apart.");

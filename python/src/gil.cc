@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/fork.h"
+#include "engine/at_exit.h"
 #include "transport/hixl/device.h"
 
 namespace ray_hixl::python {
@@ -38,15 +39,13 @@ void leave() { takers.fetch_sub(1); }
   while (true) ::pause();
 }
 
-// An exit function of Python.
-void stop_taking() {
-  last_thread = std::this_thread::get_id();
-  ending.store(true);
-  transport::hixl::leave_memory();
+// False if some were still there in the end. With the GIL, which they get meanwhile.
+bool wait_for_takers() {
   PyThreadState* const state = PyEval_SaveThread();
   const auto end = std::chrono::steady_clock::now() + kLongestWait;
   while (takers.load() != 0 && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::microseconds(100));
   PyEval_RestoreThread(state);
+  return takers.load() == 0;
 }
 
 }  // namespace
@@ -70,6 +69,15 @@ GilAcquire::~GilAcquire() {
   leave();
 }
 
-void watch_for_exit() { nb::module_::import_("atexit").attr("register")(nb::cpp_function(&stop_taking)); }
+void end_of_process() {
+  last_thread = std::this_thread::get_id();
+  ending.store(true);
+  // With the GIL: daemon threads of Python would find closed engines, and print so while the process ends. A thread that takes the GIL
+  // even now would be waited for for ever; then the exit function of C closes them.
+  if (wait_for_takers()) end_engines();
+  transport::hixl::leave_memory();
+}
+
+void watch_for_exit() { nb::module_::import_("atexit").attr("register")(nb::cpp_function(&end_of_process)); }
 
 }  // namespace ray_hixl::python

@@ -34,7 +34,11 @@ class GilAcquire {
   PyGILState_STATE state_{};
 };
 
-// Registers what stops the taking with Python's exit functions. Once, with the GIL.
+// For the end of the process, with the GIL: nobody takes it any more, engines are closed, NPU memory is not given back from here on. Again
+// it does nothing.
+void end_of_process();
+
+// Registers end_of_process() with Python's exit functions. Once, with the GIL.
 void watch_for_exit();
 
 }  // namespace ray_hixl::python

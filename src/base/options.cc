@@ -28,12 +28,13 @@ Row row(std::string_view name, T Options::*field, const Rule& rule, std::string_
           }};
 }
 
+// This table and the next one are never destroyed: a process may ask for options while it exits.
 const std::vector<Row>& rows() {
-  static const std::vector<Row> kRows = {
+  static const std::vector<Row>& table = *new std::vector<Row>{
 #define RAY_HIXL_OPTION(type, name, value, rule, text) row(#name, &Options::name, rule, text),
 #include "ray_hixl/options.def"
   };
-  return kRows;
+  return table;
 }
 
 }  // namespace
@@ -46,12 +47,12 @@ std::vector<std::string> all_transports() {
 }
 
 const std::vector<OptionInfo>& option_infos() {
-  static const std::vector<OptionInfo> kInfos = [] {
-    std::vector<OptionInfo> infos;
-    for (const Row& row : rows()) infos.push_back(row.info);
+  static const std::vector<OptionInfo>& table = *[] {
+    auto* const infos = new std::vector<OptionInfo>;
+    for (const Row& row : rows()) infos->push_back(row.info);
     return infos;
   }();
-  return kInfos;
+  return table;
 }
 
 namespace {

@@ -13,13 +13,18 @@
 
 namespace ray_hixl::control {
 
+void load_crypto() {
+  const NoFork no_fork;                                        // libcrypto's locks must be free in a forked child
+  OPENSSL_init_crypto(OPENSSL_INIT_ADD_ALL_DIGESTS, nullptr);  // for 0 it does nothing
+}
+
 Mac hmac(const Key& key, std::initializer_list<ByteView> parts) {
   std::vector<std::byte> message;
   for (const ByteView part : parts) message.insert(message.end(), part.begin(), part.end());
   Mac mac{};
   unsigned int length = 0;
   const auto* const made = [&] {
-    const NoFork no_fork;  // libcrypto's locks must be free in a forked child
+    const NoFork no_fork;  // as above
     return HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(message.data()),
                 message.size(), reinterpret_cast<unsigned char*>(mac.data()), &length);
   }();

@@ -13,6 +13,8 @@ using Key = std::array<std::byte, 32>;
 using Nonce = std::array<std::byte, 32>;
 using Mac = std::array<std::byte, 32>;
 
+// Makes libcrypto register its exit function now. Called by itself at the first use otherwise.
+void load_crypto();
 // HMAC over the concatenation of `parts`.
 [[nodiscard]] Mac hmac(const Key& key, std::initializer_list<ByteView> parts);
 // In constant time.

@@ -13,7 +13,10 @@
 namespace ray_hixl {
 namespace {
 
-Status engine_closed() { return Status(Code::kClosed, "the engine was closed; create another one"); }
+Status engine_closed() {
+  Status ending = check_not_ending();
+  return ending.is_ok() ? Status(Code::kClosed, "the engine was closed; create another one") : ending;
+}
 
 // An opening ends at its deadline and says how far it came: this gives it the moment that takes.
 Deadline a_moment_after(Deadline deadline) {
@@ -32,7 +35,8 @@ EngineImpl::~EngineImpl() {
 Result<std::shared_ptr<EngineImpl>> EngineImpl::create(const Options& options) {
   RAY_HIXL_RETURN_IF_ERROR(validate(options));
   std::shared_ptr<EngineImpl> engine(new EngineImpl(options), &EngineImpl::let_go);
-  const Status started = engine->start();
+  Status started = engine->start();
+  if (started.is_ok()) started = engine->running_.started(engine);
   if (started.is_ok()) return engine;
   engine->close();
   return started.with_context("cannot create an engine");
@@ -49,7 +53,7 @@ void EngineImpl::let_go(EngineImpl* engine) noexcept {
 
 // Where no thread can be had just now, the loop asks again until one can: it is the one thread that is there in any case.
 void EngineImpl::close_elsewhere(const std::function<void()>& closing) noexcept {
-  if (Result<std::thread> closer = start_thread("hixl-close", closing); closer.is_ok()) return closer->detach();
+  if (close_in_background(closing)) return;
   loop_->post([this, closing] { loop_->at(Deadline::in(std::chrono::seconds(1)), [this, closing] { close_elsewhere(closing); }); });
 }
 

@@ -18,6 +18,7 @@
 #include "base/deadline.h"
 #include "base/mutex.h"
 #include "base/thread.h"
+#include "engine/at_exit.h"
 #include "link/links.h"
 #include "link/server.h"
 #include "memory/arena.h"
@@ -93,6 +94,7 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   void shut_down_transports();
   [[nodiscard]] std::atomic<std::uint64_t>& live_count(SlotUse use) { return use == SlotUse::kRegion ? regions_ : objects_; }
 
+  const Running running_{*this};
   const Options options_;
   const ProcessGuard guard_;
   memory::Reaper reaper_;

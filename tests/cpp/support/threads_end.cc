@@ -22,18 +22,6 @@ std::set<std::string>& staying() {
   return names;
 }
 
-// Names of the threads that engines start, are there now and are not meant to stay.
-std::string engine_threads() {
-  std::string names;
-  std::error_code gone;  // a thread may end while its folder is read
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", gone)) {
-    std::string name;
-    std::getline(std::ifstream(task.path() / "comm"), name);
-    if (name.starts_with("hixl-") && !staying().contains(name)) names += (names.empty() ? "" : ", ") + name;
-  }
-  return names;
-}
-
 class ThreadsEnd : public testing::Environment {
  public:
   void TearDown() override {
@@ -44,6 +32,17 @@ class ThreadsEnd : public testing::Environment {
 [[maybe_unused]] const testing::Environment* const kAdded = testing::AddGlobalTestEnvironment(new ThreadsEnd);
 
 }  // namespace
+
+std::string engine_threads() {
+  std::string names;
+  std::error_code gone;  // a thread may end while its folder is read
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", gone)) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (name.starts_with("hixl-") && !staying().contains(name)) names += (names.empty() ? "" : ", ") + name;
+  }
+  return names;
+}
 
 void expect_to_stay(const std::string& thread_name) { staying().insert(thread_name); }
 

@@ -5,6 +5,9 @@
 
 namespace ray_hixl::test {
 
+// Names of the threads that engines start, are there now and are not meant to stay.
+std::string engine_threads();
+
 void expect_to_stay(const std::string& thread_name);
 
 }  // namespace ray_hixl::test
