@@ -2,8 +2,11 @@
 
 #include <openssl/crypto.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <memory>
 #include <optional>
+#include <thread>
 
 #include "support/engines.h"
 #include "support/threads_end.h"
@@ -34,6 +37,9 @@ void look_when_libcrypto_ends() {
   std::optional<Engine> let_go = Engine::create({}).value();
   static const Peer peer = never_let_go.connect(let_go_at_exit.descriptor(), kConnect).value();
   (void)let_go->connect(never_let_go.descriptor(), kConnect).value();
+  // Its closing takes a while, since that drops this.
+  std::shared_ptr<const void> slow(nullptr, [](const void*) { std::this_thread::sleep_for(std::chrono::milliseconds(100)); });
+  (void)let_go->register_memory({}, false, std::move(slow)).value();
   OPENSSL_atexit(look_when_libcrypto_ends);
   let_go.reset();
   std::exit(0);
