@@ -84,7 +84,27 @@ def fakes(preset: str) -> Stage:
     return Stage(f"FAKE CANN's own tests ({preset})", [configure, ["cmake", "--build", "--preset", preset], test])
 
 
+def python_under_asan() -> Stage:
+    """The Python tests over a module with AddressSanitizer, without those that measure resident memory, or that kill what it reports then."""
+    package = ROOT / "build" / "asan-python" / "package"
+    runtime = subprocess.run(["clang++-19", "-print-file-name=libclang_rt.asan-x86_64.so"], capture_output=True, text=True, check=False)
+    libraries = f"{runtime.stdout.strip()} libstdc++.so.6"  # which looks for exceptions when it is loaded, so before Python has loaded this
+    # Not .venv, whose editable package would come first.
+    tests = ["env", f"LD_PRELOAD={libraries}", str(OLD_BIN / "python"), "-m", "pytest", "-q", "tests/python"]
+    tests += [
+        "--ignore=tests/python/test_leaks.py",
+        "--deselect=tests/python/test_npu_checks.py::test_a_helper_that_dies_is_an_error_with_its_cause",
+    ]
+    copy = ["cmake", "-E", "copy_directory", str(ROOT / "python" / "ray_hixl"), str(package / "ray_hixl")]
+    return Stage(
+        "Python tests (asan)",
+        [["cmake", "--preset", "asan-python"], ["cmake", "--build", "--preset", "asan-python"], copy, tests],
+        {"PYTHONPATH": str(package), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"},
+    )
+
+
 LONG = [
+    python_under_asan(),
     cpp("clang"),
     cpp("gcc11"),
     fakes("asan"),

@@ -43,6 +43,9 @@ inline std::span<const std::byte> view(const nb::bytes& bytes) {
 
 inline nb::bytes to_bytes(const Bytes& bytes) { return nb::bytes(bytes.data(), bytes.size()); }
 
+// str(object).
+inline std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::str(object)); }
+
 // The code of a name that code_name() gives; kInternal for any other text.
 [[nodiscard]] Code code_named(std::string_view name);
 

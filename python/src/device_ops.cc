@@ -7,8 +7,6 @@
 namespace ray_hixl::python {
 namespace {
 
-std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::str(object)); }
-
 Status to_status(nb::python_error& error, const std::string& what) {
   if (error.matches(PyExc_KeyboardInterrupt)) {
     PyErr_SetInterrupt();  // raised in the main thread once this is over

@@ -17,8 +17,6 @@ namespace {
 
 constexpr const char* kNotContiguous = " is not contiguous: take one that is, and copy (tensor.contiguous(), numpy.ascontiguousarray)";
 
-std::string text_of(const nb::object& object) { return nb::cast<std::string>(nb::str(object)); }
-
 std::uint64_t bytes_of(const std::vector<std::uint64_t>& shape, std::uint32_t item_bytes) { return Layout{"", item_bytes, shape}.bytes(); }
 
 ReadTensor read_torch(const TorchTable& torch, nb::handle tensor, Subject subject) {

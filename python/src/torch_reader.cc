@@ -15,8 +15,6 @@ namespace {
   throw StatusError{Status(Code::kUnsupportedTensor, nb::cast<std::string>(text))};
 }
 
-std::string text_of(const nb::object& object) { return nb::cast<std::string>(nb::str(object)); }
-
 std::string take_python_error() {
   nb::python_error error;
   return error.what();

@@ -21,7 +21,8 @@ ARENA = "segments mapped_bytes used_bytes live_blocks retained_bytes allocations
 
 
 @pytest.fixture(autouse=True)
-def shut_down() -> Iterator[None]:
+def no_engine() -> Iterator[None]:
+    ray_hixl.shutdown()
     yield
     ray_hixl.shutdown()
     process._options = None
