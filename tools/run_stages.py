@@ -85,7 +85,7 @@ def fakes(preset: str) -> Stage:
 
 
 def python_under_asan() -> Stage:
-    """The Python tests over a module with AddressSanitizer, without those that measure resident memory, or that kill what it reports then."""
+    """The Python tests over a module with AddressSanitizer, but those of resident memory and one whose helper dies by a signal."""
     package = ROOT / "build" / "asan-python" / "package"
     runtime = subprocess.run(["clang++-19", "-print-file-name=libclang_rt.asan-x86_64.so"], capture_output=True, text=True, check=False)
     libraries = f"{runtime.stdout.strip()} libstdc++.so.6"  # which looks for exceptions when it is loaded, so before Python has loaded this

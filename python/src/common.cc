@@ -14,6 +14,7 @@ void raise_python_error(const std::exception_ptr& thrown, void*) {
   try {
     std::rethrow_exception(thrown);
   } catch (const StatusError& error) {
+    if (error.status.code() == Code::kClosed) stand_still_at_the_end();
     try {
       const std::string& text = error.status.message();  // may quote an environment variable, which need not be UTF-8
       const nb::object message = nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));

@@ -19,33 +19,40 @@ namespace nb = nanobind;
 
 constexpr std::chrono::seconds kLongestWait{5};  // for those who have the GIL in this moment: they only drop objects
 
-std::atomic<std::uint32_t> takers{0};  // threads that take the GIL now or, in GilAcquire, have it
-std::atomic<bool> ending{false};
-std::thread::id last_thread;  // the one that ends Python; set before `ending`
-// A forked child has no other threads, though some may have been counted.
-const bool registered = on_fork(nullptr, nullptr, [] { takers.store(0); });
+// The end of Python has two steps. First its other threads stand still where they come back to it, while engines are closed, whose reapers
+// drop what they keep. Then nobody takes the GIL any more.
+std::atomic<bool> leaving{false};
+std::atomic<bool> ended{false};
+std::thread::id last_thread;              // the one that ends Python; set before `leaving`
+std::atomic<std::uint32_t> takers{0};     // threads that take the GIL now or, in GilAcquire, have it
+thread_local std::uint32_t acquires = 0;  // GilAcquires of this thread
+
+// A forked child has no other threads, though some may have been counted, and an end of its own.
+const bool registered = on_fork(nullptr, nullptr, [] {
+  takers.store(0);
+  leaving.store(false);
+  ended.store(false);
+});
 
 // Announces a taker. False if it must not take the GIL any more.
-bool enter() {
+bool enter(const std::atomic<bool>& too_late) {
   takers.fetch_add(1);
-  if (!ending.load()) return true;
+  if (!too_late.load()) return true;
   takers.fetch_sub(1);
   return false;
 }
 
 void leave() { takers.fetch_sub(1); }
 
+bool is_last_thread() { return std::this_thread::get_id() == last_thread; }
+
 [[noreturn]] void stand_still() {
   while (true) ::pause();
 }
 
-// False if some were still there in the end. With the GIL, which they get meanwhile.
-bool wait_for_takers() {
-  PyThreadState* const state = PyEval_SaveThread();
+void wait_for_takers() {
   const auto end = std::chrono::steady_clock::now() + kLongestWait;
   while (takers.load() != 0 && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::microseconds(100));
-  PyEval_RestoreThread(state);
-  return takers.load() == 0;
 }
 
 }  // namespace
@@ -53,28 +60,44 @@ bool wait_for_takers() {
 GilRelease::GilRelease() : state_(PyEval_SaveThread()) {}
 
 GilRelease::~GilRelease() {
-  const bool entered = enter();
-  if (!entered && std::this_thread::get_id() != last_thread) stand_still();
+  if (acquires > 0) {  // in the destructor of an object that is dropped: counted already
+    PyEval_RestoreThread(state_);
+    return;
+  }
+  const bool entered = enter(leaving);
+  if (!entered && !is_last_thread()) stand_still();
   PyEval_RestoreThread(state_);
   if (entered) leave();
 }
 
-GilAcquire::GilAcquire() : acquired_(enter()) {
-  if (acquired_) state_ = PyGILState_Ensure();
+GilAcquire::GilAcquire() : acquired_(enter(ended)) {
+  if (!acquired_) return;
+  state_ = PyGILState_Ensure();
+  ++acquires;
 }
 
 GilAcquire::~GilAcquire() {
   if (!acquired_) return;
+  --acquires;
   PyGILState_Release(state_);
   leave();
 }
 
+void stand_still_at_the_end() {
+  if (!leaving.load() || acquires > 0 || is_last_thread()) return;
+  PyEval_SaveThread();
+  stand_still();
+}
+
 void end_of_process() {
+  if (leaving.load()) return;
   last_thread = std::this_thread::get_id();
-  ending.store(true);
-  // With the GIL: daemon threads of Python would find closed engines, and print so while the process ends. A thread that takes the GIL
-  // even now would be waited for for ever; then the exit function of C closes them.
-  if (wait_for_takers()) end_engines();
+  leaving.store(true);
+  PyThreadState* const state = PyEval_SaveThread();
+  end_engines();
+  ended.store(true);
+  wait_for_takers();
+  PyEval_RestoreThread(state);
   transport::hixl::leave_memory();
 }
 

@@ -1,5 +1,5 @@
 // Giving the GIL up and taking it, also while Python ends: then Python (before 3.14) kills every thread that asks for the GIL, in the
-// middle of C++, which ends the process with an abort. Here nobody asks any more once Python's exit functions run, and NPU memory is no
+// middle of C++, which ends the process with an abort. Here nobody asks any more once Python's exit functions ran, and NPU memory is no
 // longer given back, since CANN's runtime may end before tensors do.
 #pragma once
 
@@ -34,8 +34,12 @@ class GilAcquire {
   PyGILState_STATE state_{};
 };
 
-// For the end of the process, with the GIL: nobody takes it any more, engines are closed, NPU memory is not given back from here on. Again
-// it does nothing.
+// For a call that fails because engines were closed at the end of the process, with the GIL: does not come back but in the thread that ends
+// Python. Daemon threads would print errors meanwhile.
+void stand_still_at_the_end();
+
+// The exit function, with the GIL: closes engines, while what they keep can still be dropped; from then on nobody takes the GIL any more,
+// and NPU memory is not given back. Only the first call does anything.
 void end_of_process();
 
 // Registers end_of_process() with Python's exit functions. Once, with the GIL.

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <new>
 
 namespace ray_hixl {
 
@@ -29,6 +31,21 @@ extern std::atomic<std::uint32_t> generation;
 // lives meanwhile, so none may be made in them. In the child only what is safe in a signal handler may be done: the registered functions
 // run in the thread that forked. Meant for initializers of namespace-scope variables, so it gives a value.
 bool on_fork(void (*prepare)(), void (*parent)(), void (*child)());
+
+// A T of the process, which is never destroyed, so that it can be used while the process exits. A forked child begins with a new one in
+// the same place: what the parent's holds is about threads that are not there, and its locks may be held for ever. For a variable at
+// namespace scope, with [[gnu::init_priority(101)]], so that statics of a program that is linked statically find it, and beside it
+//   const bool kNewInChild = on_fork(nullptr, nullptr, [] { variable.begin_anew(); });
+template <class T>
+class ProcessWide {
+ public:
+  ProcessWide() { begin_anew(); }
+  void begin_anew() { ::new (static_cast<void*>(place_)) T; }
+  [[nodiscard]] T& operator*() { return *std::launder(reinterpret_cast<T*>(place_)); }
+
+ private:
+  alignas(T) std::byte place_[sizeof(T)];
+};
 
 // While one lives, no other thread forks this process: between a system call that makes or closes a descriptor and the note of it
 // (base/fd.h), or in a library whose locks the child would find held. They share. For moments that do not block; one thread must not hold

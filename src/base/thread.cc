@@ -10,16 +10,22 @@ namespace ray_hixl {
 
 namespace {
 thread_local bool is_event_loop = false;
+thread_local bool is_own = false;
 }  // namespace
 
 void become_event_loop() { is_event_loop = true; }
 
 bool on_event_loop() { return is_event_loop; }
 
+bool on_thread_of_an_engine() { return is_own; }
+
 Result<std::thread> start_thread(const std::string& name, std::function<void()> body) {
   const SignalsBlocked blocked;  // inherited by the new thread
   try {
-    std::thread thread(std::move(body));
+    std::thread thread([body = std::move(body)] {
+      is_own = true;
+      body();
+    });
     pthread_setname_np(thread.native_handle(), name.substr(0, 15).c_str());
     return thread;
   } catch (const std::system_error& error) {

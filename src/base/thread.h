@@ -15,6 +15,9 @@ namespace ray_hixl {
 // Starts a thread named `name` (at most 15 bytes, shown by top -H) with all signals blocked. kOutOfMemory where none can be had.
 [[nodiscard]] Result<std::thread> start_thread(const std::string& name, std::function<void()> body);
 
+// Was the calling thread started by that?
+[[nodiscard]] bool on_thread_of_an_engine();
+
 // Marks the calling thread as an event loop: everybody waits for it, so what takes long is done, and let go, elsewhere.
 void become_event_loop();
 [[nodiscard]] bool on_event_loop();

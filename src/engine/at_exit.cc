@@ -1,11 +1,9 @@
 #include "engine/at_exit.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstddef>
 #include <cstdlib>
+#include <list>
 #include <map>
-#include <new>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -23,40 +21,46 @@ constexpr std::chrono::seconds kLongestEnd{30};
 
 struct Closer {
   std::thread thread;
-  std::shared_ptr<const std::atomic<bool>> done;
+  bool done = false;
 };
 
 struct Engines {
   Mutex mutex;
   Condition changed;
   bool ended RAY_HIXL_GUARDED_BY(mutex) = false;
+  bool end_at_exit RAY_HIXL_GUARDED_BY(mutex) = false;
   // Null while it is started. One that has expired was let go, and is being closed by a closer.
   std::map<const EngineImpl*, std::weak_ptr<EngineImpl>> running RAY_HIXL_GUARDED_BY(mutex);
-  std::vector<Closer> closers RAY_HIXL_GUARDED_BY(mutex);  // those that are done are joined when the next one comes
+  std::list<Closer> closers RAY_HIXL_GUARDED_BY(mutex);
+
+  // Nothing is started or closed just now.
+  [[nodiscard]] bool is_quiet() const RAY_HIXL_REQUIRES(mutex) {
+    return std::ranges::all_of(closers, &Closer::done) &&
+           std::ranges::none_of(running, [](const auto& entry) { return entry.second.expired(); });
+  }
+  // Those that are done, to be joined without the lock: a thread that is about to end may still want it.
+  [[nodiscard]] std::list<Closer> take_done() RAY_HIXL_REQUIRES(mutex) {
+    std::list<Closer> done;
+    for (auto closer = closers.begin(); closer != closers.end();) {
+      const auto next = std::next(closer);
+      if (closer->done) done.splice(done.end(), closers, closer);
+      closer = next;
+    }
+    return done;
+  }
 };
 
-// Never destroyed, and made anew in a forked child, where the parent's engines have no threads and the lock may be held for ever.
-alignas(Engines) std::byte place[sizeof(Engines)];
-Engines* const kFirst = ::new (place) Engines;
-const bool kNoneInChild = on_fork(nullptr, nullptr, [] { ::new (place) Engines; });
+[[gnu::init_priority(101)]] ProcessWide<Engines> process_wide;
+const bool kNewInChild = on_fork(nullptr, nullptr, [] { process_wide.begin_anew(); });
 
-Engines& engines() { return *std::launder(kFirst); }
+Engines& engines() { return *process_wide; }
 
 Status ending() {
   return Status(Code::kClosed, "the process is ending, and its engines are closed: nothing is published or fetched any more");
 }
 
-bool is_any_going(const Engines& all) RAY_HIXL_REQUIRES(all.mutex) {
-  return std::ranges::any_of(all.running, [](const auto& entry) { return entry.second.expired(); });
-}
-
-// Exit functions run in the reverse order of their registration: libcrypto's has to be there first.
-bool ends_at_exit() {
-  static const bool kRegistered = [] {
-    control::load_crypto();
-    return std::atexit(end_engines) == 0;
-  }();
-  return kRegistered;
+void join(std::list<Closer> closers) {
+  for (Closer& closer : closers) closer.thread.join();
 }
 
 }  // namespace
@@ -73,51 +77,69 @@ Running::~Running() {
 }
 
 Status Running::started(const std::shared_ptr<EngineImpl>& engine) const {
-  if (!ends_at_exit()) return Status(Code::kOutOfMemory, "no memory for an exit function");
   const MutexLock lock(engines().mutex);
   if (engines().ended) return ending();
+  if (!engines().end_at_exit) {
+    // Exit functions run in the reverse order of their registration: libcrypto's has to be there first.
+    control::load_crypto();
+    if (std::atexit(end_engines) != 0) return Status(Code::kOutOfMemory, "there is no memory for an exit function");
+    engines().end_at_exit = true;
+  }
   engines().running[&engine_] = engine;
   return Status::ok();
 }
 
-bool close_in_background(const std::function<void()>& closing) {
-  const auto done = std::make_shared<std::atomic<bool>>(false);
-  Result<std::thread> thread = start_thread("hixl-close", [closing, done] {
+bool close_in_background(std::function<void()> closing) {
+  // Starts under the lock, too, so that the end of the process sees the thread, or still waits for its engine.
+  MutexLock lock(engines().mutex);
+  std::list<Closer> done = engines().take_done();
+  Closer& closer = engines().closers.emplace_back();
+  Result<std::thread> thread = start_thread("hixl-close", [closing = std::move(closing), &closer]() mutable {
     closing();
-    done->store(true);
+    closing = nullptr;  // which may hold the engine
+    const MutexLock end(engines().mutex);
+    closer.done = true;
+    engines().changed.notify_all();
   });
-  if (!thread.is_ok()) return false;
-  const MutexLock lock(engines().mutex);
-  std::erase_if(engines().closers, [](Closer& closer) {
-    if (!closer.done->load()) return false;
-    closer.thread.join();
-    return true;
-  });
-  engines().closers.push_back({*std::move(thread), done});
-  return true;
+  const bool started = thread.is_ok();
+  if (started) {
+    closer.thread = *std::move(thread);
+  } else {
+    engines().closers.pop_back();
+  }
+  lock.unlock();
+  join(std::move(done));
+  return started;
 }
 
 void end_engines() {
+  if (on_thread_of_an_engine()) return;  // it would wait for itself
   const Deadline end = Deadline::in(kLongestEnd);
   std::vector<std::shared_ptr<EngineImpl>> open;
-  MutexLock lock(engines().mutex);
-  engines().ended = true;
-  for (const auto& [address, engine] : engines().running) {
-    if (auto held = engine.lock()) open.push_back(std::move(held));
+  {
+    const MutexLock lock(engines().mutex);
+    if (std::exchange(engines().ended, true)) return;
+    for (const auto& [address, engine] : engines().running) {
+      if (auto held = engine.lock()) open.push_back(std::move(held));
+    }
   }
+  // Side by side, since each may take a while: a peer's device that does not answer, an owner's destructor.
+  for (auto& engine : open) {
+    if (!close_in_background([engine] { engine->close(); })) engine->close();
+    engine = nullptr;  // without the lock: it may be the last handle
+  }
+  MutexLock lock(engines().mutex);
+  while (!engines().is_quiet() && engines().changed.wait_until(lock, end)) continue;
+  std::list<Closer> done = engines().take_done();
   lock.unlock();
-  for (const auto& engine : open) engine->close();
-  open.clear();  // without the lock: another thread may have let go of its handle meanwhile
-  lock.lock();
-  bool in_time = true;
-  while (is_any_going(engines()) && in_time) in_time = engines().changed.wait_until(lock, end);
-  if (!in_time) return;
-  for (Closer& closer : std::exchange(engines().closers, {})) closer.thread.join();
+  join(std::move(done));
 }
 
 Status check_not_ending() {
   const MutexLock lock(engines().mutex);
   return engines().ended ? ending() : Status::ok();
 }
+
+void end_engines_before_what_is_loaded() { (void)std::atexit(end_engines); }  // without memory it runs later
 
 }  // namespace ray_hixl

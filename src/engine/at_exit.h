@@ -28,14 +28,16 @@ class Running {
   const EngineImpl& engine_;
 };
 
-// Closes an engine on a thread made for that, "hixl-close". False where no thread can be had.
-[[nodiscard]] bool close_in_background(const std::function<void()>& closing);
+// Runs `closing`, which closes an engine, and destroys it, on a thread made for that: "hixl-close". False where no thread can be had.
+[[nodiscard]] bool close_in_background(std::function<void()> closing);
 
-// Closes the engines of this process and waits for those that are being started or closed by others, for half a minute at most. None is
-// made any more. exit() calls it; whoever knows of the end earlier may, too. Idempotent. On a thread of an engine it does not wait for
-// that.
+// Closes the engines of this process, and waits until none of their threads runs: for half a minute at most, also for those that others
+// start or close. None is made any more. exit() calls it, before the exit functions of the libraries that engines use; whoever knows of the
+// end earlier does, too. Only the first call does anything, and none on a thread of an engine, which would wait for itself.
 void end_engines();
 // kClosed once that was called.
 [[nodiscard]] Status check_not_ending();
+// Has exit() call it before the exit functions of what was loaded until now, too.
+void end_engines_before_what_is_loaded();
 
 }  // namespace ray_hixl

@@ -133,6 +133,13 @@ def test_exit_with_torch(end: str) -> None:
     assert run_python(f"{WITH_TORCH}\n{ENDS[end]}\nprint(sound())") == "True\n"
 
 
+def test_exit_while_daemons_call() -> None:
+    """They find closed engines then, and say nothing of it."""
+    slow = "class Slow(bytearray):\n    def __del__(self): time.sleep(0.1)\n"
+    calls = "threading.Thread(target=lambda: [engine.publish([bytes(9)]) for _ in range(10**9)], daemon=True).start(); time.sleep(0.02)"
+    run_python(f"import threading, time, ray_hixl\n{slow}engine = ray_hixl.Engine(); kept = engine.register(Slow(9)); {calls}")
+
+
 def test_exit_while_daemons_wait(owner: Owner) -> None:
     """Threads that come back from waiting while Python ends would be killed by it in the middle of C++: the process would abort."""
     program = (

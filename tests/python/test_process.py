@@ -172,6 +172,41 @@ def test_engines_are_closed_when_the_process_ends() -> None:
     assert run_python(_OPEN_AT_THE_END) == "[]\n"
 
 
+_DROPPED_AT_THE_END = """
+import os, threading, time, ray_hixl
+from ray_hixl import process
+
+class Shown(bytearray):
+    def __del__(self):
+        time.sleep(0.1)  # the process is ending, and waits
+        engine.stats()  # gives the GIL up and takes it again
+        print("dropped")
+
+engine = ray_hixl.Engine()
+"""
+
+
+@pytest.mark.parametrize(
+    "keep", ["process.engine().publish([Shown(9)])", "region = engine.register(Shown(9))", "engine.register(Shown(9)).close()"]
+)
+def test_what_engines_keep_is_dropped_when_the_process_ends(keep: str) -> None:
+    assert run_python(_DROPPED_AT_THE_END + keep) == "dropped\n"
+
+
+def test_a_child_that_is_forked_while_the_process_ends_works() -> None:
+    fork = """
+def fork():
+    if os.fork() == 0:
+        ray_hixl.Engine().empty(9)
+        print("made", flush=True)
+        os._exit(0)
+    print("dropped", flush=True)
+Shown.__del__ = lambda self: fork()
+kept = engine.register(Shown(9))
+"""
+    assert sorted(run_python(_DROPPED_AT_THE_END + fork).split()) == ["dropped", "made"]
+
+
 def test_shutdown_and_restart() -> None:
     ray_hixl.shutdown()  # nothing to do
     first = process.engine()

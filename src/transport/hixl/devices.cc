@@ -4,7 +4,8 @@
 
 namespace ray_hixl::transport::hixl {
 
-Devices::Devices(const Options& options, memory::Reaper& reaper, bool allowed) : options_(options), reaper_(reaper), allowed_(allowed) {}
+Devices::Devices(const Options& options, memory::Reaper& reaper, bool allowed, std::function<void()> loaded)
+    : options_(options), reaper_(reaper), allowed_(allowed), loaded_(std::move(loaded)) {}
 
 Devices::~Devices() = default;
 
@@ -30,6 +31,7 @@ Result<std::shared_ptr<Device>> Devices::get(std::int32_t index) {
   }
   Result<std::shared_ptr<Device>> device = Device::start(*Cann::get(), options_, reaper_, index);
   if (!device.is_ok()) return device.status();
+  loaded_();
   const MutexLock lock(mutex_);
   devices_[index] = *device;
   return device;

@@ -18,8 +18,9 @@ namespace ray_hixl::transport::hixl {
 
 class Devices {
  public:
-  // `allowed`: is hixl among the engine's transports? Both references outlive it.
-  Devices(const Options& options, memory::Reaper& reaper, bool allowed);
+  // `allowed`: is hixl among the engine's transports? `loaded` is told when a device was started, and so the libraries that it needs were
+  // loaded. Both references outlive it.
+  Devices(const Options& options, memory::Reaper& reaper, bool allowed, std::function<void()> loaded);
   ~Devices();  // REQUIRES: stop()
   Devices(const Devices&) = delete;
   Devices& operator=(const Devices&) = delete;
@@ -41,6 +42,7 @@ class Devices {
   const Options& options_;
   memory::Reaper& reaper_;
   const bool allowed_;
+  const std::function<void()> loaded_;
   Mutex starting_;  // held while one is started
   mutable Mutex mutex_;
   std::map<std::int32_t, std::shared_ptr<Device>> devices_ RAY_HIXL_GUARDED_BY(mutex_);

@@ -1,8 +1,6 @@
 #include "transport/local/directory.h"
 
-#include <cstddef>
 #include <map>
-#include <new>
 
 #include "base/fork.h"
 #include "base/mutex.h"
@@ -15,13 +13,10 @@ struct Directory {
   std::map<Incarnation, const memory::SlotTable*> engines RAY_HIXL_GUARDED_BY(mutex);  // also while a table is used
 };
 
-// Never destroyed. A forked child starts with an empty one in the same place: the parent's engines are not in its process, and their lock
-// may be held there for ever.
-alignas(Directory) std::byte place[sizeof(Directory)];
-Directory* const kFirst = ::new (place) Directory;
-const bool kEmptyInChild = on_fork(nullptr, nullptr, [] { ::new (place) Directory; });
+[[gnu::init_priority(101)]] ProcessWide<Directory> process_wide;
+const bool kNewInChild = on_fork(nullptr, nullptr, [] { process_wide.begin_anew(); });  // the parent's engines are not in its process
 
-Directory& directory() { return *std::launder(kFirst); }
+Directory& directory() { return *process_wide; }
 
 }  // namespace
 
