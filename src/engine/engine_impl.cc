@@ -67,8 +67,8 @@ Status EngineImpl::start_memory_and_threads() {
   Result<std::unique_ptr<memory::SlotTable>> slots = memory::SlotTable::create(reaper_);
   if (!slots.is_ok()) return slots.status();
   slots_ = *std::move(slots);
-  source_ = memory::Arena::create(memory::ArenaKind::kSource, options_.source_arena_bytes);
-  landing_ = memory::Arena::create(memory::ArenaKind::kLanding, options_.landing_arena_bytes);
+  source_ = memory::Arena::create(memory::ArenaKind::kSource, options_.source_arena_bytes, reaper_.dropper());
+  landing_ = memory::Arena::create(memory::ArenaKind::kLanding, options_.landing_arena_bytes, reaper_.dropper());
   Result<std::unique_ptr<net::Loop>> loop = net::Loop::create("hixl-loop");
   if (!loop.is_ok()) return loop.status();
   loop_ = *std::move(loop);

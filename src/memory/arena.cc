@@ -75,11 +75,14 @@ struct Arena::Impl {
     std::uint64_t forks = fork_count();
   };
   struct Lease;
+  struct Leftover;
 
-  Impl(ArenaKind the_kind, std::uint64_t keep) : kind(the_kind), keep_bytes(keep) {}
+  Impl(ArenaKind the_kind, std::uint64_t keep, DropElsewhere drop_elsewhere)
+      : kind(the_kind), keep_bytes(keep), elsewhere(std::move(drop_elsewhere)) {}
 
   const ArenaKind kind;
   const std::uint64_t keep_bytes;
+  const DropElsewhere elsewhere;  // may be null
   const ProcessGuard process;
   RetiredHook retired;
   mutable Mutex mutex;
@@ -101,8 +104,7 @@ struct Arena::Impl {
   [[nodiscard]] std::uint64_t next_segment_bytes() const;
   [[nodiscard]] bool retains_too_much() const;
   Result<std::byte*> take_private(std::uint64_t length);
-  void give_back_private(const Place& block);
-  void release(const Place& block);
+  [[nodiscard]] Segments release(const Place& block);
   void shed(std::uint64_t incoming, std::uint64_t keep);
   void drop(Segments surplus) RAY_HIXL_EXCLUDES(mutex);
 };
@@ -111,7 +113,7 @@ struct Arena::Impl {
 struct Arena::Impl::Lease {
   Lease(std::shared_ptr<Arena> from, const Place& taken, std::uint64_t bytes)
       : arena(std::move(from)), place(taken), block{taken.address, bytes} {}
-  ~Lease() { arena->impl_->release(place); }
+  ~Lease();
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
 
@@ -119,6 +121,32 @@ struct Arena::Impl::Lease {
   const Place place;
   const Block block;
 };
+
+// What a dead block leaves to unmap.
+struct Arena::Impl::Leftover {
+  Leftover(std::shared_ptr<Arena> from, const Place& block, Segments surplus)
+      : arena(std::move(from)), place(block), segments(std::move(surplus)) {}
+  ~Leftover() {
+    if (place.is_private) PrivateMemory::give_back(place.address, place.length);
+    arena->impl_->drop(std::move(segments));
+  }
+  Leftover(const Leftover&) = delete;
+  Leftover& operator=(const Leftover&) = delete;
+
+  const std::shared_ptr<Arena> arena;
+  const Place place;
+  Segments segments;
+};
+
+Arena::Impl::Lease::~Lease() {
+  Segments surplus = arena->impl_->release(place);
+  if (surplus.empty() && !place.is_private) return;
+  if (arena->impl_->elsewhere && on_event_loop()) {
+    arena->impl_->elsewhere(make_process_shared<const Leftover>(arena, place, std::move(surplus)));
+  } else {
+    const Leftover leftover(arena, place, std::move(surplus));
+  }
+}
 
 void Arena::Impl::count_taken(std::uint32_t segment, std::uint64_t length) {
   segments.at(segment).used += length;
@@ -253,14 +281,6 @@ Result<std::byte*> Arena::Impl::take_private(std::uint64_t length) {
   return address;
 }
 
-void Arena::Impl::give_back_private(const Place& block) {
-  PrivateMemory::give_back(block.address, block.length);
-  const MutexLock lock(mutex);
-  stats.mapped_bytes -= block.length;
-  stats.used_bytes -= block.length;
-  --stats.live_blocks;
-}
-
 // Blocks that live long, each with forks since, could keep any number of segments: with too much retained there are no new segments.
 Result<Arena::Impl::Place> Arena::Impl::find_room(std::uint64_t length) {
   if (std::byte* const address = recycle(length)) return Place{address, length};
@@ -275,17 +295,20 @@ Result<Arena::Impl::Place> Arena::Impl::find_room(std::uint64_t length) {
   return Place{*address, length, true};
 }
 
-void Arena::Impl::release(const Place& block) {
-  if (block.is_private) return give_back_private(block);
-  MutexLock lock(mutex);
-  if (!give_back(block)) return;
-  Segments surplus = take_surplus(0, keep_bytes);
-  lock.unlock();
-  drop(std::move(surplus));
+// Gives the segments that nobody needs any more.
+Segments Arena::Impl::release(const Place& block) {
+  const MutexLock lock(mutex);
+  if (block.is_private) {
+    stats.mapped_bytes -= block.length;
+    stats.used_bytes -= block.length;
+    --stats.live_blocks;
+    return {};
+  }
+  return give_back(block) ? take_surplus(0, keep_bytes) : Segments();
 }
 
-std::shared_ptr<Arena> Arena::create(ArenaKind kind, std::uint64_t keep_bytes) {
-  return std::shared_ptr<Arena>(new Arena(std::make_unique<Impl>(kind, keep_bytes)));
+std::shared_ptr<Arena> Arena::create(ArenaKind kind, std::uint64_t keep_bytes, DropElsewhere elsewhere) {
+  return std::shared_ptr<Arena>(new Arena(std::make_unique<Impl>(kind, keep_bytes, std::move(elsewhere))));
 }
 
 Arena::Arena(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -40,7 +40,12 @@ class Arena : public std::enable_shared_from_this<Arena> {
   // Called after a segment was given back, with no lock held: peers that mapped it should let it go.
   using Retired = std::function<void(std::uint32_t segment)>;
 
-  [[nodiscard]] static std::shared_ptr<Arena> create(ArenaKind kind, std::uint64_t keep_bytes);
+  // Drops an object on another thread, or now where none runs any more.
+  using DropElsewhere = std::function<void(std::shared_ptr<const void>)>;
+
+  // Where a block dies on an event loop (base/thread.h), it counts as free at once, and what that leaves to unmap goes `elsewhere`, since
+  // that takes long. Null: it is unmapped on the spot.
+  [[nodiscard]] static std::shared_ptr<Arena> create(ArenaKind kind, std::uint64_t keep_bytes, DropElsewhere elsewhere = nullptr);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;

@@ -68,6 +68,10 @@ Reaper::~Reaper() { stop(); }
 
 void Reaper::drop(std::shared_ptr<const void> owner) { impl_->drop(std::move(owner)); }
 
+std::function<void(std::shared_ptr<const void>)> Reaper::dropper() {
+  return [impl = impl_](std::shared_ptr<const void> owner) { impl->drop(std::move(owner)); };
+}
+
 std::shared_ptr<const void> Reaper::adopt(std::shared_ptr<const void> owner) {
   if (owner.use_count() == 0) return nullptr;
   const void* address = owner.get();

@@ -3,6 +3,7 @@
 // An owner may be a Python object whose destruction takes the GIL. No engine thread may ever wait for the GIL, so owners end here.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 namespace ray_hixl::memory {
@@ -17,6 +18,8 @@ class Reaper {
   // Drops this reference on the reaper thread, which starts at the first call. Any thread; never blocks on what the owner's destructor
   // does. After stop() the reference is dropped in the caller; in a forked child it is leaked on purpose.
   void drop(std::shared_ptr<const void> owner);
+  // drop() as a function that may outlive the reaper.
+  [[nodiscard]] std::function<void(std::shared_ptr<const void>)> dropper();
   // The same owner behind a pointer whose last copy, wherever it dies, is dropped here. REQUIRES: the reaper outlives it, or was stopped.
   [[nodiscard]] std::shared_ptr<const void> adopt(std::shared_ptr<const void> owner);
   // The same object behind a pointer whose last copy, where it dies on an event loop (base/thread.h), is dropped here; elsewhere it is

@@ -13,25 +13,22 @@ Delivery::Delivery(std::shared_ptr<const DeliveryContext> context, const void* c
 
 void Delivery::start() { locate(); }
 
-std::shared_ptr<Job> Delivery::take() {
+// Null if it has ended, or if something may write for it and `only_if_still`.
+std::shared_ptr<Job> Delivery::take(bool only_if_still) {
   const MutexLock lock(mutex_);
-  return std::exchange(job_, nullptr);
+  return only_if_still && moving_ ? nullptr : std::exchange(job_, nullptr);
 }
 
-void Delivery::end(const Status& status) {
-  const std::shared_ptr<Job> job = take();
-  if (!job) return;
+void Delivery::end(const std::shared_ptr<Job>& taken, const Status& status) {
+  if (!taken) return;
   ended_(*this);
-  job->end(status);
+  taken->end(status);
 }
 
-void Delivery::end_if_still(const Status& why) {
-  {
-    const MutexLock lock(mutex_);
-    if (moving_) return;
-  }
-  end(why);
-}
+void Delivery::end(const Status& status) { end(take(false), status); }
+
+// Looked at and taken in one: another thread may be about to move.
+void Delivery::end_if_still(const Status& why) { end(take(true), why); }
 
 void Delivery::locate() {
   std::vector<std::size_t> unknown;

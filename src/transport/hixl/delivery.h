@@ -53,7 +53,8 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   void moved(const Route& route, const Status& status);
   void confirm(const Status& moved);
   void end(const Status& status);
-  [[nodiscard]] std::shared_ptr<Job> take();
+  void end(const std::shared_ptr<Job>& taken, const Status& status);
+  [[nodiscard]] std::shared_ptr<Job> take(bool only_if_still);
 
   const std::shared_ptr<const DeliveryContext> context_;
   const void* const channel_;

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/thread.h"
 #include "memory/blocks.h"
 #include "support/event.h"
 #include "support/forbidden_calls.h"
@@ -199,6 +200,28 @@ TEST(Arena, a_peer_maps_a_source_segment_by_its_descriptor) {
   const std::uint64_t offset = reinterpret_cast<std::uint64_t>(block->address) - info.base;
   EXPECT_TRUE(test::is_pattern({view->base() + offset, block->length}, 3));
   EXPECT_EQ(arena->segment_fd(info.id + 100).status().code(), Code::kInvalidRegion);
+}
+
+TEST(Arena, what_dies_on_an_event_loop_is_free_at_once_and_unmapped_elsewhere) {
+  std::vector<std::shared_ptr<const void>> left;
+  const auto arena =
+      Arena::create(ArenaKind::kLanding, 0, [&](std::shared_ptr<const void> leftover) { left.push_back(std::move(leftover)); });
+  std::vector<std::uint32_t> retired;
+  arena->set_retired([&](std::uint32_t segment) { retired.push_back(segment); });
+  BlockPtr block = allocate(arena, kSegment);
+  const std::uint32_t segment = arena->find(block->address)->id;
+  std::thread([&] {
+    become_event_loop();
+    block.reset();
+  }).join();
+  EXPECT_EQ(arena->stats().live_blocks, 0U);
+  EXPECT_EQ(arena->stats().mapped_bytes, 0U);
+  ASSERT_EQ(left.size(), 1U);
+  EXPECT_TRUE(retired.empty());
+  left.clear();
+  EXPECT_EQ(retired, std::vector<std::uint32_t>{segment});
+  allocate(arena, kSegment).reset();  // not on a loop
+  EXPECT_TRUE(left.empty());
 }
 
 TEST(Arena, a_block_outlives_every_other_pointer_to_its_arena) {
