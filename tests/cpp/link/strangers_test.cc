@@ -21,6 +21,13 @@ namespace {
 
 using control::Handshake;
 
+// No stranger goes by himself while a test waits.
+Options patient() {
+  Options options;
+  options.connect_timeout_s = 300;
+  return options;
+}
+
 class StrangersTest : public testing::Test {
  protected:
   RawSocket connect() const { return RawSocket::over_tcp(to); }
@@ -36,7 +43,7 @@ class StrangersTest : public testing::Test {
   }
 
   const DescriptorLimit limit{256};
-  const OwnEngine engine;
+  const OwnEngine engine{patient()};
   const control::EngineDescriptor to = control::decode_engine(engine->descriptor()).value();
 };
 
