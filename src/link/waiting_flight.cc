@@ -14,6 +14,7 @@ void WaitingFlight::start(Links& links, const control::EngineDescriptor& owner, 
     auto taken = flight->take();
     if (!taken) return;
     if (!link.is_ok()) {
+      taken = nullptr;  // and with it the memory
       flight->transfer_->finish(link.status());
     } else if (!(*link)->submit(taken, flight->transfer_)) {  // it was retired just now
       start(links, owner, deadline, std::move(taken), flight->transfer_);

@@ -96,8 +96,8 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
   destinations->holds = nullptr;
   const auto& transfer = fetch->transfer.state();
   // Nobody gets them any more, and what may still be written to is kept by the plan.
-  transfer->when_done([weak = std::weak_ptr(fetch)] {
-    if (const auto ended = weak.lock(); ended && !ended->transfer.result().is_ok()) ended->let_tensors_go();
+  transfer->before_done([weak = std::weak_ptr(fetch)](const Status& result) {
+    if (const auto ended = weak.lock(); ended && !result.is_ok()) ended->let_tensors_go();
   });
   const Deadline connect = Deadline::in(seconds_to_duration(engine_->options().connect_timeout_s));
   link::WaitingFlight::start(engine_->links(), *owner, connect.sooner(transfer->deadline()), std::move(plan), transfer);

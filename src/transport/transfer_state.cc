@@ -45,7 +45,7 @@ void TransferState::set_stop_hook(std::function<void()> hook) {
 bool TransferState::finish(Status result) {
   if (process_.in_child()) return false;
   std::function<void()> hook;
-  std::vector<std::function<void()>> callbacks;
+  std::vector<Ending> callbacks;
   {
     const MutexLock lock(mutex_);
     if (ending_) return false;
@@ -55,13 +55,17 @@ bool TransferState::finish(Status result) {
   {
     const MutexLock lock(mutex_);
     result_ = std::move(result);
+    settled_ = true;
+    callbacks.swap(callbacks_);
+  }
+  for (const Ending& callback : callbacks) callback(result_);
+  {
+    const MutexLock lock(mutex_);
     hook = std::move(stop_hook_);
     stop_hook_ = nullptr;
-    callbacks.swap(callbacks_);
     done_.store(true, std::memory_order_release);
   }
   ended_.notify_all();  // without the lock, which who wakes takes first
-  for (const auto& callback : callbacks) callback();
   return true;
 }
 
@@ -80,15 +84,16 @@ Status TransferState::result() const {
   return process_.in_child() ? ProcessGuard::closed() : Status::ok();
 }
 
-void TransferState::when_done(std::function<void()> callback) {
-  if (!process_.in_child()) {
+void TransferState::before_done(Ending callback) {
+  if (process_.in_child()) return callback(result());
+  {
     const MutexLock lock(mutex_);
-    if (!done_) {
+    if (!settled_) {
       callbacks_.push_back(std::move(callback));
       return;
     }
   }
-  callback();
+  callback(result_);
 }
 
 void TransferState::add_bytes(control::TransportKind kind, std::uint64_t bytes) {

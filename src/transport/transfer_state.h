@@ -45,13 +45,14 @@ class TransferState {
   // Runs `hook` at the first request_stop (at once if there was one), in that thread. One hook; a later one replaces it.
   void set_stop_hook(std::function<void()> hook);
 
-  // Ends it. The first call wins and gives true; the hook is dropped, waiters wake, callbacks run in this thread.
+  // Ends it. The first call wins and gives true: callbacks run in this thread, the hook is dropped, waiters wake.
   bool finish(Status result);
   [[nodiscard]] bool done() const { return done_.load(std::memory_order_acquire) || process_.in_child(); }
   [[nodiscard]] bool wait(std::optional<std::chrono::nanoseconds> timeout);
   [[nodiscard]] Status result() const;  // REQUIRES: done()
-  // Runs `callback` when it is done, in the finishing thread; at once if it is.
-  void when_done(std::function<void()> callback);
+  using Ending = std::function<void(const Status& result)>;
+  // Runs `callback` before anyone can see the end, in the finishing thread; at once if there is a result already.
+  void before_done(Ending callback);
 
   void add_bytes(control::TransportKind kind, std::uint64_t bytes);
   [[nodiscard]] std::vector<TransportBytes> bytes_by_transport() const;
@@ -63,12 +64,13 @@ class TransferState {
   std::atomic<bool> stop_{false};
   std::atomic<bool> done_{false};
   mutable Mutex mutex_;
-  bool ending_ RAY_HIXL_GUARDED_BY(mutex_) = false;  // a finish() has won
+  bool ending_ RAY_HIXL_GUARDED_BY(mutex_) = false;   // a finish() has won
+  bool settled_ RAY_HIXL_GUARDED_BY(mutex_) = false;  // it has a result
   Condition ended_;
   Status reason_ RAY_HIXL_GUARDED_BY(mutex_);
-  Status result_;  // written before done_ is set, and constant from then on
+  Status result_;  // written before settled_ and done_ are set, and constant from then on
   std::function<void()> stop_hook_ RAY_HIXL_GUARDED_BY(mutex_);
-  std::vector<std::function<void()>> callbacks_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::vector<Ending> callbacks_ RAY_HIXL_GUARDED_BY(mutex_);
   std::array<std::atomic<std::uint64_t>, control::kTransportKinds> bytes_{};
 };
 

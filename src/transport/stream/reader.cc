@@ -135,7 +135,7 @@ bool Reader::on_answer(const control::Frame& frame) {
   }
   if (frame.type == control::MessageType::kFailure) {
     const Result<control::Failure> failure = control::decode_failure(frame.body);
-    end(failure.is_ok() ? failure->status : failure.status(), failure.is_ok());
+    end(failure.is_ok() ? failure->status : failure.status(), failure.is_ok() && is_last(frame));
     return false;
   }
   const Result<control::Reading> reading = control::decode_reading(frame.body);
@@ -215,10 +215,13 @@ bool Reader::receive_payload() {
   return true;
 }
 
+// Of what goes either way for this request: then the connection can carry another one.
+bool Reader::is_last(const control::Frame& frame) const { return sent_ == request_->frame.size() && frame.bytes.size() == small_size_; }
+
 void Reader::on_trailer(const control::Frame& frame) {
   const Result<control::ReadEnd> trailer = control::decode_read_end(frame.body);
   const bool is_end = frame.type == control::MessageType::kReadEnd && frame.request == kRequest;
-  if (!is_end || !trailer.is_ok() || frame.bytes.size() != small_size_) {
+  if (!is_end || !trailer.is_ok() || !is_last(frame)) {
     return broke("it did not end its answer as it should");
   }
   end(trailer->status, true);

@@ -57,6 +57,7 @@ class Reader : public std::enable_shared_from_this<Reader> {
   [[nodiscard]] bool receive_small();
   [[nodiscard]] bool receive_payload();
   bool on_answer(const control::Frame& frame);
+  [[nodiscard]] bool is_last(const control::Frame& frame) const;
   void on_trailer(const control::Frame& frame);
   std::size_t fill_vectors();
   void place(std::size_t bytes);

@@ -108,6 +108,10 @@ TEST_P(FetchBetweenProcesses, leaves_nothing_behind) {
     expect_patterns(fetch(consumer.objects(), metadata).value(), sizes, seed);
     EXPECT_EQ(landing().live_blocks, 0u) << "of what was dropped: the next fetch would take fresh memory";
     ASSERT_TRUE(process.release(metadata));
+    const Fetch failed = consumer.objects().fetch(metadata, {}, nullptr, kRead);
+    ASSERT_TRUE(failed.transfer().wait());
+    EXPECT_THAT(failed.transfer().result(), FailsWith(Code::kObjectFreed));
+    EXPECT_EQ(landing().live_blocks, 0u) << "of what failed, though its handle is still there";
   };
   for (std::uint64_t i = 0; i < 20; ++i) round(i);
   const auto count = [](const char* directory) {

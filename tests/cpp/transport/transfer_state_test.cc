@@ -34,7 +34,7 @@ TEST(TransferState, of_many_finishing_threads_one_wins) {
     });
     std::atomic<int> wins{0};
     std::atomic<int> called{0};
-    state.when_done([&] { ++called; });
+    state.before_done([&](const Status&) { ++called; });
     std::vector<std::thread> threads;
     for (int i = 0; i < 4; ++i) threads.emplace_back([&] { wins += state.finish(kGone) ? 1 : 0; });
     EXPECT_TRUE(state.wait(std::nullopt));
@@ -111,17 +111,22 @@ TEST(TransferState, drops_the_stop_hook_when_it_ends) {
   EXPECT_EQ(held.use_count(), 1);
 }
 
-TEST(TransferState, calls_back_in_order_or_at_once) {
+TEST(TransferState, calls_back_in_order_before_it_is_done_or_at_once) {
   std::vector<int> order;
   TransferState state(Deadline::never());
-  state.when_done([&] {
-    EXPECT_TRUE(state.done());
+  state.before_done([&](const Status& result) {
+    EXPECT_EQ(result.code(), kGone.code());
+    EXPECT_FALSE(state.done());
     order.push_back(1);
+    state.before_done([&](const Status&) { order.push_back(2); });
   });
-  state.when_done([&] { order.push_back(2); });
-  state.finish(Status::ok());
-  state.when_done([&] { order.push_back(3); });
-  EXPECT_THAT(order, ElementsAre(1, 2, 3));
+  state.before_done([&](const Status&) { order.push_back(3); });
+  state.finish(kGone);
+  state.before_done([&](const Status& result) {
+    EXPECT_EQ(result.code(), kGone.code());
+    order.push_back(4);
+  });
+  EXPECT_THAT(order, ElementsAre(1, 2, 3, 4));
 }
 
 TEST(TransferState, counts_bytes_by_transport) {

@@ -164,6 +164,23 @@ TEST_F(StreamChannelTest, a_connection_that_breaks_after_the_request_costs_nothi
   expect_bytes(*read, std::byte{2});
 }
 
+TEST_F(StreamChannelTest, a_refusal_leaves_the_connection_usable_unless_more_comes_with_it) {
+  const std::vector<std::byte> refusal = control::encode(1, control::Failure{Status(Code::kInvalidRegion, "it was closed")});
+  for (const std::size_t more : {0U, 1U}) {
+    const auto read = submit();
+    ASSERT_TRUE(owner(0).message());
+    std::vector<std::byte> sent = refusal;
+    sent.resize(sent.size() + more);
+    ASSERT_TRUE(owner(0).send(sent));
+    ASSERT_TRUE(read->ended.wait());
+    EXPECT_EQ(read->result.code(), Code::kInvalidRegion);
+  }
+  EXPECT_TRUE(owner(0).is_hung_up());
+  const auto read = submit();
+  answer(owner(1), std::byte{2});
+  expect_bytes(*read, std::byte{2});
+}
+
 TEST_F(StreamChannelTest, closing_hangs_up_and_ends_reads_with_the_reason) {
   read_at_once(2);
   Event go_on;
