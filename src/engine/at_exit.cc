@@ -38,7 +38,7 @@ struct Engines {
     return std::ranges::all_of(closers, &Closer::done) &&
            std::ranges::none_of(running, [](const auto& entry) { return entry.second.expired(); });
   }
-  // Those that are done, to be joined without the lock: a thread that is about to end may still want it.
+  // Those that are done, to be joined without the lock.
   [[nodiscard]] std::list<Closer> take_done() RAY_HIXL_REQUIRES(mutex) {
     std::list<Closer> done;
     for (auto closer = closers.begin(); closer != closers.end();) {
