@@ -14,7 +14,6 @@ void raise_python_error(const std::exception_ptr& thrown, void*) {
   try {
     std::rethrow_exception(thrown);
   } catch (const StatusError& error) {
-    if (error.status.code() == Code::kClosed) stand_still_at_the_end();
     try {
       const std::string& text = error.status.message();  // may quote an environment variable, which need not be UTF-8
       const nb::object message = nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
@@ -48,7 +47,7 @@ std::shared_ptr<const void> keep_alive(nb::object object) {
   PyObject* const kept = object.release().ptr();
   return {kept, [](const void* dropped) {
             const GilAcquire gil;
-            if (gil.acquired()) Py_DECREF(static_cast<PyObject*>(const_cast<void*>(dropped)));
+            if (gil.acquired()) unless_python_kills([&] { Py_DECREF(static_cast<PyObject*>(const_cast<void*>(dropped))); });
           }};
 }
 

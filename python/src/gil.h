@@ -1,14 +1,29 @@
-// Giving the GIL up and taking it, also while Python ends: then Python (before 3.14) kills every thread that asks for the GIL, in the
-// middle of C++, which ends the process with an abort. Here nobody asks any more once Python's exit functions ran, and NPU memory is no
-// longer given back, since CANN's runtime may end before tensors do.
+// Giving the GIL up and taking it, also while Python ends. Then Python kills every thread that takes the GIL (before 3.14, which has it
+// stand still): pthread_exit in the middle of C++, which ends the process with an abort. Here such a thread stands still, and those of
+// engines do not ask any more. NPU memory is no longer given back then, since CANN's runtime may end before tensors do.
 #pragma once
 
 #include <Python.h>
+#include <cxxabi.h>
 
 namespace ray_hixl::python {
 
-// Gives the GIL up for as long as it lives. A thread that would take it back while Python ends stands still instead; the process ends
-// without it. The thread that ends Python goes on as ever.
+// Does not come back; the process ends without this thread.
+[[noreturn]] void stand_still();
+
+// Runs what takes the GIL, or Python's code, which may give it up and take it. Where Python kills the thread for it, it stands still.
+// pthread_exit unwinds the stack like an exception, and would meet a destructor, which ends the process.
+// Source: https://docs.python.org/3/c-api/init.html#c.PyEval_RestoreThread
+template <class Call>
+void unless_python_kills(Call call) {
+  try {
+    call();
+  } catch (const abi::__forced_unwind&) {
+    stand_still();
+  }
+}
+
+// Gives the GIL up for as long as it lives.
 class GilRelease {
  public:
   GilRelease();
@@ -20,7 +35,7 @@ class GilRelease {
   PyThreadState* state_;
 };
 
-// Takes the GIL on any thread for as long as it lives, unless Python is ending.
+// Takes the GIL on a thread that has none of Python's states for as long as it lives, unless Python is ending.
 class GilAcquire {
  public:
   GilAcquire();
@@ -33,10 +48,6 @@ class GilAcquire {
   bool acquired_;
   PyGILState_STATE state_{};
 };
-
-// For a call that fails because engines were closed at the end of the process, with the GIL: does not come back but in the thread that ends
-// Python. Daemon threads would print errors meanwhile.
-void stand_still_at_the_end();
 
 // The exit function, with the GIL: closes engines, while what they keep can still be dropped; from then on nobody takes the GIL any more,
 // and NPU memory is not given back. Only the first call does anything.

@@ -11,6 +11,9 @@ namespace ray_hixl {
 namespace {
 thread_local bool is_event_loop = false;
 thread_local bool is_own = false;
+
+// Whatever the forking thread was, it is the main thread of the child.
+const bool kOrdinaryInChild = on_fork(nullptr, nullptr, [] { is_event_loop = is_own = false; });
 }  // namespace
 
 void become_event_loop() { is_event_loop = true; }

@@ -77,11 +77,11 @@ Running::~Running() {
 }
 
 Status Running::started(const std::shared_ptr<EngineImpl>& engine) const {
+  // Exit functions run in the reverse order of their registration: libcrypto's has to be there first.
+  control::load_crypto();
   const MutexLock lock(engines().mutex);
   if (engines().ended) return ending();
   if (!engines().end_at_exit) {
-    // Exit functions run in the reverse order of their registration: libcrypto's has to be there first.
-    control::load_crypto();
     if (std::atexit(end_engines) != 0) return Status(Code::kOutOfMemory, "there is no memory for an exit function");
     engines().end_at_exit = true;
   }

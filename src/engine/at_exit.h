@@ -32,8 +32,9 @@ class Running {
 [[nodiscard]] bool close_in_background(std::function<void()> closing);
 
 // Closes the engines of this process, and waits until none of their threads runs: for half a minute at most, also for those that others
-// start or close. None is made any more. exit() calls it, before the exit functions of the libraries that engines use; whoever knows of the
-// end earlier does, too. Only the first call does anything, and none on a thread of an engine, which would wait for itself.
+// start or close (where threads can be had; else they are closed one after the other). None is made any more. exit() calls it, before the
+// exit functions of the libraries that engines use; whoever knows of the end earlier does, too. Only the first call does anything, and none
+// on a thread of an engine, which would wait for itself.
 void end_engines();
 // kClosed once that was called.
 [[nodiscard]] Status check_not_ending();

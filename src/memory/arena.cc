@@ -75,7 +75,23 @@ struct Arena::Impl {
     std::uint64_t forks = fork_count();
   };
   struct Lease;
-  struct Leftover;
+  // What dead blocks left to unmap. Whoever wants new memory unmaps it, or the one for whom the loop asked elsewhere.
+  struct Doomed {
+    Segments segments;
+    std::vector<std::pair<std::byte*, std::uint64_t>> private_memory;  // address, length
+    std::uint64_t bytes = 0;
+
+    void add(Segments more) {
+      for (std::unique_ptr<Segment>& segment : more) {
+        bytes += segment->length();
+        segments.push_back(std::move(segment));
+      }
+    }
+    void add_private(std::byte* address, std::uint64_t length) {
+      bytes += length;
+      private_memory.emplace_back(address, length);
+    }
+  };
 
   Impl(ArenaKind the_kind, std::uint64_t keep, DropElsewhere drop_elsewhere)
       : kind(the_kind), keep_bytes(keep), elsewhere(std::move(drop_elsewhere)) {}
@@ -91,6 +107,7 @@ struct Arena::Impl {
   FreeRanges free_ranges RAY_HIXL_GUARDED_BY(mutex);                     // of all segments
   std::uint32_t next_segment RAY_HIXL_GUARDED_BY(mutex) = 1;
   ArenaStats stats RAY_HIXL_GUARDED_BY(mutex);
+  Doomed doomed RAY_HIXL_GUARDED_BY(mutex);
 
   void count_taken(std::uint32_t segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
   std::byte* adopt(std::unique_ptr<Segment> segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
@@ -104,7 +121,8 @@ struct Arena::Impl {
   [[nodiscard]] std::uint64_t next_segment_bytes() const;
   [[nodiscard]] bool retains_too_much() const;
   Result<std::byte*> take_private(std::uint64_t length);
-  [[nodiscard]] Segments release(const Place& block);
+  bool release(const Place& block);
+  void unmap_doomed() RAY_HIXL_EXCLUDES(mutex);
   void shed(std::uint64_t incoming, std::uint64_t keep);
   void drop(Segments surplus) RAY_HIXL_EXCLUDES(mutex);
 };
@@ -122,29 +140,13 @@ struct Arena::Impl::Lease {
   const Block block;
 };
 
-// What a dead block leaves to unmap.
-struct Arena::Impl::Leftover {
-  Leftover(std::shared_ptr<Arena> from, const Place& block, Segments surplus)
-      : arena(std::move(from)), place(block), segments(std::move(surplus)) {}
-  ~Leftover() {
-    if (place.is_private) PrivateMemory::give_back(place.address, place.length);
-    arena->impl_->drop(std::move(segments));
-  }
-  Leftover(const Leftover&) = delete;
-  Leftover& operator=(const Leftover&) = delete;
-
-  const std::shared_ptr<Arena> arena;
-  const Place place;
-  Segments segments;
-};
-
 Arena::Impl::Lease::~Lease() {
-  Segments surplus = arena->impl_->release(place);
-  if (surplus.empty() && !place.is_private) return;
-  if (arena->impl_->elsewhere && on_event_loop()) {
-    arena->impl_->elsewhere(make_process_shared<const Leftover>(arena, place, std::move(surplus)));
+  Impl& impl = *arena->impl_;
+  if (!impl.release(place)) return;
+  if (impl.elsewhere && on_event_loop()) {
+    impl.elsewhere({nullptr, [kept = arena](const void*) { kept->impl_->unmap_doomed(); }});
   } else {
-    const Leftover leftover(arena, place, std::move(surplus));
+    impl.unmap_doomed();
   }
 }
 
@@ -250,6 +252,7 @@ std::uint64_t Arena::Impl::next_segment_bytes() const {
 // From a new segment. Pages are taken without the lock, so that others go on recycling meanwhile.
 Result<std::byte*> Arena::Impl::grow(std::uint64_t length) {
   const std::uint64_t wanted = std::max(length, next_segment_bytes());
+  unmap_doomed();
   shed(wanted, keep_bytes);
   Result<std::unique_ptr<Segment>> segment = new_segment(wanted);
   if (!segment.is_ok() && segment.status().code() == Code::kOutOfMemory) {  // then without spares
@@ -271,6 +274,7 @@ bool Arena::Impl::retains_too_much() const {
 }
 
 Result<std::byte*> Arena::Impl::take_private(std::uint64_t length) {
+  unmap_doomed();
   const Result<std::byte*> address = PrivateMemory::take(length);
   if (!address.is_ok()) return address;
   const MutexLock lock(mutex);
@@ -295,16 +299,28 @@ Result<Arena::Impl::Place> Arena::Impl::find_room(std::uint64_t length) {
   return Place{*address, length, true};
 }
 
-// Gives the segments that nobody needs any more.
-Segments Arena::Impl::release(const Place& block) {
+// Is anything doomed by that?
+bool Arena::Impl::release(const Place& block) {
   const MutexLock lock(mutex);
   if (block.is_private) {
+    doomed.add_private(block.address, block.length);
     stats.mapped_bytes -= block.length;
     stats.used_bytes -= block.length;
     --stats.live_blocks;
-    return {};
+  } else if (give_back(block)) {
+    doomed.add(take_surplus(0, keep_bytes));
   }
-  return give_back(block) ? take_surplus(0, keep_bytes) : Segments();
+  return doomed.bytes > 0;
+}
+
+void Arena::Impl::unmap_doomed() {
+  Doomed now;
+  {
+    const MutexLock lock(mutex);
+    std::swap(now, doomed);
+  }
+  for (const auto& [address, length] : now.private_memory) PrivateMemory::give_back(address, length);
+  drop(std::move(now.segments));
 }
 
 std::shared_ptr<Arena> Arena::create(ArenaKind kind, std::uint64_t keep_bytes, DropElsewhere elsewhere) {
@@ -349,7 +365,9 @@ void Arena::set_retired(Retired retired) { impl_->retired.set(std::move(retired)
 
 ArenaStats Arena::stats() const {
   const MutexLock lock(impl_->mutex);
-  return impl_->stats;
+  ArenaStats stats = impl_->stats;
+  stats.mapped_bytes += impl_->doomed.bytes;
+  return stats;
 }
 
 }  // namespace ray_hixl::memory

@@ -92,7 +92,8 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
   if (!destinations.is_ok()) return destinations.status();
   RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets));
   auto plan = engine_->reaper().off_loop(make_plan(metadata, *destinations));
-  fetch->tensors = engine_->reaper().off_loop(std::make_shared<std::vector<FetchedTensor>>(std::move(destinations->tensors)));
+  fetch->tensors = std::make_shared<std::vector<FetchedTensor>>(std::move(destinations->tensors));
+  if (fetch->tensors->size() > transport::kFewPieces) fetch->tensors = engine_->reaper().off_loop(std::move(fetch->tensors));
   destinations->holds = nullptr;
   const auto& transfer = fetch->transfer.state();
   // Nobody gets them any more, and what may still be written to is kept by the plan.

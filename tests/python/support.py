@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -105,8 +106,12 @@ class Owner(Other):
         self.descriptor: bytes = self.get("engine.descriptor")
 
 
-def run_python(program: str, *arguments: str, timeout: float = _PATIENCE_S, environment: dict[str, str] | None = None) -> str:
-    """Runs a program in an interpreter of its own, which must end with code 0 and without a word on stderr. Gives its output."""
+def run_python(
+    program: str, *arguments: str, timeout: float = _PATIENCE_S, environment: dict[str, str] | None = None, says: str = ""
+) -> str:
+    """Runs a program in an interpreter of its own, which must end with code 0 and say on stderr what matches ``says``: nothing by default.
+    Gives its output.
+    """
     ended = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         capture_output=True,
@@ -115,7 +120,8 @@ def run_python(program: str, *arguments: str, timeout: float = _PATIENCE_S, envi
         env={**os.environ, "PYTHONPATH": _IMPORTS, **(environment or {})},
         check=False,
     )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert re.fullmatch(says, ended.stderr, re.DOTALL), ended.stdout + ended.stderr
     return ended.stdout
 
 

@@ -96,6 +96,7 @@ TEST_F(AtExit, ending_early_closes_and_lets_nobody_start) { EXPECT_EXIT(end_earl
 TEST_F(AtExit, engines_may_be_closed_by_their_own_threads) { EXPECT_EXIT(exit_while_reapers_close(), ExitedWithCode(0), ""); }
 
 [[noreturn]] void exit_on_a_reaper() {
+  ::alarm(20);                                              // sooner than the longest wait
   static const Engine engine = Engine::create({}).value();  // destroyed meanwhile
   on_reaper(engine, [] { std::exit(7); }).close();
   while (true) std::this_thread::sleep_for(1s);

@@ -215,13 +215,29 @@ TEST(Arena, what_dies_on_an_event_loop_is_free_at_once_and_unmapped_elsewhere) {
     block.reset();
   }).join();
   EXPECT_EQ(arena->stats().live_blocks, 0U);
-  EXPECT_EQ(arena->stats().mapped_bytes, 0U);
+  EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
   ASSERT_EQ(left.size(), 1U);
   EXPECT_TRUE(retired.empty());
   left.clear();
+  EXPECT_EQ(arena->stats().mapped_bytes, 0U);
   EXPECT_EQ(retired, std::vector<std::uint32_t>{segment});
   allocate(arena, kSegment).reset();  // not on a loop
   EXPECT_TRUE(left.empty());
+}
+
+TEST(Arena, new_memory_does_not_wait_for_what_others_are_still_to_unmap) {
+  std::vector<std::shared_ptr<const void>> left;
+  const auto arena =
+      Arena::create(ArenaKind::kLanding, 0, [&](std::shared_ptr<const void> leftover) { left.push_back(std::move(leftover)); });
+  for (int i = 0; i < 3; ++i) {
+    BlockPtr block = allocate(arena, kSegment);
+    EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
+    std::thread([&] {
+      become_event_loop();
+      block.reset();
+    }).join();
+  }
+  EXPECT_EQ(left.size(), 3U);
 }
 
 TEST(Arena, a_block_outlives_every_other_pointer_to_its_arena) {
