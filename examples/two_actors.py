@@ -15,7 +15,7 @@ class Prefill:
         return [torch.full((2, 128, 8, 64), float(layer)) for layer in range(layers)]
 
 
-@ray.remote(enable_tensor_transport=True)
+@ray.remote(enable_tensor_transport=True)  # receivers need it, too: without it transfers can hang
 class Decode:
     def attend(self, cache: list[torch.Tensor]) -> float:
         return sum(layer.mean().item() for layer in cache)

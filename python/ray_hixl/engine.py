@@ -88,6 +88,8 @@ class Fetch(Transfer):
     def result(self, timeout: float | None = None) -> list[Any]:
         """Waits as ``wait``, and gives the tensors in published order (the targets, if there were any). The same list at every call.
 
+        They are torch tensors if this process has imported torch, else buffers: ``memoryview(one)``, ``numpy.asarray(one)``.
+
         :raises TimeoutError: ``timeout`` seconds were not enough; the fetch goes on.
         :raises HixlError: how it failed.
         """
@@ -215,7 +217,7 @@ class Engine:
         without a copy from then on, and received into directly. Peers that are connected already make a new connection once.
 
         :param buffer: a contiguous tensor of the CPU or an NPU, a DLPack object or a buffer. Read-only buffers may be read by peers.
-        :param remote_write: may peers write to it?
+        :param remote_write: may peers write to it? For a later version: no engine asks for that yet.
         :raises UnsupportedTensor: the memory is not plain dense memory.
         :raises NotAvailable: NPU memory that HIXL cannot have (expandable segments of torch's allocator, for one), or no HIXL.
         """
@@ -253,10 +255,11 @@ class Engine:
     def publish(self, tensors: Iterable[Any]) -> bytes:
         """Makes an object of tensors (or DLPack objects, or buffers), which it keeps until ``release``. Returns its metadata: a secret.
 
-        Contiguous memory is referenced, not copied: do not write to it before the release. Anything else is packed by torch. NPU memory is
-        referenced if it is registered (``register``, ``empty``, or received), else packed into a slab; first the NPU is waited for.
+        Contiguous memory is referenced, not copied: do not write to it before the release. Other torch tensors are packed, other buffers
+        refused. NPU memory is referenced if it is registered (``register``, ``empty``, or received), else packed into a slab; first the
+        NPU is waited for.
 
-        :raises HixlError: why it could not be published.
+        :raises HixlError: why it could not be published, and which of the tensors it was.
         """
         with self._publish(arguments.listed(tensors, "tensors or buffers")) as published:
             _core.Metadata.decode(published.packed).raise_failure()
@@ -288,6 +291,7 @@ class Engine:
     def fetch(self, metadata: bytes, targets: Sequence[Any] | None = None, timeout: float | None = None) -> Fetch:
         """Starts fetching an object. ``timeout``: seconds; by default the option ``transfer_timeout_s`` (30).
 
+        Does not wait for the source, but takes the memory that it needs: new pages cost about a second for 2 GiB, recycled ones nothing.
         NPU tensors come to the NPU of the same index as at their source, or to the current one if this process sees no such.
 
         :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into, which share no memory; by default

@@ -291,7 +291,7 @@ void bind_engine(nb::module_& module) {
   nb::class_<Engine>(module, "Engine", "The C++ engine; ray_hixl.Engine is the Python face.")
       .def_static("create", [](const Options& options) { return value_or_raise(Engine::create(options)); })
       .def_prop_ro("descriptor", [](const Engine& engine) { return to_bytes(engine.descriptor()); })
-      .def("register", &register_memory, nb::arg("memory"), nb::arg("remote_write"))
+      .def("register", &register_memory, nb::arg("memory").none(), nb::arg("remote_write"))
       .def("empty", &allocate, nb::arg("nbytes"), nb::arg("npu") = nb::none(), "In the source arena, or in a slab of that NPU.")
       .def("reserve", &reserve, nb::arg("npu"), nb::arg("nbytes"))
       .def("connect", &connect, nb::arg("descriptor"), nb::arg("timeout"))

@@ -174,7 +174,11 @@ std::string element_type(const Py_buffer& buffer, Subject subject) {
 ReadTensor read_buffer(nb::handle object, Subject subject) {
   // A memoryview owns the Py_buffer and releases it when it dies.
   nb::object memory = nb::steal(PyMemoryView_FromObject(object.ptr()));
-  if (!memory.is_valid()) throw nb::python_error();
+  if (!memory.is_valid()) {
+    const nb::python_error error;
+    if (!error.matches(PyExc_ValueError) && !error.matches(PyExc_BufferError)) throw nb::python_error(error);
+    throw StatusError{Status(Code::kUnsupportedTensor, subject.text() + " gives no buffer: " + text_of(error.value()))};
+  }
   const Py_buffer& buffer = *PyMemoryView_GET_BUFFER(memory.ptr());
   if (PyBuffer_IsContiguous(&buffer, 'C') == 0) throw StatusError{Status(Code::kInvalidArgument, subject.text() + kNotContiguous)};
   ReadTensor read;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import ray_hixl
@@ -86,3 +87,15 @@ def test_an_interrupted_dlpack_object_keeps_its_own_error(new_owner: Callable[..
     owner.run("class Lying:\n    def __dlpack__(self, **arguments): return 'no capsule'")
     with pytest.raises(ray_hixl.InvalidArgument, match=r"tensor 0: __dlpack__\(\) gave no DLPack capsule"):
         owner.run("engine.publish([Lying()])")
+
+
+def test_what_gives_no_buffer_is_named(engine: ray_hixl.Engine) -> None:
+    released = memoryview(b"x")
+    released.release()
+    for refused, why in ((np.zeros(3, "M8[s]"), "cannot include dtype 'M'"), (released, "released memoryview")):
+        with pytest.raises(ray_hixl.UnsupportedTensor, match=f"tensor 1 gives no buffer: .*{why}"):
+            engine.publish([b"x", refused])
+        with pytest.raises(ray_hixl.UnsupportedTensor, match=f"the memory to register gives no buffer: .*{why}"):
+            engine.register(refused)
+    with pytest.raises(ray_hixl.InvalidArgument, match="the memory to register is neither a tensor nor a buffer but a NoneType"):
+        engine.register(None)

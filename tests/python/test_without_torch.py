@@ -123,7 +123,7 @@ def test_publishing_dlpack_objects(owner: Owner, reader: Owner) -> None:
     [
         ("numpy.zeros((4, 4))[:, ::2]", "InvalidArgument", "tensor 1 is not contiguous"),
         ("numpy.array(['a', 'b'])", "UnsupportedTensor", "tensor 1 has elements of format"),
-        ("numpy.array(['2020-01-01'], 'datetime64[D]')", "ValueError", "cannot include dtype 'M' in a buffer"),
+        ("numpy.array(['2020-01-01'], 'datetime64[D]')", "UnsupportedTensor", "tensor 1 gives no buffer: cannot include dtype 'M'"),
         ("object()", "InvalidArgument", "tensor 1 is neither a tensor nor a buffer but a object"),
         ("None", "InvalidArgument", "tensor 1 is neither a tensor nor a buffer but a NoneType"),
         ("[1, 2]", "InvalidArgument", "tensor 1 is neither a tensor nor a buffer but a list"),
@@ -132,7 +132,7 @@ def test_publishing_dlpack_objects(owner: Owner, reader: Owner) -> None:
     ],
 )
 def test_what_cannot_be_published(owner: Owner, made: str, error: str, match: str) -> None:
-    expected: type[BaseException] = getattr(ray_hixl, error, ValueError)
+    expected: type[BaseException] = getattr(ray_hixl, error)
     owner.run("import numpy")
     with pytest.raises(expected, match=match):
         owner.run(f"engine.publish([b'fine', {made}])")

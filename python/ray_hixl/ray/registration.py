@@ -31,7 +31,7 @@ def register(devices: Iterable[str] = _DEVICES, options: Options | None = None) 
     """
     if isinstance(devices, Options):
         raise TypeError("options are given by name: register(options=...)")
-    chosen = list(devices)
+    chosen = [devices] if isinstance(devices, str) else list(devices)
     unknown = [device for device in chosen if device not in _DEVICES]
     if unknown or not chosen:
         raise ValueError(f"devices takes some of {_DEVICES}, not {chosen}")
