@@ -302,7 +302,7 @@ def test_doctor_looks_at_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     assert code == 1
     assert "rdma" in report["transports"][0]["found"]
     assert report["options"][0]["verdict"] == "missing"
-    assert report["verdict"][0] == "CPU tensors: no transport works between processes on this machine."
+    assert report["verdict"][0] == "CPU tensors: no transport works between processes here; each says above why, or the settings do."
 
 
 def test_bringup_without_cann(tmp_path: Path) -> None:

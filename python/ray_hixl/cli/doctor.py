@@ -125,8 +125,8 @@ def _verdict(between: list[str]) -> list[str]:
     elsewhere = ", between hosts by stream (TCP, authenticated, not encrypted)" if "stream" in host else ""
     cpu = f"CPU tensors: work, between processes of one host by {', '.join(host)}{elsewhere}."
     npu = "NPU tensors: can be tried, by hixl (not authenticated); ray-hixl doctor --npu looks closer, and ray-hixl bringup moves some."
-    no_npu = "NPU tensors: not here, see hixl above. That is as it should be on a machine without NPUs."
-    return [cpu if host else "CPU tensors: no transport works between processes on this machine.", npu if "hixl" in between else no_npu]
+    no_npu = "NPU tensors: not here; hixl says above why. On a machine without NPUs that is as it should be."
+    return [cpu if host else "CPU tensors: no transport works between processes here; each says above why, or the settings do.", npu if "hixl" in between else no_npu]
 
 
 def _examine_npu(console: Console, facts: dict[str, str], as_json: bool) -> tuple[dict[str, Any], int]:
