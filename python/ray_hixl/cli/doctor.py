@@ -126,7 +126,10 @@ def _verdict(between: list[str]) -> list[str]:
     cpu = f"CPU tensors: work, between processes of one host by {', '.join(host)}{elsewhere}."
     npu = "NPU tensors: can be tried, by hixl (not authenticated); ray-hixl doctor --npu looks closer, and ray-hixl bringup moves some."
     no_npu = "NPU tensors: not here; hixl says above why. On a machine without NPUs that is as it should be."
-    return [cpu if host else "CPU tensors: no transport works between processes here; each says above why, or the settings do.", npu if "hixl" in between else no_npu]
+    return [
+        cpu if host else "CPU tensors: no transport works between processes here; each says above why, or the settings do.",
+        npu if "hixl" in between else no_npu,
+    ]
 
 
 def _examine_npu(console: Console, facts: dict[str, str], as_json: bool) -> tuple[dict[str, Any], int]:
