@@ -173,6 +173,28 @@ worker.start()
     assert run_python(program) == "False\n"
 
 
+def test_exit_while_daemons_come_back() -> None:
+    """Threads that Python kills when they come back from a call, in the middle of C++, stand still instead."""
+    program = """
+import threading, time, ray_hixl
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.2)  # Python has ended but for its last objects, and lets others have the GIL
+
+engine = ray_hixl.Engine()
+
+def call():
+    while True:
+        engine.stats()
+
+for _ in range(3):
+    threading.Thread(target=call, daemon=True).start()
+slow = Slow()
+"""
+    run_python(program)
+
+
 def test_exit_while_daemons_wait(owner: Owner) -> None:
     """Threads that come back from waiting while Python ends would be killed by it in the middle of C++: the process would abort."""
     program = (
