@@ -183,10 +183,12 @@ class Slow:
         sleep(0.2)  # Python has ended but for its last objects, and lets others have the GIL
 
 engine = ray_hixl.Engine()
+fetch = engine.fetch(engine.publish([b"x"]))
+fetch.result()
 
-def call():
-    while True:
-        engine.stats()
+def call(wait=fetch.wait):
+    while wait():
+        pass
 
 for _ in range(3):
     threading.Thread(target=call, daemon=True).start()
