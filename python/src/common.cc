@@ -10,24 +10,29 @@ namespace {
 constexpr std::chrono::milliseconds kSignalSlice{100};
 constexpr const char* kStillWritten = "may still be written";  // in the error of a transfer that something has not let go of
 
-void raise_python_error(const std::exception_ptr& thrown, void*) {
+void set_python_error(const Status& status) {
   try {
-    std::rethrow_exception(thrown);
-  } catch (const StatusError& error) {
-    try {
-      const std::string& text = error.status.message();  // may quote an environment variable, which need not be UTF-8
-      const nb::object message = nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
-      if (!message.is_valid()) throw nb::python_error();
-      const nb::object made =
-          nb::module_::import_("ray_hixl.errors").attr("from_code")(std::string(code_name(error.status.code())), message);
-      PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
-    } catch (nb::python_error& failed) {
-      failed.restore();
-    }
+    const std::string& text = status.message();  // may quote an environment variable, which need not be UTF-8
+    const nb::object message = nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
+    if (!message.is_valid()) throw nb::python_error();
+    const nb::object made = nb::module_::import_("ray_hixl.errors").attr("from_code")(std::string(code_name(status.code())), message);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
+  } catch (nb::python_error& failed) {
+    failed.restore();
   }
 }
 
+// What nanobind catches that is no exception: Python kills this thread in code of its own that the binding called.
+void stand_still_if_killed(const std::exception_ptr& thrown, void*) {
+  if (!thrown) stand_still();
+  std::rethrow_exception(thrown);
+}
+
 }  // namespace
+
+SetPythonError::SetPythonError(const Status& status) {
+  unless_python_kills([&] { set_python_error(status); });
+}
 
 Code code_named(std::string_view name) {
   for (int value = 1; value < static_cast<int>(Code::kInternal); ++value) {
@@ -70,6 +75,6 @@ bool has_stopped(const Transfer& transfer, double seconds) {
   return wait_for(transfer, seconds) && transfer.result().message().find(kStillWritten) == std::string::npos;
 }
 
-void bind_errors(nb::module_&) { nb::register_exception_translator(raise_python_error); }
+void bind_errors(nb::module_&) { nb::register_exception_translator(stand_still_if_killed); }
 
 }  // namespace ray_hixl::python

@@ -22,9 +22,13 @@ namespace ray_hixl::python {
 
 namespace nb = nanobind;
 
-// Thrown by the binding only; becomes the ray_hixl.errors class of its code.
-struct StatusError {
-  Status status;
+// What the binding throws, with the GIL: the ray_hixl.errors class of its code. Made where it is thrown, and not where nanobind catches it:
+// a thread that Python kills for taking the GIL meanwhile (gil.h) can be caught in the first place only.
+struct SetPythonError {
+  explicit SetPythonError(const Status& status);
+};
+struct StatusError : private SetPythonError, nb::python_error {
+  explicit StatusError(const Status& status) : SetPythonError(status) {}
 };
 
 inline void raise_if_failed(const Status& status) {

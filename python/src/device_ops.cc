@@ -26,7 +26,7 @@ Status run(const std::string& what, Call call) {
   const GilAcquire gil;
   if (!gil.acquired()) return Status(Code::kClosed, "Python is ending");
   try {
-    call();
+    unless_python_kills(call);
     return Status::ok();
   } catch (nb::python_error& error) {
     return to_status(error, what);

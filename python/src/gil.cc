@@ -68,7 +68,7 @@ GilAcquire::GilAcquire() : acquired_(enter()) {
 GilAcquire::~GilAcquire() {
   if (!acquired_) return;
   --acquires;
-  PyGILState_Release(state_);
+  unless_python_kills([&] { PyGILState_Release(state_); });
   leave();
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "buffer.h"
+#include "gil.h"
 #include "object/element_types.h"
 #include "object/layout.h"
 #include "torch_reader.h"
@@ -46,12 +47,16 @@ struct Capsule {
 
 // Version 1 says whether the memory may be written; producers from before it do not know the argument.
 nb::object capsule_of(nb::handle object) {
+  const nb::object export_it = object.attr("__dlpack__");
+  nb::object capsule;
   try {
-    return object.attr("__dlpack__")(nb::arg("max_version") = nb::make_tuple(1, 0));
+    unless_python_kills([&] { capsule = export_it(nb::arg("max_version") = nb::make_tuple(1, 0)); });
+    return capsule;
   } catch (const nb::python_error& error) {
     if (!error.matches(PyExc_TypeError)) throw;
   }
-  return object.attr("__dlpack__")();
+  unless_python_kills([&] { capsule = export_it(); });
+  return capsule;
 }
 
 Capsule open_capsule(nb::handle capsule, Subject subject) {

@@ -108,6 +108,8 @@ struct Arena::Impl {
   std::uint32_t next_segment RAY_HIXL_GUARDED_BY(mutex) = 1;
   ArenaStats stats RAY_HIXL_GUARDED_BY(mutex);
   Doomed doomed RAY_HIXL_GUARDED_BY(mutex);
+  std::uint64_t unmapping RAY_HIXL_GUARDED_BY(mutex) = 0;  // bytes that were doomed, and threads are at
+  Condition unmapped;
 
   void count_taken(std::uint32_t segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
   std::byte* adopt(std::unique_ptr<Segment> segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
@@ -123,6 +125,7 @@ struct Arena::Impl {
   Result<std::byte*> take_private(std::uint64_t length);
   bool release(const Place& block);
   void unmap_doomed() RAY_HIXL_EXCLUDES(mutex);
+  void unmap_all_doomed() RAY_HIXL_EXCLUDES(mutex);
   void shed(std::uint64_t incoming, std::uint64_t keep);
   void drop(Segments surplus) RAY_HIXL_EXCLUDES(mutex);
 };
@@ -252,7 +255,7 @@ std::uint64_t Arena::Impl::next_segment_bytes() const {
 // From a new segment. Pages are taken without the lock, so that others go on recycling meanwhile.
 Result<std::byte*> Arena::Impl::grow(std::uint64_t length) {
   const std::uint64_t wanted = std::max(length, next_segment_bytes());
-  unmap_doomed();
+  unmap_all_doomed();
   shed(wanted, keep_bytes);
   Result<std::unique_ptr<Segment>> segment = new_segment(wanted);
   if (!segment.is_ok() && segment.status().code() == Code::kOutOfMemory) {  // then without spares
@@ -274,7 +277,7 @@ bool Arena::Impl::retains_too_much() const {
 }
 
 Result<std::byte*> Arena::Impl::take_private(std::uint64_t length) {
-  unmap_doomed();
+  unmap_all_doomed();
   const Result<std::byte*> address = PrivateMemory::take(length);
   if (!address.is_ok()) return address;
   const MutexLock lock(mutex);
@@ -302,6 +305,7 @@ Result<Arena::Impl::Place> Arena::Impl::find_room(std::uint64_t length) {
 // Is anything doomed by that?
 bool Arena::Impl::release(const Place& block) {
   const MutexLock lock(mutex);
+  const std::uint64_t before = doomed.bytes;
   if (block.is_private) {
     doomed.add_private(block.address, block.length);
     stats.mapped_bytes -= block.length;
@@ -310,17 +314,32 @@ bool Arena::Impl::release(const Place& block) {
   } else if (give_back(block)) {
     doomed.add(take_surplus(0, keep_bytes));
   }
-  return doomed.bytes > 0;
+  return doomed.bytes > before;
 }
 
 void Arena::Impl::unmap_doomed() {
-  Doomed now;
-  {
-    const MutexLock lock(mutex);
-    std::swap(now, doomed);
-  }
+  MutexLock lock(mutex);
+  Doomed now = std::exchange(doomed, {});
+  unmapping += now.bytes;
+  lock.unlock();
   for (const auto& [address, length] : now.private_memory) PrivateMemory::give_back(address, length);
-  drop(std::move(now.segments));
+  std::vector<std::uint32_t> gone;
+  for (std::unique_ptr<Segment>& segment : now.segments) {
+    gone.push_back(segment->id());
+    segment.reset();
+  }
+  lock.lock();
+  unmapping -= now.bytes;
+  unmapped.notify_all();
+  lock.unlock();
+  for (const std::uint32_t segment : gone) retired.call(segment);  // which may want new memory
+}
+
+// Also what other threads are at: before more memory is mapped.
+void Arena::Impl::unmap_all_doomed() {
+  unmap_doomed();
+  MutexLock lock(mutex);
+  while (unmapping > 0) unmapped.wait(lock);
 }
 
 std::shared_ptr<Arena> Arena::create(ArenaKind kind, std::uint64_t keep_bytes, DropElsewhere elsewhere) {
@@ -366,7 +385,7 @@ void Arena::set_retired(Retired retired) { impl_->retired.set(std::move(retired)
 ArenaStats Arena::stats() const {
   const MutexLock lock(impl_->mutex);
   ArenaStats stats = impl_->stats;
-  stats.mapped_bytes += impl_->doomed.bytes;
+  stats.mapped_bytes += impl_->doomed.bytes + impl_->unmapping;
   return stats;
 }
 

@@ -173,28 +173,42 @@ worker.start()
     assert run_python(program) == "False\n"
 
 
-def test_exit_while_daemons_come_back() -> None:
-    """Threads that Python kills when they come back from a call, in the middle of C++, stand still instead."""
-    program = """
-import threading, time, ray_hixl
+_KILLED = """
+import sys, threading, time, ray_hixl
 
 class Slow:
     def __del__(self, sleep=time.sleep):
-        sleep(0.2)  # Python has ended but for its last objects, and lets others have the GIL
+        sleep(0.3)  # Python has ended but for its last objects, and lets others have the GIL
+
+class GivesTheGilUp:
+    def __dlpack_device__(self): return (1, 0)
+    def __dlpack__(self, *, sleep=time.sleep, **_): sleep(0.01)
 
 engine = ray_hixl.Engine()
 fetch = engine.fetch(engine.publish([b"x"]))
 fetch.result()
 
-def call(wait=fetch.wait):
-    while wait():
-        pass
+def call(once, closed=ray_hixl.HixlError):
+    while True:
+        try:
+            once()
+        except (closed, ValueError, TypeError):
+            pass
 
 for _ in range(3):
-    threading.Thread(target=call, daemon=True).start()
+    threading.Thread(target=call, args=(CALL,), daemon=True).start()
+sys.setswitchinterval(1e-5)
+time.sleep(0.05)
 slow = Slow()
 """
-    run_python(program)
+
+
+@pytest.mark.parametrize(
+    "call", ["fetch.wait", "lambda e=engine: e.publish([b'x'])", "lambda e=engine, one=GivesTheGilUp(): e.publish([one])"]
+)
+def test_exit_while_daemons_come_back(call: str) -> None:
+    """Threads that Python kills when they take the GIL, in the middle of C++, or in Python that C++ called, stand still instead."""
+    run_python(_KILLED.replace("CALL", call), says=OF_DAEMONS)
 
 
 def test_exit_while_daemons_wait(owner: Owner) -> None:
