@@ -127,7 +127,6 @@ struct Arena::Impl {
   void unmap_doomed() RAY_HIXL_EXCLUDES(mutex);
   void unmap_all_doomed() RAY_HIXL_EXCLUDES(mutex);
   void shed(std::uint64_t incoming, std::uint64_t keep);
-  void drop(Segments surplus) RAY_HIXL_EXCLUDES(mutex);
 };
 
 // What the pointer to a block keeps: the arena, and the memory until the pointer dies.
@@ -213,19 +212,11 @@ Segments Arena::Impl::take_surplus(std::uint64_t incoming, std::uint64_t keep) {
 }
 
 void Arena::Impl::shed(std::uint64_t incoming, std::uint64_t keep) {
-  MutexLock lock(mutex);
-  Segments surplus = take_surplus(incoming, keep);
-  lock.unlock();
-  drop(std::move(surplus));
-}
-
-// Unmapping takes long, and whoever hears of it takes locks of his own.
-void Arena::Impl::drop(Segments surplus) {
-  for (std::unique_ptr<Segment>& segment : surplus) {
-    const std::uint32_t id = segment->id();
-    segment.reset();
-    retired.call(id);
+  {
+    const MutexLock lock(mutex);
+    doomed.add(take_surplus(incoming, keep));
   }
+  unmap_doomed();
 }
 
 // Null if no segment has room.
@@ -265,9 +256,8 @@ Result<std::byte*> Arena::Impl::grow(std::uint64_t length) {
   if (!segment.is_ok()) return segment.status();
   MutexLock lock(mutex);
   std::byte* const address = adopt(*std::move(segment), length);
-  Segments surplus = take_surplus(0, keep_bytes);  // what became empty meanwhile
   lock.unlock();
-  drop(std::move(surplus));
+  shed(0, keep_bytes);  // what became empty meanwhile
   return address;
 }
 
@@ -317,6 +307,7 @@ bool Arena::Impl::release(const Place& block) {
   return doomed.bytes > before;
 }
 
+// Unmapping takes long, and whoever hears of it takes locks of his own.
 void Arena::Impl::unmap_doomed() {
   MutexLock lock(mutex);
   Doomed now = std::exchange(doomed, {});
