@@ -107,7 +107,8 @@ def test_tensors_die_in_another_thread(engine: ray_hixl.Engine, torch_owner: Own
         eventually(lambda: live_blocks(engine) == 0)
 
 
-FETCHING = "threading.Thread(target=lambda: [engine.fetch(metadata).result() for _ in range"
+# What a thread has fetched is kept: on a daemon that Python kills at its end, torch ends the process when a tensor dies, with or without us.
+FETCHING = "kept = []; threading.Thread(target=lambda: [kept.append(engine.fetch(metadata).result()) for _ in range"
 ENDS = {
     "nothing done": "pass",
     "engine closed": "engine.close()",
