@@ -107,7 +107,7 @@ def test_tensors_die_in_another_thread(engine: ray_hixl.Engine, torch_owner: Own
         eventually(lambda: live_blocks(engine) == 0)
 
 
-# What a thread has fetched is kept: on a daemon that Python kills at its end, torch ends the process when a tensor dies, with or without us.
+# What a thread has fetched is kept: where a tensor dies on a daemon that Python kills at its end, torch ends the process, also without us.
 FETCHING = "kept = []; threading.Thread(target=lambda: [kept.append(engine.fetch(metadata).result()) for _ in range"
 ENDS = {
     "nothing done": "pass",
