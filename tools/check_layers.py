@@ -17,12 +17,14 @@ TRANSPORTS = tuple(f"transport/{name}" for name in re.findall(r"^RAY_HIXL_TRANSP
 BELOW: dict[str, set[str]] = {"base": set()}
 for sibling in ("net", "memory", "control"):
     BELOW[sibling] = {"base"}
-BELOW["transport"] = {"base", "net", "memory", "control"}
+BELOW["device"] = {"base", "memory"}
+BELOW["transport"] = {"base", "net", "memory", "control", "device"}
 for transport in TRANSPORTS:
     BELOW[transport] = BELOW["transport"] | {"transport"}
 BELOW["link"] = BELOW["transport"] | {"transport"}
-BELOW["engine"] = BELOW["link"] | {"link", *TRANSPORTS}
+BELOW["engine"] = BELOW["link"] | {"link"}
 BELOW["object"] = BELOW["engine"] | {"engine"}
+BELOW["python"] = BELOW["object"] | {"object"}  # the binding, python/src
 
 PUBLIC_RANK = {name: "base" for name in ("status.h", "options.h", "options.def", "memory.h", "stats.h", "transfer.h")}
 PUBLIC_RANK |= {"engine.h": "engine", "objects.h": "object"}
@@ -58,7 +60,7 @@ def complaint(own: str, include: str) -> str | None:
     if include.startswith("ray_hixl/"):
         header = include.removeprefix("ray_hixl/")
         if header == UMBRELLA:
-            return "the umbrella header is for python/, tests and examples"
+            return None if own == "python" else "the umbrella header is for python/, tests and examples"
         target = PUBLIC_RANK.get(header)
     else:
         target = layer_of(include)
@@ -138,6 +140,11 @@ def check(root: Path) -> list[str]:
             continue
         for include in INCLUDE.findall(path.read_text()):
             if why := complaint(own, include):
+                wrong.append(f'{path.relative_to(root)} includes "{include}": {why}')
+    for path in sorted((root / "python" / "src").glob("*.[ch]*")):
+        for include in INCLUDE.findall(path.read_text()):
+            own_file = (path.parent / include).exists()
+            if not own_file and (why := complaint("python", include)):
                 wrong.append(f'{path.relative_to(root)} includes "{include}": {why}')
     for path in sorted((root / "include" / "ray_hixl").glob("*.h")):
         for include in INCLUDE.findall(path.read_text()):

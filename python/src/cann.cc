@@ -1,36 +1,33 @@
 // What of CANN is here, and how npu memory gets to torch.
-#include "transport/hixl/cann.h"
-
 #include <utility>
 
 #include "common.h"
 #include "dlpack_export.h"
 #include "gil.h"
 #include "torch_table.h"
-#include "transport/hixl/device.h"
+#include "transport/factories.h"
 
 namespace ray_hixl::python {
 namespace {
 
 nb::dict cann_info() {
-  const Result<transport::hixl::Cann>* found = nullptr;
+  Result<transport::DeviceRuntime> found = Status(Code::kInternal, "not looked for");
   {
     const GilRelease no_gil;  // loads libraries
-    found = &transport::hixl::Cann::get();
+    found = transport::device_runtime();
   }
-  raise_if_failed(found->status());
-  const transport::hixl::Cann& cann = **found;
+  const transport::DeviceRuntime runtime = value_or_raise(std::move(found));
   nb::dict made;
-  made["runtime"] = cann.acl.path;
-  made["hixl"] = cann.api.path;
-  made["hixl_version"] = cann.api.version;
-  made["soc"] = cann.soc;
-  made["devices"] = cann.devices;
+  made["runtime"] = runtime.runtime;
+  made["hixl"] = runtime.hixl;
+  made["hixl_version"] = runtime.hixl_version;
+  made["soc"] = runtime.soc;
+  made["devices"] = runtime.physical.size();
   nb::list physical;
-  for (std::uint32_t i = 0; i < cann.devices; ++i) physical.append(cann.physical_device(static_cast<std::int32_t>(i)));
-  made["physical"] = physical;  // as npu-smi and hccn_tool number them
-  made["client_server"] = cann.client_server;
-  made["is_fake"] = cann.is_fake;
+  for (const std::int32_t number : runtime.physical) physical.append(number);
+  made["physical"] = physical;
+  made["client_server"] = runtime.client_server;
+  made["is_fake"] = runtime.is_fake;
   return made;
 }
 

@@ -9,8 +9,8 @@
 #include <thread>
 
 #include "base/fork.h"
+#include "device/device.h"
 #include "engine/at_exit.h"
-#include "transport/hixl/device.h"
 
 namespace ray_hixl::python {
 namespace {
@@ -79,7 +79,7 @@ void end_of_process() {
   ended.store(true);
   wait_for_takers();
   PyEval_RestoreThread(state);
-  transport::hixl::leave_memory();
+  device::leave_memory();
 }
 
 void watch_for_exit() { nb::module_::import_("atexit").attr("register")(nb::cpp_function(&end_of_process)); }

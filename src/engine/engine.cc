@@ -47,7 +47,7 @@ Result<Region> add_region(const std::shared_ptr<EngineImpl>& engine, const Memor
 // A registration of the allocation around `range`; it keeps `owner`.
 Result<std::shared_ptr<const void>> register_device_memory(EngineImpl& engine, const MemoryRange& range, const MemoryRange& segment,
                                                            std::shared_ptr<const void> owner) {
-  const Result<std::shared_ptr<transport::hixl::Device>> device = engine.devices().get(range.device);
+  const Result<std::shared_ptr<device::Device>> device = engine.devices().get(range.device);
   if (!device.is_ok()) return device.status();
   const bool is_known = segment.length != 0;
   if (is_known && (range.address < segment.address || range.address + range.length > segment.address + segment.length)) {
@@ -58,7 +58,7 @@ Result<std::shared_ptr<const void>> register_device_memory(EngineImpl& engine, c
 
 Result<std::shared_ptr<const memory::Block>> allocate_device_memory(EngineImpl& engine, std::uint64_t bytes, std::int32_t index,
                                                                     const std::function<Status()>& fence) {
-  const Result<std::shared_ptr<transport::hixl::Device>> device = engine.devices().get(index);
+  const Result<std::shared_ptr<device::Device>> device = engine.devices().get(index);
   if (!device.is_ok()) return device.status();
   return (*device)->allocate(bytes, [&] { return fence ? fence() : (*device)->synchronize(); });
 }
@@ -98,15 +98,15 @@ Result<Region> Engine::allocate(std::uint64_t bytes, MemoryKind kind, std::int32
 
 Status Engine::reserve(std::int32_t device, std::uint64_t bytes) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
-  const Result<std::shared_ptr<transport::hixl::Device>> used = impl_->devices().get(device);
-  return used.is_ok() ? (*used)->slabs().reserve(bytes) : used.status();
+  const Result<std::shared_ptr<device::Device>> used = impl_->devices().get(device);
+  return used.is_ok() ? (*used)->reserve(bytes) : used.status();
 }
 
 bool Engine::is_registered(const MemoryRange& range) const {
   if (range.kind == MemoryKind::kHost) return true;
   if (impl_->in_child()) return false;
   const auto device = impl_->devices().find(range.device);
-  return device && device->registry().epoch_of(range.address, range.length).has_value();
+  return device && device->epoch_of(range.address, range.length).has_value();
 }
 
 Result<Peer> Engine::connect(std::span<const std::byte> descriptor, std::chrono::nanoseconds timeout) const {

@@ -18,6 +18,7 @@
 #include "base/deadline.h"
 #include "base/mutex.h"
 #include "base/thread.h"
+#include "device/devices.h"
 #include "engine/at_exit.h"
 #include "link/links.h"
 #include "link/server.h"
@@ -28,7 +29,6 @@
 #include "net/loop.h"
 #include "ray_hixl/engine.h"
 #include "transport/counters.h"
-#include "transport/hixl/devices.h"
 #include "transport/transfer_state.h"
 #include "transport/transport.h"
 
@@ -61,7 +61,7 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   [[nodiscard]] memory::SlotTable& slots() { return *slots_; }
   [[nodiscard]] memory::Arena& source_arena() { return *source_; }
   [[nodiscard]] memory::Arena& landing_arena() { return *landing_; }
-  [[nodiscard]] transport::hixl::Devices& devices() { return *devices_; }
+  [[nodiscard]] device::Devices& devices() { return *devices_; }
   [[nodiscard]] link::Links& links() { return *links_; }
   // The link to that peer, opened if there is none; waits for it.
   [[nodiscard]] Result<std::shared_ptr<link::Link>> open_link(const control::EngineDescriptor& peer, Deadline deadline);
@@ -106,7 +106,7 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   std::unique_ptr<memory::CopyPool> pool_;
   std::shared_ptr<transport::Counters> counters_;  // shared with transfers, whose handles may outlive the engine
   std::optional<transport::Context> context_;
-  std::shared_ptr<transport::hixl::Devices> devices_;  // shared with the hixl transport
+  std::shared_ptr<device::Devices> devices_;  // shared with transports
   std::vector<std::unique_ptr<transport::Transport>> transports_;
   std::vector<std::pair<std::string, std::string>> absent_;
   std::unique_ptr<link::Server> server_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "ray_hixl/engine.h"
 #include "transport/factories.h"
@@ -30,6 +31,14 @@ std::span<const TransportFactory> transport_factories() {
 #include "base/transports.def"
   }};
   return kAll;
+}
+
+std::shared_ptr<device::Devices> choose_devices(const Options& options, memory::Reaper& reaper, std::function<void()> loaded) {
+  for (const TransportFactory& factory : transport_factories()) {
+    const bool is_allowed = std::ranges::find(options.transports, control::kind_name(factory.kind)) != options.transports.end();
+    if (factory.memory == MemoryKind::kDevice && is_allowed) return transport::create_devices(options, reaper, std::move(loaded));
+  }
+  return device::no_devices(Status(Code::kNotAvailable, "NPU memory moves by hixl, which Options.transports does not allow; add it there"));
 }
 
 Result<ChosenTransports> choose_transports(const transport::Context& context) {

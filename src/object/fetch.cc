@@ -34,8 +34,8 @@ transport::TransferState::Settle explain_failures(const Metadata& metadata) {
 // The device of the same index; where this process does not see so many, the one that new tensors are made on.
 Result<Landing> find_landing(EngineImpl& engine, DeviceOps& ops, std::int32_t source_device) {
   RAY_HIXL_RETURN_IF_ERROR(engine.devices().usable());
-  const bool is_visible = static_cast<std::uint32_t>(source_device) < transport::hixl::Cann::get()->devices;
-  const Result<std::shared_ptr<transport::hixl::Device>> device = engine.devices().get(is_visible ? source_device : ops.current_device());
+  const bool is_visible = source_device < engine.devices().visible();
+  const Result<std::shared_ptr<device::Device>> device = engine.devices().get(is_visible ? source_device : ops.current_device());
   if (!device.is_ok()) return device.status();
   return Landing{(*device)->index(), [device = *device, &ops](std::uint64_t bytes) {
                    return device->allocate(bytes, [&] { return ops.fence(device->index()); });
@@ -48,7 +48,7 @@ Status prepare_targets(EngineImpl& engine, DeviceOps& ops, std::span<const Memor
   for (std::size_t i = 0; i < targets.size(); ++i) {
     if (targets[i].kind != MemoryKind::kDevice || targets[i].length == 0) continue;
     const auto device = engine.devices().find(targets[i].device);
-    if (!device || !device->registry().epoch_of(targets[i].address, targets[i].length)) {
+    if (!device || !device->epoch_of(targets[i].address, targets[i].length)) {
       return Status(Code::kNotAvailable, "target buffer " + std::to_string(i) +
                                              " is device memory that is not registered; call register_memory() for it, or fetch without "
                                              "targets and copy");

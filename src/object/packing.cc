@@ -12,7 +12,7 @@
 namespace ray_hixl {
 namespace {
 
-using transport::hixl::Device;
+using device::Device;
 using Blocks = std::vector<std::shared_ptr<const memory::Block>>;
 
 // What keeps the tensors of an object: the blocks of those that were packed; the owner of those that stayed, and their registrations, which
@@ -40,24 +40,19 @@ class DevicePacker {
 
   Status pack(std::vector<SourceTensor>& tensors) {
     if (!offsets_.empty()) RAY_HIXL_RETURN_IF_ERROR(copy(tensors));
-    // Packed or not: what is still to be computed is not there yet. What was pending before is free afterwards.
-    const std::uint64_t ticket = device_->slabs().pending_ticket();
-    RAY_HIXL_RETURN_IF_ERROR(ops_.fence(device_->index()));
-    device_->slabs().fenced(ticket);
-    return Status::ok();
+    // Packed or not: what is still to be computed is not there yet.
+    return device_->wait([this] { return ops_.fence(device_->index()); });
   }
 
  private:
   // Is it registered, and will be until the object is gone?
   bool hold(const MemoryRange& range) {
-    const auto holds = [&](const Device::Held& held) {
-      return range.address >= held.base && range.address + range.length <= held.base + held.length;
-    };
+    const auto holds = [&](const device::Registered& held) { return held.holds(range.address, range.length); };
     if (std::ranges::any_of(held_, holds)) return true;
-    const std::optional<Device::Held> held = device_->hold(range.address, range.length, kept_.owner);
+    const std::optional<device::Held> held = device_->hold(range.address, range.length, kept_.owner);
     if (!held) return false;
-    held_.push_back(*held);
-    kept_.registrations.push_back(held->registration);
+    held_.push_back(held->registered);
+    kept_.registrations.push_back(held->keep);
     return true;
   }
 
@@ -77,7 +72,7 @@ class DevicePacker {
   const std::shared_ptr<Device> device_;
   DeviceOps& ops_;
   Kept& kept_;
-  std::vector<Device::Held> held_;
+  std::vector<device::Registered> held_;
   std::vector<std::pair<std::size_t, std::uint64_t>> offsets_;  // of what is packed, by index
   std::uint64_t bytes_ = 0;
 };
@@ -107,7 +102,7 @@ Result<std::vector<Metadata::Placement>> find_placements(EngineImpl& engine, std
     std::uint64_t epoch = 0;
     if (range.length != 0) {
       const auto device = engine.devices().find(range.device);
-      const auto known = device ? device->registry().epoch_of(range.address, range.length) : std::nullopt;
+      const auto known = device ? device->epoch_of(range.address, range.length) : std::nullopt;
       if (!known) return Status(Code::kInvalidRegion, "tensor " + std::to_string(i) + " was deregistered while it was published");
       epoch = *known;
     }

@@ -3,22 +3,22 @@
 
 #include <span>
 
+#include "device/devices.h"
 #include "ray_hixl/objects.h"
-#include "transport/hixl/devices.h"
 
 namespace ray_hixl {
 
 class RuntimeOps final : public DeviceOps {
  public:
   // `tensors`: the published ones, which must be contiguous to be packed. Both outlive it.
-  RuntimeOps(transport::hixl::Devices& devices, std::span<const SourceTensor> tensors) : devices_(devices), tensors_(tensors) {}
+  RuntimeOps(device::Devices& devices, std::span<const SourceTensor> tensors) : devices_(devices), tensors_(tensors) {}
 
   Status fence(std::int32_t device) override;
   Status pack(std::int32_t device, std::span<const Copy> copies) override;
   std::int32_t current_device() override { return 0; }
 
  private:
-  transport::hixl::Devices& devices_;
+  device::Devices& devices_;
   const std::span<const SourceTensor> tensors_;
 };
 

@@ -1,7 +1,11 @@
-// What the folder of each transport defines: one pair of functions in a namespace of its name.
+// What the folder of each transport defines: one pair of functions in a namespace of its name; and what the one of device memory does.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "transport/transport.h"
 
@@ -13,3 +17,24 @@
   [[nodiscard]] std::unique_ptr<Transport> create(const Context& context);                                                \
   }
 #include "base/transports.def"
+
+namespace ray_hixl::transport {
+
+// The NPUs of an engine: its contexts have them as `devices` if hixl is among its transports. `loaded` is told when one was started, and
+// so the libraries that it needs were loaded. Both references outlive them.
+[[nodiscard]] std::shared_ptr<device::Devices> create_devices(const Options& options, memory::Reaper& reaper, std::function<void()> loaded);
+
+// What of the NPUs' runtime this process uses.
+struct DeviceRuntime {
+  std::string runtime;  // paths of the libraries
+  std::string hixl;
+  std::string hixl_version;
+  std::string soc;                     // "Ascend910B3"; "unknown" where the runtime does not say
+  std::vector<std::int32_t> physical;  // of each visible NPU: as npu-smi and hccn_tool number them
+  bool client_server = false;          // HIXL links two engines of one NPU, too
+  bool is_fake = false;                // the FAKE libraries of the tests
+};
+// Loads it at the first call. kNotAvailable says what is missing.
+[[nodiscard]] Result<DeviceRuntime> device_runtime();
+
+}  // namespace ray_hixl::transport

@@ -61,7 +61,7 @@ struct Plan {
   std::vector<Piece> pieces;  // address is 0, except in device memory where the owner told it
   std::vector<DevicePlace> places;
   std::uint64_t bytes = 0;
-  // In device memory here: is what lies behind a piece, up to the next multiple of memory::Slabs::kAlignment, nobody else's? Then it may
+  // In device memory here: is what lies behind a piece, up to the next multiple of device::Slabs::kAlignment, nobody else's? Then it may
   // be written, too.
   bool pads = false;
   // Is the local memory the caller's own (targets, regions), which he uses again once the transfer has ended? Else it came out of an arena

@@ -15,6 +15,7 @@
 #include "control/descriptor.h"
 #include "control/kinds.h"
 #include "control/messages.h"
+#include "device/devices.h"
 #include "memory/arena.h"
 #include "memory/copy_pool.h"
 #include "memory/reaper.h"
@@ -27,10 +28,6 @@
 #include "transport/counters.h"
 #include "transport/job.h"
 #include "transport/responder.h"
-
-namespace ray_hixl::transport::hixl {
-class Devices;
-}
 
 namespace ray_hixl::transport {
 
@@ -99,7 +96,7 @@ struct Context {
   memory::CopyPool& copy_pool;
   memory::Reaper& reaper;
   Counters& counters;
-  std::shared_ptr<hixl::Devices> devices = nullptr;  // shared with the engine; only hixl needs them
+  std::shared_ptr<device::Devices> devices;  // shared with the engine
 };
 
 class Transport {

@@ -11,13 +11,13 @@ namespace ray_hixl::transport::hixl {
 
 class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
  public:
-  Impl(const Context& context, std::shared_ptr<Devices> devices, const PeerView& peer, Port& port)
-      : devices_(std::move(devices)),
-        shared_(std::make_shared<DeliveryContext>(DeliveryContext{context, *devices_, peer, std::make_shared<Locator>(port),
+  Impl(const Context& context, std::shared_ptr<Npus> npus, const PeerView& peer, Port& port)
+      : npus_(std::move(npus)),
+        shared_(std::make_shared<DeliveryContext>(DeliveryContext{context, *npus_, peer, std::make_shared<Locator>(port),
                                                                   peer.same_pid_namespace && peer.welcome.pid == context.process.pid,
                                                                   [this] { return state(); }})) {}
 
-  [[nodiscard]] Status usable() const { return devices_->usable(); }
+  [[nodiscard]] Status usable() const { return npus_->usable(); }
   void submit(std::shared_ptr<Job> job);
   void heed_stops();
   void close(const Status& why);
@@ -28,7 +28,7 @@ class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
   [[nodiscard]] Status state();
   void forget(const Delivery& ended);
 
-  const std::shared_ptr<Devices> devices_;
+  const std::shared_ptr<Npus> npus_;
   const std::shared_ptr<const DeliveryContext> shared_;
   Mutex mutex_;
   Deliveries deliveries_ RAY_HIXL_GUARDED_BY(mutex_);
@@ -74,7 +74,8 @@ void HixlChannel::Impl::heed_stops() {
     delivery->end_if_still(delivery->transfer()->stop_reason());
     moving = true;
   }
-  if (moving) devices_->for_each([](Device& device) { device.driver().heed_stops(); });
+  if (!moving) return;
+  for (const auto& npu : npus_->all_started()) npu->driver().heed_stops();
 }
 
 void HixlChannel::Impl::close(const Status& why) {
@@ -87,11 +88,11 @@ void HixlChannel::Impl::close(const Status& why) {
     delivery->end_if_still(why);
     delivery->transfer()->request_stop(why);  // ends it in time, too, if HIXL does not let go of the rest
   }
-  devices_->for_each([&](Device& device) { device.driver().abandon(this, why); });
+  for (const auto& npu : npus_->all_started()) npu->driver().abandon(this, why);
 }
 
-HixlChannel::HixlChannel(const Context& context, const std::shared_ptr<Devices>& devices, const PeerView& peer, Port& port)
-    : impl_(std::make_shared<Impl>(context, devices, peer, port)) {}
+HixlChannel::HixlChannel(const Context& context, const std::shared_ptr<Npus>& npus, const PeerView& peer, Port& port)
+    : impl_(std::make_shared<Impl>(context, npus, peer, port)) {}
 
 HixlChannel::~HixlChannel() = default;
 

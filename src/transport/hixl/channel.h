@@ -3,14 +3,14 @@
 
 #include <memory>
 
-#include "transport/hixl/devices.h"
+#include "transport/hixl/npus.h"
 #include "transport/transport.h"
 
 namespace ray_hixl::transport::hixl {
 
 class HixlChannel final : public Channel {
  public:
-  HixlChannel(const Context& context, const std::shared_ptr<Devices>& devices, const PeerView& peer, Port& port);
+  HixlChannel(const Context& context, const std::shared_ptr<Npus>& npus, const PeerView& peer, Port& port);
   ~HixlChannel() override;
   HixlChannel(const HixlChannel&) = delete;
   HixlChannel& operator=(const HixlChannel&) = delete;

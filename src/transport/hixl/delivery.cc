@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "transport/hixl/start.h"
+#include "transport/hixl/cann/start.h"
 #include "transport/liveness.h"
 
 namespace ray_hixl::transport::hixl {
@@ -67,8 +67,8 @@ void Delivery::located(std::size_t source, Result<Locator::Ranges> ranges) {
 
 void Delivery::plan_routes() {
   const FindLocal find_local = [this](std::int32_t device, const std::byte* address, std::uint64_t length) {
-    const auto found = context_->devices.find(device);
-    return found ? found->registry().find(address, length) : std::nullopt;
+    const auto found = context_->npus.started(device);
+    return found ? found->find(address, length) : std::nullopt;
   };
   std::shared_ptr<Job> job;
   {
@@ -134,8 +134,8 @@ void Delivery::move() {
   }
   for (std::size_t i = 0; i < routes_.size(); ++i) {
     Route& route = routes_[i];
-    const std::shared_ptr<Device> device = context_->devices.find(route.local);
-    if (!device) {
+    const std::shared_ptr<Npu> npu = context_->npus.started(route.local);
+    if (!npu) {
       moved(route, Status(Code::kClosed, "the engine was closed"));
       continue;
     }
@@ -148,12 +148,12 @@ void Delivery::move() {
     move->owner = context_->peer.descriptor.incarnation;
     move->done = [self = shared_from_this(), &route](const Status& status) { self->moved(route, status); };
     if (context_->same_process) {
-      device->copy(std::move(move), route.remote);
+      npu->move(std::move(move), route.remote);
     } else {
       move->described_epoch = descriptions_[i]->epoch;
-      device->driver().submit(descriptions_[i]->engine, std::move(move));
+      npu->driver().submit(descriptions_[i]->engine, std::move(move));
       // A close that came before the submit has abandoned the channel too early for this move.
-      if (const Status open = context_->state(); !open.is_ok()) device->driver().abandon(channel_, open);
+      if (const Status open = context_->state(); !open.is_ok()) npu->driver().abandon(channel_, open);
     }
   }
 }

@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "base/mutex.h"
-#include "transport/hixl/devices.h"
 #include "transport/hixl/locator.h"
+#include "transport/hixl/npus.h"
 #include "transport/hixl/route.h"
 #include "transport/job.h"
 #include "transport/transport.h"
@@ -23,7 +23,7 @@ namespace ray_hixl::transport::hixl {
 // What all deliveries of a channel share. Outlives the channel as long as there are any.
 struct DeliveryContext {
   const Context& engine;
-  Devices& devices;
+  Npus& npus;
   const PeerView& peer;
   const std::shared_ptr<Locator> locator;
   const bool same_process;

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <string>
 
-#include "memory/slabs.h"
+#include "device/slabs.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
 
-constexpr std::uintptr_t kPadding = memory::Slabs::kAlignment;
+constexpr std::uintptr_t kPadding = device::Slabs::kAlignment;
 
 class RouteMaker {
  public:

@@ -8,9 +8,9 @@
 
 #include "control/messages.h"
 #include "ray_hixl/status.h"
-#include "transport/hixl/api.h"
+#include "transport/hixl/cann/api.h"
+#include "transport/hixl/driver/registry.h"
 #include "transport/hixl/locator.h"
-#include "transport/hixl/registry.h"
 #include "transport/job.h"
 
 namespace ray_hixl::transport::hixl {
@@ -24,7 +24,7 @@ struct Route {
   std::vector<OpDesc> ops;
 };
 
-// The registration of these bytes of a device here, if there is one: Registry::find().
+// The registration of these bytes of a device here, if there is one: device::Device::find().
 using FindLocal = std::function<std::optional<Registered>(std::int32_t device, const std::byte* address, std::uint64_t length)>;
 
 // `located`: by source, where pieces came without addresses. kInvalidRegion where a piece does not lie in the peer's device memory.

@@ -5,23 +5,23 @@
 #include <utility>
 
 #include "transport/factories.h"
-#include "transport/hixl/cann.h"
+#include "transport/hixl/cann/cann.h"
+#include "transport/hixl/cann/start.h"
 #include "transport/hixl/channel.h"
-#include "transport/hixl/devices.h"
-#include "transport/hixl/start.h"
+#include "transport/hixl/npus.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
 
 // The parts of a slot in device memory, as peers have to know them.
-Result<control::Located> locate(const memory::SlotContent& content, const Devices& devices) {
+Result<control::Located> locate(const memory::SlotContent& content, const Npus& npus) {
   control::Located located;
   std::uint64_t offset = 0;
   for (const MemoryRange& range : content.ranges) {
     const std::uint64_t start = std::exchange(offset, offset + range.length);
     if (range.kind != MemoryKind::kDevice || range.length == 0) continue;
-    const auto device = devices.find(range.device);
-    const auto epoch = device ? device->registry().epoch_of(range.address, range.length) : std::nullopt;
+    const auto npu = npus.started(range.device);
+    const auto epoch = npu ? npu->epoch_of(range.address, range.length) : std::nullopt;
     if (!epoch) return Status(Code::kInvalidRegion, "the device memory is not registered any more");
     located.ranges.push_back(
         {start, range.length, static_cast<std::uint32_t>(range.device), *epoch, reinterpret_cast<std::uint64_t>(range.address)});
@@ -34,14 +34,14 @@ Result<control::Located> locate(const memory::SlotContent& content, const Device
 
 class HixlTransport final : public Transport {
  public:
-  explicit HixlTransport(const Context& context) : context_(context), devices_(context.devices) {}
+  explicit HixlTransport(const Context& context) : context_(context), npus_(std::static_pointer_cast<Npus>(context.devices)) {}
 
   control::TransportKind kind() const override { return control::TransportKind::kHixl; }
   bool reads_by_address() const override { return false; }
   std::vector<std::byte> describe(const ReaderView&) const override { return {}; }
 
   Result<std::unique_ptr<Channel>> open(const PeerView& peer, ByteView, Port& port) override {
-    return std::unique_ptr<Channel>(std::make_unique<HixlChannel>(context_, devices_, peer, port));
+    return std::unique_ptr<Channel>(std::make_unique<HixlChannel>(context_, npus_, peer, port));
   }
 
   bool serve(const control::Frame& request, Responder& responder) override {
@@ -58,7 +58,7 @@ class HixlTransport final : public Transport {
     const auto found = readers_.extract(&reader);
     if (found.empty()) return;
     for (const std::int32_t index : found.mapped()) {
-      if (const auto device = devices_->find(index)) device->reader_went();
+      if (const auto npu = npus_->started(index)) npu->reader_went();
     }
   }
 
@@ -70,8 +70,8 @@ class HixlTransport final : public Transport {
     if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
     const auto content = context_.slots.pin(wanted->handle);
     if (!content.is_ok()) return std::move(responder).fail(content.status());
-    auto make = [content = *content, devices = devices_](std::uint64_t id) -> Result<std::vector<std::byte>> {
-      const Result<control::Located> found = locate(*content, *devices);
+    auto make = [content = *content, npus = npus_](std::uint64_t id) -> Result<std::vector<std::byte>> {
+      const Result<control::Located> found = locate(*content, *npus);
       if (!found.is_ok()) return found.status();
       return control::encode(id, *found);
     };
@@ -82,20 +82,20 @@ class HixlTransport final : public Transport {
     const Result<control::DescribeDevice> wanted = control::decode_describe_device(request.body);
     if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
     const auto index = static_cast<std::int32_t>(wanted->device);
-    const auto device = devices_->find(index);
-    if (!device) {
+    const auto npu = npus_->started(index);
+    if (!npu) {
       return std::move(responder).fail(Status(Code::kInvalidRegion, "nothing is registered on npu:" + std::to_string(index)));
     }
-    if (readers_[&responder.reader()].insert(index).second) device->reader_came();
+    if (readers_[&responder.reader()].insert(index).second) npu->reader_came();
     const Cann& cann = *Cann::get();
     auto frame = control::encode(responder.request(),
-                                 control::DeviceDescription{device->engine_name(), device->registry().epoch(),
+                                 control::DeviceDescription{npu->engine_name(), npu->registry().epoch(),
                                                             static_cast<std::uint32_t>(cann.physical_device(index)), fingerprint(cann)});
     std::move(responder).send(std::move(frame));
   }
 
   const Context& context_;
-  const std::shared_ptr<Devices> devices_;
+  const std::shared_ptr<Npus> npus_;                             // what create_devices() made
   std::map<const ReaderView*, std::set<std::int32_t>> readers_;  // loop thread only; the devices that each may be linked to
 };
 
@@ -106,3 +106,15 @@ Status probe() { return Cann::get().status(); }
 std::unique_ptr<Transport> create(const Context& context) { return std::make_unique<HixlTransport>(context); }
 
 }  // namespace ray_hixl::transport::hixl
+
+namespace ray_hixl::transport {
+
+Result<DeviceRuntime> device_runtime() {
+  const Result<hixl::Cann>& cann = hixl::Cann::get();
+  if (!cann.is_ok()) return cann.status();
+  DeviceRuntime runtime{cann->acl.path, cann->api.path, cann->api.version, cann->soc, {}, cann->client_server, cann->is_fake};
+  for (std::uint32_t i = 0; i < cann->devices; ++i) runtime.physical.push_back(cann->physical_device(static_cast<std::int32_t>(i)));
+  return runtime;
+}
+
+}  // namespace ray_hixl::transport

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "transport/hixl/cann.h"
-#include "transport/hixl/start.h"
+#include "transport/hixl/cann/cann.h"
+#include "transport/hixl/cann/start.h"
 
 static_assert(_GLIBCXX_USE_CXX11_ABI == 0);
 

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "transport/hixl/cann.h"
+#include "transport/hixl/cann/cann.h"
 
 namespace ray_hixl::test {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "ray_hixl/engine.h"
-#include "transport/hixl/acl.h"
+#include "transport/hixl/cann/acl.h"
 
 namespace ray_hixl::test {
 

@@ -14,6 +14,7 @@
 #include "support/device_memory.h"
 #include "support/pattern.h"
 #include "support/regions.h"
+#include "transport/hixl/npu.h"
 
 namespace {
 
@@ -56,6 +57,9 @@ class EnginePeer {
   }
 
  private:
+  // The engine's devices are all of hixl.
+  transport::hixl::Npu& npu() { return static_cast<transport::hixl::Npu&>(*engine_.impl()->devices().find(kDevice)); }
+
   std::string add_region(Arguments& in) {
     const auto bytes = next<std::uint64_t>(in);
     const auto seed = next<std::uint64_t>(in);
@@ -167,7 +171,7 @@ class EnginePeer {
       {"release", [](EnginePeer& self, Arguments& in) { return self.objects_.release(from_hex(next<std::string>(in))) ? "1" : "0"; }},
       {"fetch", [](EnginePeer& self, Arguments& in) { return self.fetch(in); }},
       {"reserve", [](EnginePeer& self, Arguments& in) { return self.engine_.reserve(kDevice, next<std::uint64_t>(in)).to_string(); }},
-      {"hixl_name", [](EnginePeer& self, Arguments&) { return self.engine_.impl()->devices().find(kDevice)->engine_name(); }},
+      {"hixl_name", [](EnginePeer& self, Arguments&) { return self.npu().engine_name(); }},
       {"set_fake", [](EnginePeer& self, Arguments& in) { return self.set_fake(in); }},
       {"fake_count", [](EnginePeer&, Arguments& in) { return std::to_string(test::fake_count(next<std::string>(in))); }},
       {"stat", [](EnginePeer& self, Arguments& in) { return self.stat(in); }},

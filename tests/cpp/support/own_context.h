@@ -10,7 +10,17 @@ namespace ray_hixl::test {
 
 struct OwnContext {
   explicit OwnContext(const Incarnation& self = {})
-      : context{self, *net::this_process(), options, *loop, processes, *slots, *arena, pool, reaper, counters} {}
+      : context{self,
+                *net::this_process(),
+                options,
+                *loop,
+                processes,
+                *slots,
+                *arena,
+                pool,
+                reaper,
+                counters,
+                device::no_devices(Status(Code::kNotAvailable, "no NPU here"))} {}
 
   Options options;
   const std::unique_ptr<net::Loop> loop = new_loop();

@@ -10,9 +10,9 @@
 #include "support/device_memory.h"
 #include "support/pattern.h"
 #include "support/regions.h"
-#include "transport/hixl/cann.h"
-#include "transport/hixl/hixl.h"
-#include "transport/hixl/start.h"
+#include "transport/hixl/cann/cann.h"
+#include "transport/hixl/cann/hixl.h"
+#include "transport/hixl/cann/start.h"
 
 namespace ray_hixl::test {
 

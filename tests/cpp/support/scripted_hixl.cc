@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "support/device_memory.h"
-#include "transport/hixl/cann.h"
+#include "transport/hixl/cann/cann.h"
 
 namespace ray_hixl::test {
 

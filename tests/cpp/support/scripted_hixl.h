@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "transport/hixl/hixl.h"
+#include "transport/hixl/cann/hixl.h"
 
 namespace ray_hixl::test {
 

@@ -1,7 +1,7 @@
 // Finding CANN: with nothing there, with the FAKE runtime, and with libraries that are not what they should be.
 //
 // Libraries stay loaded and switches are read once, so what loads something runs in a process of its own (death tests).
-#include "transport/hixl/cann.h"
+#include "transport/hixl/cann/cann.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

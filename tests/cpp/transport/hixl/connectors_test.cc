@@ -1,4 +1,4 @@
-#include "transport/hixl/connectors.h"
+#include "transport/hixl/driver/connectors.h"
 
 #include <atomic>
 #include <memory>

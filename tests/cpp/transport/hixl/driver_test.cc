@@ -1,5 +1,5 @@
 // The thread that submits to HIXL and polls it. HIXL answers as the test says.
-#include "transport/hixl/driver.h"
+#include "transport/hixl/driver/driver.h"
 
 #include <sys/syscall.h>
 

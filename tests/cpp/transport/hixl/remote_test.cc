@@ -1,5 +1,5 @@
 // A link's states, one after another: HIXL answers as the test says, and errands run when the test runs them.
-#include "transport/hixl/remote.h"
+#include "transport/hixl/driver/remote.h"
 
 #include <algorithm>
 #include <random>

@@ -1,0 +1,94 @@
+// Device: one NPU as everything above transports sees it: memory of its own in slabs, memory of users that peers may read, copies, waits.
+//
+// What moves its bytes between processes implements it. Any thread may call any method. Those that wait may need Python's GIL on another
+// thread for it, so they are called without it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "device/slabs.h"
+#include "memory/arena.h"
+#include "ray_hixl/memory.h"
+#include "ray_hixl/stats.h"
+#include "ray_hixl/status.h"
+
+namespace ray_hixl::device {
+
+// A registration. Its epoch names it: no two of a device have the same.
+struct Registered {
+  const std::byte* base = nullptr;
+  std::uint64_t length = 0;
+  std::uint64_t epoch = 0;
+  [[nodiscard]] bool holds(const std::byte* address, std::uint64_t bytes) const;
+};
+
+// A registration that stays as long as this is kept, whatever becomes of the region that made it.
+struct Held {
+  Registered registered;
+  std::shared_ptr<const void> keep;
+};
+
+// Bytes of one device, or of two of this process.
+struct Copy {
+  std::byte* to = nullptr;
+  const std::byte* from = nullptr;
+  std::uint64_t length = 0;
+};
+
+class Device {
+ public:
+  explicit Device(std::int32_t index) : index_(index) {}
+  virtual ~Device();
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  [[nodiscard]] std::int32_t index() const { return index_; }  // as this process numbers them
+
+  // Out of the slabs: see Slabs::allocate(). What was let go of just before is on its way back on other threads, so it waits a moment
+  // before it says that they are full.
+  [[nodiscard]] Result<std::shared_ptr<const memory::Block>> allocate(std::uint64_t bytes, const Slabs::Fence& fence);
+  // See Slabs::reserve().
+  [[nodiscard]] Status reserve(std::uint64_t bytes);
+  // Waits by `fence` for everything that was queued on the device; slab memory that was freed before is free afterwards.
+  [[nodiscard]] Status wait(const Slabs::Fence& fence);
+
+  // Shows `segment`, a whole allocation, to peers; counted. The result keeps it so, and keeps `owner`; dropping the last one takes it out
+  // as soon as that is legal, which may be at the end. kNotAvailable: it cannot be shown, and why.
+  [[nodiscard]] virtual Result<std::shared_ptr<const void>> register_memory(const MemoryRange& segment,
+                                                                            std::shared_ptr<const void> owner) = 0;
+  // The registration that holds all these bytes, if there is one, kept; it keeps `owner` for as long as peers may read the memory.
+  [[nodiscard]] virtual std::optional<Held> hold(const std::byte* address, std::uint64_t length, std::shared_ptr<const void> owner) = 0;
+  // The registration that holds all these bytes; nullopt if none does.
+  [[nodiscard]] virtual std::optional<Registered> find(const std::byte* address, std::uint64_t length) const = 0;
+  [[nodiscard]] std::optional<std::uint64_t> epoch_of(const std::byte* address, std::uint64_t length) const;
+  // The allocation of the runtime that holds these bytes; the range itself where the runtime does not tell.
+  [[nodiscard]] virtual MemoryRange allocation_of(const MemoryRange& range) const = 0;
+
+  // Waits until the device has done everything that was queued. For users without torch: torch queues work on the host, too.
+  [[nodiscard]] virtual Status synchronize() = 0;
+  // Within this device; done when it returns.
+  [[nodiscard]] virtual Status copy(std::span<const Copy> copies) = 0;
+
+  [[nodiscard]] virtual DeviceStats stats() const = 0;
+
+ protected:
+  // Once, before anybody else has the device.
+  void use_slabs(std::shared_ptr<Slabs> slabs) { slabs_ = std::move(slabs); }
+  [[nodiscard]] Slabs& slabs() { return *slabs_; }
+  [[nodiscard]] const Slabs& slabs() const { return *slabs_; }
+
+ private:
+  const std::int32_t index_;
+  std::shared_ptr<Slabs> slabs_;  // shared with its blocks, which may outlive the engine
+};
+
+// Device memory is left to the driver of the machine from here on: the runtime may be gone already. For the end of a process.
+void leave_memory();
+[[nodiscard]] bool memory_is_left();
+
+}  // namespace ray_hixl::device

@@ -1,0 +1,360 @@
+#include "device/slabs.h"
+
+#include <algorithm>
+#include <deque>
+#include <iterator>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/mutex.h"
+#include "base/process_shared.h"
+#include "base/thread.h"
+#include "memory/free_ranges.h"
+
+namespace ray_hixl::device {
+namespace {
+
+constexpr std::uint64_t kMostOnDevice = std::uint64_t{1} << 62;  // far more than any device has, far from overflowing
+constexpr int kFreedAtOnce = 256;                                // blocks, with the short mutex held
+
+// REQUIRES: bytes <= kMostOnDevice.
+std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
+
+Status closed() { return {Code::kClosed, "the engine was closed: it has no device memory any more"}; }
+
+}  // namespace
+
+struct Slabs::Impl {
+  struct Slab {
+    std::uint64_t length = 0;
+    std::uint32_t id = 0;
+    std::uint64_t live = 0;  // blocks
+  };
+  using ByBase = std::map<std::byte*, Slab>;  // by its first byte
+  struct Range {
+    std::byte* address;
+    std::uint64_t length;
+  };
+  struct Dead {
+    Range range;
+    std::uint32_t slab;
+  };
+  struct Lease;
+
+  Impl(std::unique_ptr<SlabSource> from, std::uint64_t first, std::uint64_t cap)
+      : source(std::move(from)), first_bytes(std::min(first, kMostOnDevice)), cap_bytes(std::min(cap, kMostOnDevice)) {}
+  ~Impl();
+
+  std::unique_ptr<SlabSource> source;
+  const std::uint64_t first_bytes;
+  const std::uint64_t cap_bytes;
+  const ProcessGuard process;
+  Mutex growing;        // held over a fence and over take(); taken before `mutex`
+  mutable Mutex mutex;  // the short one
+  Condition idle;
+  Condition changed;  // a block was freed, or the slabs were closed
+  bool is_closed RAY_HIXL_GUARDED_BY(mutex) = false;
+  bool is_source_busy RAY_HIXL_GUARDED_BY(mutex) = false;
+  ByBase slabs RAY_HIXL_GUARDED_BY(mutex);
+  memory::FreeRanges free_ranges RAY_HIXL_GUARDED_BY(mutex);  // of all slabs
+  std::deque<Dead> pending RAY_HIXL_GUARDED_BY(mutex);        // in the order in which they were freed
+  std::uint64_t freed RAY_HIXL_GUARDED_BY(mutex) = 0;         // blocks that ever became pending
+  std::vector<Range> leaving RAY_HIXL_GUARDED_BY(mutex);      // slabs to give back
+  std::uint32_t next_slab RAY_HIXL_GUARDED_BY(mutex) = 1;
+  ArenaStats stats RAY_HIXL_GUARDED_BY(mutex);
+
+  ByBase::iterator slab_of(std::byte* address) RAY_HIXL_REQUIRES(mutex) { return std::prev(slabs.upper_bound(address)); }
+  void count_taken(Slab& slab, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
+  std::byte* adopt(Range slab, std::uint64_t taken) RAY_HIXL_REQUIRES(mutex);
+  void bury(Range block) RAY_HIXL_REQUIRES(mutex);
+  ByBase::iterator leave(ByBase::iterator slab) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] bool free_some(std::uint64_t ticket) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Status out_of_memory(std::uint64_t bytes) const RAY_HIXL_REQUIRES(mutex);
+
+  // Those with a fence or the source hold `growing`, except for release() and close().
+  [[nodiscard]] Result<std::byte*> recycle(std::uint64_t length);
+  void free_until(std::uint64_t ticket);
+  [[nodiscard]] Status fence_pending(const Fence& fence) RAY_HIXL_REQUIRES(growing);
+  [[nodiscard]] Result<std::byte*> grow(std::uint64_t least, std::uint64_t wanted, std::uint64_t taken) RAY_HIXL_REQUIRES(growing);
+  [[nodiscard]] Result<std::byte*> find_room(std::uint64_t bytes, const Fence& fence);
+  [[nodiscard]] Status cannot_reserve(std::uint64_t bytes) const;
+  void end_source_call() RAY_HIXL_EXCLUDES(mutex);
+  void release(Range block);
+  void close();
+};
+
+// What the pointer to a block keeps: the slabs, and the memory until the pointer dies.
+struct Slabs::Impl::Lease {
+  Lease(std::shared_ptr<Slabs> from, memory::Block lent, std::uint64_t taken) : slabs(std::move(from)), block(lent), length(taken) {}
+  ~Lease() { slabs->impl_->release({block.address, length}); }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+
+  const std::shared_ptr<Slabs> slabs;
+  const memory::Block block;
+  const std::uint64_t length;  // block.length, rounded up
+};
+
+void Slabs::Impl::count_taken(Slab& slab, std::uint64_t length) {
+  ++slab.live;
+  stats.used_bytes += length;
+  ++stats.live_blocks;
+  ++stats.allocations;
+}
+
+// A new slab, its first bytes taken.
+std::byte* Slabs::Impl::adopt(Range slab, std::uint64_t taken) {
+  const std::uint32_t id = next_slab++;
+  ++stats.segments;
+  stats.mapped_bytes += slab.length;
+  Slab& added = slabs.emplace(slab.address, Slab{slab.length, id}).first->second;
+  if (slab.length > taken) free_ranges.add(slab.address + taken, slab.length - taken, id);
+  if (taken > 0) count_taken(added, taken);
+  return slab.address;
+}
+
+// A block that died. Nothing becomes free after close(): then it is the whole slab that goes.
+void Slabs::Impl::bury(Range block) {
+  const ByBase::iterator slab = slab_of(block.address);
+  --slab->second.live;
+  stats.used_bytes -= block.length;
+  --stats.live_blocks;
+  if (!is_closed) {
+    pending.push_back({block, slab->second.id});
+    ++freed;
+    changed.notify_all();
+  } else if (slab->second.live == 0) {
+    leave(slab);
+  }
+}
+
+// The slab behind it.
+Slabs::Impl::ByBase::iterator Slabs::Impl::leave(ByBase::iterator slab) {
+  --stats.segments;
+  stats.mapped_bytes -= slab->second.length;
+  leaving.push_back({slab->first, slab->second.length});
+  return slabs.erase(slab);
+}
+
+// Some of the blocks that were pending at the ticket; false when they were the last.
+bool Slabs::Impl::free_some(std::uint64_t ticket) {
+  for (int i = 0; i < kFreedAtOnce; ++i) {
+    const std::uint64_t first = freed - pending.size() + 1;  // number of the first one that is pending
+    if (pending.empty() || first > ticket) return false;
+    const Dead& dead = pending.front();
+    free_ranges.add(dead.range.address, dead.range.length, dead.slab);
+    pending.pop_front();
+  }
+  return true;
+}
+
+Status Slabs::Impl::out_of_memory(std::uint64_t bytes) const {
+  std::uint64_t waiting = 0;
+  for (const Dead& dead : pending) waiting += dead.range.length;
+  return {Code::kOutOfMemory,
+          "no room for " + std::to_string(bytes) + " bytes in device memory: " + std::to_string(stats.used_bytes) + " bytes are in use" +
+              (waiting == 0 ? "" : " and " + std::to_string(waiting) + " were freed but may still be read by the device") +
+              ", in slabs of " + std::to_string(stats.mapped_bytes) + " bytes, which may have at most " + std::to_string(cap_bytes) +
+              " bytes altogether; raise slab_cap_bytes or hold fewer tensors"};
+}
+
+// What became due while the source was busy is given back here, so that no dying block ever waits for the source.
+void Slabs::Impl::end_source_call() {
+  MutexLock lock(mutex);
+  while (!leaving.empty()) {
+    const Range slab = leaving.back();
+    leaving.pop_back();
+    lock.unlock();
+    source->give_back(slab.address, slab.length);
+    lock.lock();
+  }
+  is_source_busy = false;
+  idle.notify_all();
+}
+
+// Null if no free memory is large enough.
+Result<std::byte*> Slabs::Impl::recycle(std::uint64_t length) {
+  const MutexLock lock(mutex);
+  if (is_closed) return closed();
+  std::byte* const address = free_ranges.take(length).address;
+  if (address == nullptr) return address;
+  count_taken(slab_of(address)->second, length);
+  ++stats.recycled;
+  return address;
+}
+
+void Slabs::Impl::free_until(std::uint64_t ticket) {
+  while (true) {  // in steps, so that a dying block never waits for all of them
+    const MutexLock lock(mutex);
+    if (!free_some(ticket)) return;
+  }
+}
+
+Status Slabs::Impl::fence_pending(const Fence& fence) {
+  std::uint64_t ticket = 0;
+  {
+    const MutexLock lock(mutex);
+    if (pending.empty()) return Status::ok();
+    ticket = freed;
+  }
+  RAY_HIXL_RETURN_IF_ERROR(fence());
+  free_until(ticket);
+  return Status::ok();
+}
+
+// The first byte of a new slab, of which `taken` bytes are taken. Null if the cap leaves no room for `least` bytes.
+Result<std::byte*> Slabs::Impl::grow(std::uint64_t least, std::uint64_t wanted, std::uint64_t taken) {
+  MutexLock lock(mutex);
+  if (is_closed) return closed();
+  const std::uint64_t room = cap_bytes / kGranule * kGranule - stats.mapped_bytes;
+  const std::uint64_t need = round_up(least, kGranule);
+  if (need > room) return nullptr;
+  Range slab{nullptr, std::clamp(round_up(wanted, kGranule), need, room)};
+  is_source_busy = true;  // nobody else is: take() is called with `growing` held, and no slab goes back before close()
+  lock.unlock();
+  Result<std::byte*> base = source->take(slab.length);
+  if (!base.is_ok() && base.status().code() == Code::kOutOfMemory && slab.length > need) {
+    slab.length = need;
+    base = source->take(need);
+  }
+  lock.lock();
+  std::byte* address = nullptr;
+  if (base.is_ok()) {
+    slab.address = *base;
+    if (is_closed) {
+      leaving.push_back(slab);
+    } else {
+      address = adopt(slab, taken);
+    }
+  }
+  lock.unlock();
+  end_source_call();
+  if (!base.is_ok()) return base.status().with_context("a new slab of " + std::to_string(slab.length) + " bytes of device memory");
+  if (address == nullptr) return closed();
+  return address;
+}
+
+Result<std::byte*> Slabs::Impl::find_room(std::uint64_t bytes, const Fence& fence) {
+  const std::uint64_t length = round_up(bytes, kAlignment);
+  Result<std::byte*> found = recycle(length);
+  if (!found.is_ok() || *found != nullptr) return found;
+  const MutexLock one_at_a_time(growing);
+  found = recycle(length);  // what another thread made free or added meanwhile
+  if (!found.is_ok() || *found != nullptr) return found;
+  RAY_HIXL_RETURN_IF_ERROR(fence_pending(fence));
+  found = recycle(length);
+  if (!found.is_ok() || *found != nullptr) return found;
+  MutexLock lock(mutex);
+  const std::uint64_t wanted = stats.mapped_bytes == 0 ? first_bytes : stats.mapped_bytes;
+  lock.unlock();
+  found = grow(length, wanted, length);
+  if (!found.is_ok() || *found != nullptr) return found;
+  lock.lock();
+  return out_of_memory(bytes);
+}
+
+Status Slabs::Impl::cannot_reserve(std::uint64_t bytes) const {
+  return {Code::kOutOfMemory, std::to_string(bytes) + " bytes of device memory cannot be reserved: the slabs may have at most " +
+                                  std::to_string(cap_bytes) + " bytes altogether, in steps of " + std::to_string(kGranule) +
+                                  "; raise slab_cap_bytes or reserve less"};
+}
+
+void Slabs::Impl::release(Range block) {
+  if (process.in_child()) return;  // the memory is the parent's
+  MutexLock lock(mutex);
+  bury(block);
+  if (leaving.empty() || is_source_busy) return;  // whoever is busy with the source gives back what is left
+  is_source_busy = true;
+  lock.unlock();
+  end_source_call();
+}
+
+void Slabs::Impl::close() {
+  if (process.in_child()) return;
+  MutexLock lock(mutex);
+  is_closed = true;
+  changed.notify_all();
+  pending.clear();
+  free_ranges = {};
+  for (auto slab = slabs.begin(); slab != slabs.end();) slab = slab->second.live == 0 ? leave(slab) : std::next(slab);
+  while (is_source_busy) idle.wait(lock);
+  is_source_busy = true;
+  lock.unlock();
+  end_source_call();
+}
+
+// No block lives: each keeps its Slabs.
+Slabs::Impl::~Impl() {
+  if (process.in_child()) {
+    (void)source.release();  // it is the parent's, too
+  } else {
+    close();
+  }
+}
+
+std::shared_ptr<Slabs> Slabs::create(std::unique_ptr<SlabSource> source, std::uint64_t first_bytes, std::uint64_t cap_bytes) {
+  return std::shared_ptr<Slabs>(new Slabs(std::make_unique<Impl>(std::move(source), first_bytes, cap_bytes)));
+}
+
+Slabs::Slabs(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Slabs::~Slabs() = default;
+
+Result<std::shared_ptr<const memory::Block>> Slabs::allocate(std::uint64_t bytes, const Fence& fence) {
+  RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
+  if (bytes == 0) return Status(Code::kInvalidArgument, "a block of 0 bytes of device memory");
+  if (bytes > kMostOnDevice) return Status(Code::kOutOfMemory, "no device has " + std::to_string(bytes) + " bytes");
+  const Result<std::byte*> address = impl_->find_room(bytes, fence);
+  if (!address.is_ok()) return address.status();
+  const auto lease =
+      make_process_shared<const Impl::Lease>(shared_from_this(), memory::Block{*address, bytes}, round_up(bytes, kAlignment));
+  return std::shared_ptr<const memory::Block>(lease, &lease->block);
+}
+
+Status Slabs::reserve(std::uint64_t bytes) {
+  RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
+  const MutexLock one_at_a_time(impl_->growing);
+  MutexLock lock(impl_->mutex);
+  if (impl_->is_closed) return closed();
+  const std::uint64_t mapped = impl_->stats.mapped_bytes;
+  lock.unlock();
+  if (bytes <= mapped) return Status::ok();
+  if (bytes > impl_->cap_bytes) return impl_->cannot_reserve(bytes);
+  const Result<std::byte*> added = impl_->grow(bytes - mapped, mapped == 0 ? impl_->first_bytes : 0, 0);
+  if (!added.is_ok()) return added.status();
+  return *added == nullptr ? impl_->cannot_reserve(bytes) : Status::ok();
+}
+
+std::uint64_t Slabs::pending_ticket() const {
+  const MutexLock lock(impl_->mutex);
+  return impl_->freed;
+}
+
+bool Slabs::wait_until_freed(std::uint64_t ticket, Deadline deadline) const {
+  MutexLock lock(impl_->mutex);
+  while (impl_->freed == ticket && !impl_->is_closed && impl_->changed.wait_until(lock, deadline)) {
+  }
+  return impl_->freed != ticket && !impl_->is_closed;
+}
+
+void Slabs::fenced(std::uint64_t ticket) { impl_->free_until(ticket); }
+
+bool Slabs::holds(const std::byte* address, std::uint64_t length) const {
+  auto* const first = const_cast<std::byte*>(address);
+  const MutexLock lock(impl_->mutex);
+  if (impl_->slabs.empty() || std::less<>()(first, impl_->slabs.begin()->first)) return false;
+  const auto slab = impl_->slab_of(first);
+  const auto offset = static_cast<std::uint64_t>(first - slab->first);
+  return offset < slab->second.length && length <= slab->second.length - offset;
+}
+
+ArenaStats Slabs::stats() const {
+  const MutexLock lock(impl_->mutex);
+  return impl_->stats;
+}
+
+void Slabs::close() { impl_->close(); }
+
+}  // namespace ray_hixl::device

@@ -1,0 +1,26 @@
+// Starting HIXL's engine on a device: its options, its ports, and a new try with others where some are taken.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "ray_hixl/options.h"
+#include "ray_hixl/status.h"
+#include "transport/hixl/cann/cann.h"
+#include "transport/hixl/cann/hixl.h"
+
+namespace ray_hixl::transport::hixl {
+
+// What both sides of a link must agree on. The library itself would answer with a timeout.
+[[nodiscard]] std::string fingerprint(const Cann& cann);
+
+struct Started {
+  std::unique_ptr<Hixl> hixl;
+  std::string name;  // "ip:port": what peers connect to
+};
+// HIXL binds its ports itself and cannot take any that is free: both are drawn from options.hixl_ports, and a new object tries others while
+// it fails, 16 times at most. The error has every code, and what else the runtime said. REQUIRES: the thread's device is set.
+[[nodiscard]] Result<Started> start(const Cann& cann, const Options& options);
+
+}  // namespace ray_hixl::transport::hixl

@@ -1,0 +1,122 @@
+// Driver: the thread that submits to HIXL and polls it, for one device. HIXL has no event for a completion: while requests are in flight
+// the thread polls, at first in a short spin, then with growing pauses of at most 200 us; otherwise it sleeps.
+//
+// It owns every Remote. Any thread may post; what is posted, and what comes back from errands, runs on the driver's thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <future>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/deadline.h"
+#include "base/mutex.h"
+#include "ray_hixl/status.h"
+#include "transport/hixl/driver/connectors.h"
+#include "transport/hixl/driver/remote.h"
+
+namespace ray_hixl::transport::hixl {
+
+class Driver final : public RemoteHost {
+ public:
+  using Task = std::function<void()>;
+
+  // `prepare` runs first in each of its threads: it sets the device. `local_epoch`: of what is registered now; any thread.
+  Driver(int device, std::function<void()> prepare, std::chrono::milliseconds connect_timeout, std::function<std::uint64_t()> local_epoch);
+  ~Driver() override;  // REQUIRES: stop(), if it was started
+  Driver(const Driver&) = delete;
+  Driver& operator=(const Driver&) = delete;
+
+  // Before anything else. kOutOfMemory where no thread can be had.
+  [[nodiscard]] Status start();
+  // False after stop(): then the task is dropped.
+  bool post(Task task);
+  // Runs `task` on the thread and gives what it gives; kClosed after stop(), kTransferTimeout if the thread does not come to it.
+  template <class T>
+  [[nodiscard]] Result<T> call(std::function<Result<T>()> task) {
+    const auto promise = std::make_shared<std::promise<Result<T>>>();
+    std::future<Result<T>> answer = promise->get_future();
+    if (!post([promise, task = std::move(task)] { promise->set_value(task()); })) return closed();
+    if (answer.wait_for(kCallTime) == std::future_status::ready) return answer.get();
+    return Status(Code::kTransferTimeout,
+                  "the driver of npu:" + std::to_string(device_) + " does not answer; is the device hung? npu-smi info");
+  }
+
+  // HIXL is there from now on. Driver's thread.
+  void use(std::unique_ptr<Hixl> hixl) { hixl_ = std::move(hixl); }
+  // Null before use().
+  [[nodiscard]] Hixl* hixl_or_null() { return hixl_.get(); }
+
+  // Starts a move to the peer's engine `name`. Any thread. After stop() it ends as closed.
+  void submit(const std::string& name, std::shared_ptr<Move> move);
+  // See Remote. Any thread; return at once.
+  void heed_stops();
+  void abandon(const void* channel, const Status& why);
+  // Links that are not down. Driver's thread.
+  [[nodiscard]] bool has_links() const;
+  // Runs on the driver's thread when a link went down.
+  void set_link_down(Task task) { link_down_ = std::move(task); }
+
+  // Ends every move with kClosed, takes the links down, runs `last` on the driver's thread, and joins. False if HIXL did not let go of a
+  // link until `deadline`: then the thread and HIXL are left to themselves and `last` does not run.
+  [[nodiscard]] bool stop(Deadline deadline, const Task& last);
+  [[nodiscard]] bool on_thread() const { return std::this_thread::get_id() == thread_.get_id(); }
+  [[nodiscard]] const DriverCounters& counters() const { return counters_; }
+
+  // RemoteHost.
+  [[nodiscard]] Hixl& hixl() override { return *hixl_; }
+  [[nodiscard]] std::uint64_t local_epoch() const override { return local_epoch_(); }
+  [[nodiscard]] std::uint64_t next_request() override { return next_request_++; }
+  void run(std::function<Outcome()> call, std::function<void(Outcome)> done) override;
+  [[nodiscard]] std::chrono::milliseconds connect_timeout() const override { return connect_timeout_; }
+  [[nodiscard]] DriverCounters& counters() override { return counters_; }
+
+ private:
+  static constexpr std::chrono::seconds kCallTime{60};
+  [[nodiscard]] Status closed() const;
+  void work();
+  void run_tasks();
+  void advance_all();
+  [[nodiscard]] bool in_flight() const;
+  [[nodiscard]] bool poll();
+  [[nodiscard]] bool poll_together();
+  [[nodiscard]] bool poll_each();
+  void wait();
+  void pause_between_polls();
+  void begin_to_spin();
+  void end_everything(const Status& why);
+  [[nodiscard]] bool idle() const;
+
+  const int device_;
+  const std::function<void()> prepare_;
+  const std::chrono::milliseconds connect_timeout_;
+  const std::function<std::uint64_t()> local_epoch_;
+  Connectors connectors_;
+  DriverCounters counters_;
+
+  // Driver's thread only.
+  std::unique_ptr<Hixl> hixl_;
+  std::map<std::string, std::shared_ptr<Remote>> remotes_;
+  std::uint64_t next_request_ = 1;
+  std::vector<PollResult> results_;
+  Task link_down_;
+  bool closing_ = false;
+  bool finished_ = false;
+  std::function<void()> when_idle_;
+  Clock::time_point last_poll_{};
+  Clock::time_point spin_until_{};
+  std::chrono::microseconds pause_{};
+
+  Mutex mutex_;
+  Condition posted_;
+  std::vector<Task> tasks_ RAY_HIXL_GUARDED_BY(mutex_);
+  bool stopped_ RAY_HIXL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // set by start()
+};
+
+}  // namespace ray_hixl::transport::hixl

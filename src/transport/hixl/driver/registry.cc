@@ -1,0 +1,100 @@
+#include "transport/hixl/driver/registry.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace ray_hixl::transport::hixl {
+
+Registry::Entries::const_iterator Registry::holder(const std::byte* address, std::uint64_t length) const {
+  const auto after = entries_.upper_bound(address);
+  if (after == entries_.begin()) return entries_.end();
+  const auto it = std::prev(after);
+  return Registered{it->first, it->second.length}.holds(address, length) ? it : entries_.end();
+}
+
+bool Registry::overlaps(const std::byte* address, std::uint64_t length) const {
+  const auto after = entries_.lower_bound(address);
+  if (after != entries_.end() && after->first < address + length) return true;
+  return after != entries_.begin() && std::prev(after)->first + std::prev(after)->second.length > address;
+}
+
+std::optional<Registered> Registry::find(const std::byte* address, std::uint64_t length) const {
+  const MutexLock lock(mutex_);
+  const auto it = holder(address, length);
+  if (it == entries_.end() || it->second.users == 0) return std::nullopt;
+  return Registered{it->first, it->second.length, it->second.epoch};
+}
+
+std::optional<Registered> Registry::hold(const std::byte* address, std::uint64_t length) {
+  const MutexLock lock(mutex_);
+  const auto it = holder(address, length);
+  if (it == entries_.end() || it->second.users == 0) return std::nullopt;
+  ++entries_.at(it->first).users;
+  return Registered{it->first, it->second.length, it->second.epoch};
+}
+
+std::size_t Registry::size() const {
+  const MutexLock lock(mutex_);
+  return entries_.size();
+}
+
+Result<const std::byte*> Registry::add(Hixl& hixl, const std::byte* address, std::uint64_t length) {
+  std::shared_ptr<const void> unneeded;  // dropped without the lock
+  {
+    const MutexLock lock(mutex_);
+    if (const auto it = holder(address, length); it != entries_.end()) {
+      Entry& entry = entries_.at(it->first);
+      ++entry.users;
+      unneeded.swap(entry.last_owner);
+      reaper_.drop(std::move(unneeded));
+      return it->first;
+    }
+    if (overlaps(address, length)) {
+      return Status(Code::kInvalidArgument,
+                    "the memory overlaps some that is registered already, in part only; register whole allocations");
+    }
+  }
+  void* handle = nullptr;
+  const Outcome outcome = hixl.register_device_memory(reinterpret_cast<std::uintptr_t>(address), length, handle);
+  if (!outcome.is_ok()) {
+    return Status(outcome.code == kResourceExhausted ? Code::kOutOfMemory : Code::kNotAvailable,
+                  "HIXL does not register " + std::to_string(length) + " bytes of device memory: " + outcome.text() +
+                      ". Over HCCS memory must lie in 2 MiB pages and begin at a multiple of 2 MiB");
+  }
+  const MutexLock lock(mutex_);
+  const std::uint64_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
+  entries_[address] = {length, epoch, handle, 1, nullptr};
+  epoch_.store(epoch, std::memory_order_release);
+  return address;
+}
+
+void Registry::remove(const std::byte* base, std::shared_ptr<const void> owner) {
+  {
+    const MutexLock lock(mutex_);
+    const auto it = entries_.find(base);
+    if (it != entries_.end() && --it->second.users == 0) it->second.last_owner.swap(owner);
+  }
+  reaper_.drop(std::move(owner));
+}
+
+void Registry::take_out(Hixl& hixl, bool all) {
+  std::vector<std::shared_ptr<const void>> owners;
+  {
+    const MutexLock lock(mutex_);
+    for (auto it = entries_.begin(); it != entries_.end();) {
+      if ((!all && it->second.users > 0) || (!hixl.deregister_memory(it->second.handle).is_ok() && !all)) {
+        ++it;
+        continue;
+      }
+      owners.push_back(std::move(it->second.last_owner));
+      it = entries_.erase(it);
+    }
+  }
+  for (auto& owner : owners) reaper_.drop(std::move(owner));
+}
+
+void Registry::collect(Hixl& hixl) { take_out(hixl, false); }
+void Registry::clear(Hixl& hixl) { take_out(hixl, true); }
+
+}  // namespace ray_hixl::transport::hixl

@@ -1,0 +1,296 @@
+#include "transport/hixl/driver/remote.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ray_hixl::transport::hixl {
+namespace {
+
+constexpr std::size_t kMostOps = 4096;      // of one request
+constexpr std::size_t kMostRequests = 256;  // of one link
+constexpr int kMostAttempts = 3;
+constexpr std::chrono::milliseconds kPatience{200};    // for a move that is to stop, to finish by itself
+constexpr std::chrono::milliseconds kRetryPause{50};   // before connecting again, times the attempts
+constexpr std::chrono::milliseconds kBackPressure{1};  // when HIXL is short of something
+constexpr std::int32_t kDisconnectMs = 1000;           // HIXL ignores it in some engines
+
+// May another connect succeed where this one did not, with the peer as it is?
+bool is_worth_another_try(HixlCode code) { return code != kTimeout && code != kParamInvalid && code != kUnsupported; }
+
+}  // namespace
+
+Remote::Remote(RemoteHost& host, std::string name) : host_(host), name_(std::move(name)), text_(name_) {}
+
+void Remote::add(std::shared_ptr<Move> move) {
+  if (move->transfer->stopping()) return move->end(move->transfer->stop_reason());
+  if (move->owner != life_) {
+    if (!idle()) end_other_lives(move->owner);
+    life_ = move->owner;
+    known_epoch_ = 0;
+  }
+  known_epoch_ = std::max({known_epoch_, move->remote_epoch, move->described_epoch});
+  channels_.insert(move->channel);
+  waiting_.push_back(std::move(move));
+  advance();
+}
+
+// The peer has been restarted on the same address: whatever was meant for its earlier life cannot be had any more.
+void Remote::end_other_lives(const Incarnation& life) {
+  const Status gone(Code::kPeerGone, "the engine at " + name_ + " was restarted: what its earlier life published is gone");
+  const auto waiting = std::exchange(waiting_, {});
+  for (const auto& move : waiting) {
+    if (move->owner == life) {
+      waiting_.push_back(move);
+    } else {
+      move->failure = gone;
+      settle(move);
+    }
+  }
+  for (const Request& request : requests_) {
+    if (request.move->owner != life) request.move->failure = gone;
+  }
+  break_link("the peer was restarted", Cause::kGivenUp);
+}
+
+void Remote::advance() {
+  due_.reset();
+  switch (state_) {
+    case State::kDown:
+      if (waiting_.empty()) return;
+      if (not_before_ && !not_before_->passed()) return wake_at(*not_before_);
+      return connect();
+    case State::kUp: return submit();
+    case State::kDraining:
+      if (requests_.empty()) return disconnect();
+      if (out_of_patience()) break_link("a request did not end in time", Cause::kGivenUp);
+      return;
+    case State::kConnecting:
+    case State::kDisconnecting: return;
+  }
+}
+
+// Has a move that is to stop had its moment?
+bool Remote::out_of_patience() {
+  for (const Request& request : requests_) {
+    if (!request.move->patience) continue;
+    if (request.move->patience->passed()) return true;
+    wake_at(*request.move->patience);
+  }
+  return false;
+}
+
+void Remote::wake_at(Deadline when) {
+  if (!due_ || when.when() < due_->when()) due_ = when;
+}
+
+void Remote::connect() {
+  state_ = State::kConnecting;
+  broken_.clear();
+  cause_ = Cause::kGivenUp;
+  busy_until_.reset();
+  // Both are read before the connect: it shows at least this much.
+  local_epoch_ = host_.local_epoch();
+  remote_epoch_ = known_epoch_;
+  host_.counters().connects.fetch_add(1, std::memory_order_relaxed);
+  const auto timeout = static_cast<std::int32_t>(host_.connect_timeout().count());
+  host_.run(
+      [&hixl = host_.hixl(), peer = text_, timeout] {
+        Outcome outcome = hixl.connect(peer, timeout);
+        if (outcome.code != kAlreadyConnected) return outcome;
+        (void)hixl.disconnect(peer, kDisconnectMs);  // to an earlier life, most likely: it tells nothing of a link's health
+        return hixl.connect(peer, timeout);
+      },
+      [self = shared_from_this()](const Outcome& outcome) { self->connected(outcome); });
+}
+
+void Remote::connected(const Outcome& outcome) {
+  if (outcome.is_ok()) {
+    state_ = State::kUp;
+    if (!broken_.empty()) return disconnect();  // nobody wants it any more
+    return advance();
+  }
+  state_ = State::kDown;
+  host_.counters().connects_failed.fetch_add(1, std::memory_order_relaxed);
+  const auto waiting = std::exchange(waiting_, {});
+  int attempts = 0;
+  for (const auto& move : waiting) {
+    if (++move->attempts < kMostAttempts && is_worth_another_try(outcome.code) && !move->transfer->stopping()) {
+      attempts = std::max(attempts, move->attempts);
+      waiting_.push_back(move);
+      continue;
+    }
+    move->failure = Status(Code::kConnectError,
+                           "HIXL cannot connect to " + name_ + ": " + outcome.text() +
+                               ". Both sides need the same HCCL_INTRA_ROCE_ENABLE, devices that reach each other (hccn_tool -ping), and "
+                               "free device memory");
+    settle(move);
+  }
+  if (!waiting_.empty()) not_before_ = Deadline::in(kRetryPause * attempts);
+  advance();
+}
+
+// REQUIRES: the link is up, and nothing of what HIXL has matters any more or everything has ended.
+void Remote::disconnect() {
+  state_ = State::kDisconnecting;
+  due_.reset();
+  host_.run([&hixl = host_.hixl(), peer = text_] { return hixl.disconnect(peer, kDisconnectMs); },
+            [self = shared_from_this()](const Outcome&) { self->disconnected(); });
+}
+
+// Nothing arrives late from here on.
+void Remote::disconnected() {
+  state_ = State::kDown;
+  const auto requests = std::exchange(requests_, {});
+  for (const Request& request : requests) {
+    request.move->in_flight = 0;
+    std::erase(waiting_, request.move);
+  }
+  for (const Request& request : requests) {
+    if (!request.move->ended() && std::ranges::find(waiting_, request.move) == waiting_.end()) retry_or_end(request.move);
+  }
+  advance();
+}
+
+// A READ may be made any number of times.
+void Remote::retry_or_end(const std::shared_ptr<Move>& move) {
+  if (move->failure.is_ok() && cause_ == Cause::kFailure && ++move->attempts >= kMostAttempts) {
+    move->failure = Status(Code::kPeerGone, "HIXL lost the link to " + name_ + " again and again: " + broken_);
+  }
+  move->submitted = 0;  // what was in flight is not there
+  if (!move->failure.is_ok() || move->transfer->stopping()) return settle(move);
+  host_.counters().retries.fetch_add(1, std::memory_order_relaxed);
+  waiting_.push_front(move);
+}
+
+void Remote::break_link(const std::string& why, Cause cause) {
+  if (disconnecting()) return;
+  broken_ = why;
+  cause_ = cause;
+  host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
+  if (state_ == State::kUp || state_ == State::kDraining) disconnect();
+}
+
+void Remote::submit() {
+  while (!waiting_.empty() && state_ == State::kUp) {
+    const std::shared_ptr<Move> move = waiting_.front();
+    if (!move->failure.is_ok() || move->transfer->stopping()) {
+      waiting_.pop_front();
+      settle(move);
+      continue;
+    }
+    if (move->remote_epoch > remote_epoch_ || move->local_epoch > local_epoch_) {
+      host_.counters().refreshes.fetch_add(1, std::memory_order_relaxed);
+      state_ = State::kDraining;
+      break;
+    }
+    if (busy_until_ && !busy_until_->passed()) {
+      wake_at(*busy_until_);
+      break;
+    }
+    if (requests_.size() >= kMostRequests || !submit_chunk(move)) break;
+    if (move->submitted == move->ops.size()) waiting_.pop_front();
+  }
+  if (state_ == State::kDraining) return advance();
+  if (state_ == State::kUp && out_of_patience()) break_link("a request did not end in time", Cause::kGivenUp);
+}
+
+// True if HIXL took it. Otherwise the link's state, the move's failure or due() say how it goes on.
+bool Remote::submit_chunk(const std::shared_ptr<Move>& move) {
+  const std::size_t count = std::min(kMostOps, move->ops.size() - move->submitted);
+  const auto first = move->ops.begin() + static_cast<std::ptrdiff_t>(move->submitted);
+  const bool is_all = count == move->ops.size();
+  Request request{host_.next_request(), nullptr, move};
+  const Outcome outcome = host_.hixl().read_async(
+      text_, is_all ? move->ops : std::vector<OpDesc>(first, first + static_cast<std::ptrdiff_t>(count)), request.id, request.handle);
+  switch (judge(outcome.code)) {
+    case Verdict::kFine:
+      host_.counters().requests.fetch_add(1, std::memory_order_relaxed);
+      move->submitted += count;
+      ++move->in_flight;
+      requests_.push_back(std::move(request));
+      return true;
+    case Verdict::kBusy:
+      host_.counters().exhausted.fetch_add(1, std::memory_order_relaxed);
+      busy_until_ = Deadline::in(kBackPressure);
+      wake_at(*busy_until_);
+      return false;
+    case Verdict::kStale:
+      if (!move->refreshed) {
+        move->refreshed = true;
+        host_.counters().refreshes.fetch_add(1, std::memory_order_relaxed);
+        state_ = State::kDraining;
+        return false;
+      }
+      move->failure =
+          Status(Code::kInternal, "HIXL does not know the memory of this transfer with " + name_ +
+                                      ", although both sides registered it and connected anew; please report it: " + outcome.text());
+      waiting_.pop_front();
+      settle(move);
+      return false;
+    case Verdict::kLinkBroken:  // a part may be under way
+      ++move->in_flight;
+      requests_.push_back(std::move(request));
+      break_link("TransferAsync: " + outcome.text(), Cause::kFailure);
+      return false;
+  }
+  return false;
+}
+
+void Remote::finished(std::uint64_t id, const std::string& failure) {
+  const auto found = std::ranges::find(requests_, id, &Request::id);
+  if (found == requests_.end()) return;
+  if (!failure.empty()) return break_link(failure, Cause::kFailure);
+  busy_until_.reset();
+  const std::shared_ptr<Move> move = std::move(found->move);
+  requests_.erase(found);
+  --move->in_flight;
+  settle(move);
+}
+
+// Ends the move if nothing of it is in flight and nothing left to do.
+void Remote::settle(const std::shared_ptr<Move>& move) {
+  if (move->ended() || move->in_flight > 0) return;
+  if (!move->failure.is_ok()) return move->end(move->failure);
+  if (move->submitted == move->ops.size()) return move->end(Status::ok());
+  if (move->transfer->stopping()) return move->end(move->transfer->stop_reason());
+}
+
+void Remote::heed_stops() {
+  for (const auto& move : std::exchange(waiting_, {})) {
+    if (move->transfer->stopping() && move->in_flight == 0) {
+      settle(move);
+    } else {
+      waiting_.push_back(move);
+    }
+  }
+  for (const Request& request : requests_) {
+    if (!request.move->patience && request.move->transfer->stopping()) request.move->patience = Deadline::in(kPatience);
+  }
+  advance();
+}
+
+void Remote::abandon(const void* channel, const Status& why) {
+  if (channel == nullptr) {
+    channels_.clear();
+  } else if (channels_.erase(channel) == 0) {
+    return;
+  }
+  const auto concerned = [&](const Move& move) { return channel == nullptr || move.channel == channel; };
+  bool has_requests = false;
+  for (const Request& request : requests_) {
+    if (!concerned(*request.move)) continue;
+    has_requests = true;
+    if (request.move->failure.is_ok()) request.move->failure = why;
+  }
+  for (const auto& move : std::exchange(waiting_, {})) {
+    if (!concerned(*move)) {
+      waiting_.push_back(move);
+      continue;
+    }
+    if (move->failure.is_ok()) move->failure = why;
+    settle(move);
+  }
+  if (linked() && (has_requests || channels_.empty())) break_link(why.message(), Cause::kGivenUp);
+}
+
+}  // namespace ray_hixl::transport::hixl

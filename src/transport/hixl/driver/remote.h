@@ -1,0 +1,110 @@
+// Remote: HIXL's link from one device here to one engine of a peer, and the moves that use it. A state machine; only the driver's thread
+// calls it.
+//
+//   down -> connecting -> up -> (draining ->) disconnecting -> down
+//
+// A link shows the memory that both sides had registered when it was made. A move that needs newer memory has the link drained and made
+// anew. A link that failed is taken down before anything else: until then late bytes may still arrive, so its moves end, or are tried
+// again, only afterwards.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/deadline.h"
+#include "ray_hixl/memory.h"
+#include "ray_hixl/status.h"
+#include "transport/hixl/cann/hixl.h"
+#include "transport/hixl/driver/counters.h"
+#include "transport/hixl/driver/move.h"
+
+namespace ray_hixl::transport::hixl {
+
+// What a Remote needs of its driver. Calls come from, and errands report back on, the driver's thread.
+class RemoteHost {
+ public:
+  virtual ~RemoteHost() = default;
+  [[nodiscard]] virtual Hixl& hixl() = 0;
+  [[nodiscard]] virtual std::uint64_t local_epoch() const = 0;  // of what is registered here now
+  [[nodiscard]] virtual std::uint64_t next_request() = 0;
+  // Calls HIXL on a thread that may block, then `done` on the driver's thread.
+  virtual void run(std::function<Outcome()> call, std::function<void(Outcome)> done) = 0;
+  [[nodiscard]] virtual std::chrono::milliseconds connect_timeout() const = 0;
+  [[nodiscard]] virtual DriverCounters& counters() = 0;
+};
+
+class Remote : public std::enable_shared_from_this<Remote> {
+ public:
+  // A request that HIXL has.
+  struct Request {
+    std::uint64_t id = 0;
+    void* handle = nullptr;
+    std::shared_ptr<Move> move;
+  };
+
+  Remote(RemoteHost& host, std::string name);
+
+  void add(std::shared_ptr<Move> move);
+  // Looks for moves that are to stop: those that HIXL does not have end at once, the others get a moment to finish by themselves.
+  void heed_stops();
+  // The channel is gone (null: all are): its moves end with `why`, and the link with them, unless others have used it, too, and HIXL has
+  // none of its moves. Nothing to a link that it never used.
+  void abandon(const void* channel, const Status& why);
+  // HIXL is done with a request, well or not (`failure` says how).
+  void finished(std::uint64_t id, const std::string& failure);
+  // Something may be due: time passed, or others have let go of what HIXL was short of.
+  void advance();
+
+  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] const std::vector<Request>& requests() const { return requests_; }
+  // HIXL may hold a lock of this link for long.
+  [[nodiscard]] bool disconnecting() const { return state_ == State::kDisconnecting; }
+  [[nodiscard]] bool idle() const { return state_ == State::kDown && waiting_.empty(); }
+  [[nodiscard]] bool linked() const { return state_ != State::kDown; }
+  // When advance() is due without any other event.
+  [[nodiscard]] std::optional<Deadline> due() const { return due_; }
+
+ private:
+  enum class State : std::uint8_t { kDown, kConnecting, kUp, kDraining, kDisconnecting };
+
+  void connect();
+  void connected(const Outcome& outcome);
+  void disconnect();
+  void disconnected();
+  // Moves are tried again on another link: so many times after failures, and always where nothing failed.
+  enum class Cause : std::uint8_t { kFailure, kGivenUp };
+  void break_link(const std::string& why, Cause cause);
+  void submit();
+  [[nodiscard]] bool submit_chunk(const std::shared_ptr<Move>& move);
+  void settle(const std::shared_ptr<Move>& move);
+  void retry_or_end(const std::shared_ptr<Move>& move);
+  void end_other_lives(const Incarnation& life);
+  [[nodiscard]] bool out_of_patience();
+  void wake_at(Deadline when);
+
+  RemoteHost& host_;
+  const std::string name_;
+  const Text text_;
+  State state_ = State::kDown;
+  Incarnation life_{};              // of the peer that the link is or will be made to
+  std::uint64_t known_epoch_ = 0;   // that the peer's memory is known to have reached in this life
+  std::uint64_t remote_epoch_ = 0;  // what the link shows of the peer's memory,
+  std::uint64_t local_epoch_ = 0;   // and of ours
+  std::string broken_;              // why the link is being taken down; empty: to make it anew
+  Cause cause_ = Cause::kGivenUp;   // the same
+  std::set<const void*> channels_;  // that have used it and are not gone
+  std::deque<std::shared_ptr<Move>> waiting_;
+  std::vector<Request> requests_;
+  std::optional<Deadline> due_;
+  std::optional<Deadline> not_before_;  // no connecting until then
+  std::optional<Deadline> busy_until_;  // HIXL was short of something: no reading until then, or until a request has ended
+};
+
+}  // namespace ray_hixl::transport::hixl

@@ -1,0 +1,167 @@
+#include "transport/hixl/npu.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "transport/hixl/cann/start.h"
+#include "transport/hixl/slab_memory.h"
+
+namespace ray_hixl::transport::hixl {
+namespace {
+
+constexpr std::chrono::seconds kStopMargin{5};
+
+std::chrono::milliseconds connect_timeout(const Options& options) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(seconds_to_duration(options.connect_timeout_s));
+}
+
+}  // namespace
+
+std::string npu_name(std::int32_t index) { return "npu:" + std::to_string(index); }
+
+class Npu::Registration {
+ public:
+  Registration(std::shared_ptr<Npu> npu, const std::byte* base, std::shared_ptr<const void> owner)
+      : npu_(std::move(npu)), base_(base), owner_(std::move(owner)) {}
+  ~Registration() { npu_->forget(base_, std::move(owner_)); }
+  Registration(const Registration&) = delete;
+  Registration& operator=(const Registration&) = delete;
+
+ private:
+  const std::shared_ptr<Npu> npu_;
+  const std::byte* const base_;
+  std::shared_ptr<const void> owner_;
+};
+
+Npu::Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, std::int32_t index)
+    : Device(index),
+      cann_(cann),
+      options_(options),
+      registry_(reaper),
+      driver_(
+          index, [&cann, index] { cann.acl.set_device(index); }, transport::hixl::connect_timeout(options),
+          [this] { return registry_.epoch(); }) {}
+
+Npu::~Npu() = default;
+
+Result<std::shared_ptr<Npu>> Npu::start(const Cann& cann, const Options& options, memory::Reaper& reaper, std::int32_t index) {
+  if (index < 0 || static_cast<std::uint32_t>(index) >= cann.devices) {
+    return Status(Code::kInvalidArgument, "there is no " + npu_name(index) + ": this process sees " + std::to_string(cann.devices) +
+                                              " NPU(s), see ASCEND_RT_VISIBLE_DEVICES");
+  }
+  auto npu = std::make_shared<Npu>(cann, options, reaper, index);
+  if (const Status driven = npu->driver_.start(); !driven.is_ok()) return driven.with_context("cannot use " + npu_name(index));
+  npu->use_slabs(device::Slabs::create(slab_memory(npu), options.slab_bytes, std::max(options.slab_bytes, options.slab_cap_bytes)));
+  Status started = npu->start_hixl();
+  if (started.is_ok()) started = npu->reserve(options.slab_bytes);  // before the first link, so that none has to be made anew
+  if (started.is_ok()) return npu;
+  npu->stop();
+  return started.with_context("cannot use " + npu_name(index));
+}
+
+Status Npu::start_hixl() {
+  return driver_
+      .call<std::string>([this]() -> Result<std::string> {
+        if (const int error = cann_.acl.set_device(index()); error != kAclOk) return cann_.acl.status(error, "aclrtSetDevice");
+        Result<Started> started = transport::hixl::start(cann_, options_);
+        if (!started.is_ok()) return started.status();
+        name_ = started->name;
+        driver_.use(std::move(started->hixl));
+        driver_.set_link_down([this] { collect(); });
+        return name_;
+      })
+      .status();
+}
+
+Result<std::shared_ptr<const void>> Npu::register_memory(const MemoryRange& segment, std::shared_ptr<const void> owner) {
+  const Result<const std::byte*> base =
+      driver_.call<const std::byte*>([this, segment] { return registry_.add(*driver_.hixl_or_null(), segment.address, segment.length); });
+  if (!base.is_ok()) return base.status();
+  return std::shared_ptr<const void>(std::make_shared<Registration>(shared_from_this(), *base, std::move(owner)));
+}
+
+std::optional<device::Held> Npu::hold(const std::byte* address, std::uint64_t length, std::shared_ptr<const void> owner) {
+  const std::optional<device::Registered> held = registry_.hold(address, length);
+  if (!held) return std::nullopt;
+  return device::Held{*held, std::make_shared<Registration>(shared_from_this(), held->base, std::move(owner))};
+}
+
+void Npu::forget(const std::byte* base, std::shared_ptr<const void> owner) {
+  registry_.remove(base, std::move(owner));
+  driver_.post([self = shared_from_this()] { self->collect(); });
+}
+
+// Driver's thread.
+void Npu::collect() {
+  if (driver_.has_links() || readers_.load(std::memory_order_relaxed) > 0 || driver_.hixl_or_null() == nullptr) return;
+  registry_.collect(*driver_.hixl_or_null());
+}
+
+void Npu::reader_went() {
+  if (readers_.fetch_sub(1, std::memory_order_relaxed) > 1) return;
+  driver_.post([self = shared_from_this()] { self->collect(); });
+}
+
+MemoryRange Npu::allocation_of(const MemoryRange& range) const {
+  void* base = nullptr;
+  std::size_t bytes = 0;
+  if (cann_.acl.address_range == nullptr || cann_.acl.address_range(range.address, &base, &bytes) != kAclOk) return range;
+  return {static_cast<std::byte*>(base), bytes, MemoryKind::kDevice, index()};
+}
+
+Status Npu::synchronize() {
+  return driver_
+      .call<bool>([this]() -> Result<bool> {
+        const int error = cann_.acl.synchronize_device();
+        if (error != kAclOk) return cann_.acl.status(error, "aclrtSynchronizeDevice of " + npu_name(index()));
+        return true;
+      })
+      .status();
+}
+
+Status Npu::copy(std::span<const device::Copy> copies) {
+  return driver_
+      .call<bool>([this, kept = std::vector<device::Copy>(copies.begin(), copies.end())]() -> Result<bool> {
+        for (const device::Copy& copy : kept) {
+          const int error = cann_.acl.memcpy(copy.to, copy.length, copy.from, copy.length, kAclDeviceToDevice);
+          if (error != kAclOk) return cann_.acl.status(error, "copying on " + npu_name(index()) + " (aclrtMemcpy)");
+        }
+        return true;
+      })
+      .status();
+}
+
+DeviceStats Npu::stats() const {
+  const DriverCounters& c = driver_.counters();
+  DeviceStats stats;
+  stats.device = index();
+  stats.registrations = registry_.size();
+  stats.epoch = registry_.epoch();
+  stats.connects = c.connects.load(std::memory_order_relaxed);
+  stats.connects_failed = c.connects_failed.load(std::memory_order_relaxed);
+  stats.refreshes = c.refreshes.load(std::memory_order_relaxed);
+  stats.links_broken = c.links_broken.load(std::memory_order_relaxed);
+  stats.retries = c.retries.load(std::memory_order_relaxed);
+  stats.requests = c.requests.load(std::memory_order_relaxed);
+  stats.exhausted = c.exhausted.load(std::memory_order_relaxed);
+  stats.slabs = slabs().stats();
+  return stats;
+}
+
+void Npu::stop() {
+  const Deadline deadline = Deadline::in(connect_timeout(options_) + kStopMargin);
+  const bool let_go = driver_.stop(deadline, [this] {
+    Hixl* const hixl = driver_.hixl_or_null();
+    if (hixl == nullptr) return;
+    registry_.clear(*hixl);
+    hixl->finalize();
+    driver_.use(nullptr);
+  });
+  if (!let_go) {
+    new std::shared_ptr<Npu>(shared_from_this());  // its threads, HIXL and what HIXL may still write to stay for ever
+    return;
+  }
+  slabs().close();
+}
+
+}  // namespace ray_hixl::transport::hixl

@@ -1,0 +1,73 @@
+// Npu: one NPU as an engine uses it: HIXL's engine there, its driver, its registered memory and its slabs.
+//
+// Made at the first use of that NPU. Any thread may call any method; what needs the device's context runs on the driver's thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "device/device.h"
+#include "memory/reaper.h"
+#include "ray_hixl/options.h"
+#include "transport/hixl/cann/cann.h"
+#include "transport/hixl/driver/driver.h"
+#include "transport/hixl/driver/registry.h"
+
+namespace ray_hixl::transport::hixl {
+
+class Npu final : public device::Device, public std::enable_shared_from_this<Npu> {
+ public:
+  // Starts HIXL on the device and registers a first slab, which takes a moment. All arguments outlive it.
+  [[nodiscard]] static Result<std::shared_ptr<Npu>> start(const Cann& cann, const Options& options, memory::Reaper& reaper,
+                                                          std::int32_t index);
+  Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, std::int32_t index);
+  ~Npu() override;
+
+  // "ip:port", what peers connect to.
+  [[nodiscard]] const std::string& engine_name() const { return name_; }
+  [[nodiscard]] Driver& driver() { return driver_; }
+  [[nodiscard]] Registry& registry() { return registry_; }
+  [[nodiscard]] const Acl& acl() const { return cann_.acl; }
+
+  Result<std::shared_ptr<const void>> register_memory(const MemoryRange& segment, std::shared_ptr<const void> owner) override;
+  std::optional<device::Held> hold(const std::byte* address, std::uint64_t length, std::shared_ptr<const void> owner) override;
+  std::optional<device::Registered> find(const std::byte* address, std::uint64_t length) const override {
+    return registry_.find(address, length);
+  }
+  MemoryRange allocation_of(const MemoryRange& range) const override;
+  Status synchronize() override;
+  Status copy(std::span<const device::Copy> copies) override;
+  DeviceStats stats() const override;
+
+  // Copies within this process: to this device, from this or another one. In parts, so that it delays others little.
+  void move(std::shared_ptr<Move> move, std::int32_t from_device);
+  // A reader of another engine learnt how to connect here, or went. Loop thread.
+  void reader_came() { readers_.fetch_add(1, std::memory_order_relaxed); }
+  void reader_went();
+
+  // Takes everything down, in the order that HIXL asks for. Blocks for as long as connects take at most. Blocks of the slabs stay.
+  void stop();
+
+ private:
+  class Registration;
+
+  [[nodiscard]] Status start_hixl();
+  void forget(const std::byte* base, std::shared_ptr<const void> owner);
+  void collect();
+  void move_part(const std::shared_ptr<Move>& move, std::size_t op, std::size_t offset);
+  [[nodiscard]] Status enable_peer(std::int32_t peer);
+
+  const Cann& cann_;
+  const Options& options_;
+  std::string name_;
+  Registry registry_;
+  std::atomic<std::uint64_t> readers_{0};  // engines that may be linked to this one
+  Driver driver_;
+};
+
+[[nodiscard]] std::string npu_name(std::int32_t index);  // "npu:0"
+
+}  // namespace ray_hixl::transport::hixl
