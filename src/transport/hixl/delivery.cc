@@ -110,7 +110,7 @@ void Delivery::described(std::size_t route, const Result<Locator::Description>& 
 // HIXL itself would answer with a timeout.
 Status Delivery::check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const {
   const Cann& cann = *Cann::get();
-  if (const std::string ours = fingerprint(cann); ours != description.fingerprint) {
+  if (const std::string ours = fingerprint(cann); !agree(ours, description.fingerprint)) {
     return Status(Code::kNotAvailable, "HIXL is set up differently on the two sides: here '" + ours + "', there '" +
                                            description.fingerprint + "'. Use the same CANN version and environment on both");
   }

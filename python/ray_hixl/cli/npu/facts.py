@@ -28,7 +28,7 @@ CANN_OF_TORCH_NPU = {
 OLDEST_TORCH = (2, 7)  # before, torch_npu has no DLPack door for device memory
 
 # Variables that change how HIXL reaches a peer. Both sides of a link need the same values.
-SHARED_VARIABLES = ("HCCL_INTRA_ROCE_ENABLE", "HCCL_INTRA_PCIE_ENABLE", "HCCL_RDMA_TC", "HCCL_RDMA_SL")
+SHARED_VARIABLES = ("HCCL_INTRA_ROCE_ENABLE", "HCCL_RDMA_TC", "HCCL_RDMA_SL")
 # What a report about NPUs shows of the environment; none of it is secret.
 REPORTED_VARIABLES = re.compile(
     r"ASCEND_|HCCL_|RAY_HIXL_|FAKE_CANN_|FAKE_HIXL_|TASK_QUEUE_ENABLE$|ACL_OP_INIT_MODE$|LD_LIBRARY_PATH$|LD_PRELOAD$"

@@ -24,7 +24,7 @@ std::string read_version(const Library& library) {
       if (line.starts_with("Version=")) return line.substr(std::strlen("Version="));
     }
   }
-  return "unknown";
+  return std::string(kUnknownVersion);
 }
 
 Status bind_text(const Library& library) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ray_hixl/status.h"
@@ -70,6 +71,8 @@ class Text {
   std::shared_ptr<const void> held_;
 };
 static_assert(sizeof(Text) == 16 && sizeof(std::map<Text, Text>) == 48 && sizeof(std::vector<OpDesc>) == 24);
+inline constexpr std::string_view kUnknownVersion = "unknown";
+
 using HixlOptions = std::map<Text, Text>;
 
 struct Api {

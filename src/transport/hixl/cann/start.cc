@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <string_view>
 #include <utility>
 
 #include "base/random.h"
@@ -11,7 +13,8 @@ namespace ray_hixl::transport::hixl {
 namespace {
 
 constexpr int kTries = 16;
-constexpr int kActiveChannels = 16;  // each takes two of the device's streams; one value for all engines of a process
+constexpr std::string_view kVersion = " HIXL ";  // what comes before it in a fingerprint
+constexpr int kActiveChannels = 16;              // each takes two of the device's streams; one value for all engines of a process
 
 std::string variable(const char* name) {
   const char* const text = std::getenv(name);
@@ -63,8 +66,17 @@ std::string advice(const Cann& cann) {
 }  // namespace
 
 std::string fingerprint(const Cann& cann) {
-  return std::string(cann.client_server ? "hixl_cs" : "comm") + " HCCL_INTRA_ROCE_ENABLE=" + variable("HCCL_INTRA_ROCE_ENABLE") +
-         " HCCL_INTRA_PCIE_ENABLE=" + variable("HCCL_INTRA_PCIE_ENABLE");
+  const bool roce = variable("HCCL_INTRA_ROCE_ENABLE") == "1";  // anything else is no
+  return std::string(cann.client_server ? "hixl_cs" : "comm") + " HCCL_INTRA_ROCE_ENABLE=" + (roce ? "1" : "0") + std::string(kVersion) +
+         cann.api.version;
+}
+
+bool agree(std::string_view fingerprint, std::string_view other) {
+  const auto version_at = [](std::string_view text) { return std::min(text.find(kVersion), text.size()); };
+  const std::size_t at = version_at(fingerprint);
+  if (fingerprint.substr(0, at) != other.substr(0, version_at(other))) return false;
+  const auto is_unknown = [](std::string_view text) { return text.ends_with(kUnknownVersion); };
+  return fingerprint == other || is_unknown(fingerprint) || is_unknown(other);
 }
 
 Result<Started> start(const Cann& cann, const Options& options) {

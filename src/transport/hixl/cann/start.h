@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "ray_hixl/options.h"
 #include "ray_hixl/status.h"
@@ -12,8 +13,11 @@
 
 namespace ray_hixl::transport::hixl {
 
-// What both sides of a link must agree on. The library itself would answer with a timeout.
+// What both sides of a link must agree on, which the library itself would answer with a timeout: the kind of engine, what HIXL reads of the
+// environment, in the sense in which it reads it, and its version, since it refuses messages of another size, which differs between them.
 [[nodiscard]] std::string fingerprint(const Cann& cann);
+// Do two of them agree? A version that CANN's installation does not tell agrees with any.
+[[nodiscard]] bool agree(std::string_view fingerprint, std::string_view other);
 
 struct Started {
   std::unique_ptr<Hixl> hixl;

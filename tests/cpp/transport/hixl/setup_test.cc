@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "transport/hixl/cann/start.h"
 #include "transport/hixl/processes.h"
 
 namespace ray_hixl::test {
@@ -113,9 +114,35 @@ TEST_F(HixlSetup, different_settings_are_refused) {
   PeerProcess owner(with({"HCCL_INTRA_ROCE_ENABLE=1"}));
   PeerProcess reader;
   const std::string said = fetch(reader, owner);
-  EXPECT_THAT(said, AllOf(StartsWith("not_available"), HasSubstr("here 'hixl_cs HCCL_INTRA_ROCE_ENABLE= "),
+  EXPECT_THAT(said, AllOf(StartsWith("not_available"), HasSubstr("here 'hixl_cs HCCL_INTRA_ROCE_ENABLE=0 "),
                           HasSubstr("there 'hixl_cs HCCL_INTRA_ROCE_ENABLE=1 ")));
   EXPECT_EQ(reader.fake_count("Connect"), 0u) << "HIXL would have answered with a timeout";
+}
+
+TEST_F(HixlSetup, settings_that_mean_the_same_to_hixl_fit) {
+  PeerProcess reader;
+  for (const std::string setting : {"HCCL_INTRA_ROCE_ENABLE=0", "HCCL_INTRA_ROCE_ENABLE=true", "HCCL_INTRA_PCIE_ENABLE=1"}) {
+    PeerProcess owner(with({setting}));
+    EXPECT_EQ(fetch(reader, owner), "ok") << setting;
+  }
+}
+
+TEST_F(HixlSetup, different_releases_are_refused) {
+  PeerProcess owner(with({"FAKE_HIXL_FLAVOUR=9.2-beta.1"}));
+  PeerProcess reader;
+  EXPECT_THAT(fetch(reader, owner),
+              AllOf(StartsWith("not_available"), HasSubstr("HIXL FAKE 9.2.0'"), HasSubstr("HIXL FAKE 9.2.0-beta.1'")));
+  EXPECT_EQ(reader.fake_count("Connect"), 0u) << "HIXL would have answered with a timeout";
+}
+
+TEST(HixlFingerprint, agrees_with_one_of_a_version_that_nobody_could_tell) {
+  using transport::hixl::agree;
+  EXPECT_TRUE(agree("comm A=1 HIXL 9.1.0", "comm A=1 HIXL 9.1.0"));
+  EXPECT_FALSE(agree("comm A=1 HIXL 9.1.0", "comm A=1 HIXL 9.2.0"));
+  EXPECT_TRUE(agree("comm A=1 HIXL 9.1.0", "comm A=1 HIXL unknown"));
+  EXPECT_TRUE(agree("comm A=1 HIXL unknown", "comm A=1 HIXL 9.1.0"));
+  EXPECT_FALSE(agree("comm A=1 HIXL unknown", "comm A=0 HIXL 9.1.0"));
+  EXPECT_FALSE(agree("comm A=1 HIXL 9.1.0", ""));
 }
 
 TEST_F(HixlSetup, processes_of_one_npu_reach_each_other_on_a2) {
