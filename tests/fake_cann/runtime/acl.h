@@ -16,6 +16,8 @@ const char* aclrtGetSocName(void);
 int aclrtSetDevice(std::int32_t device);
 int aclrtGetDevice(std::int32_t* device);
 int aclrtGetDeviceCount(std::uint32_t* count);
+int aclrtGetLogicDevIdByUserDevId(std::int32_t user, std::int32_t* logic);
+int aclrtGetPhyDevIdByLogicDevId(std::int32_t user, std::int32_t* physical);
 int aclrtGetCurrentContext(void** context);
 int aclrtSetCurrentContext(void* context);
 int aclrtMalloc(void** pointer, std::size_t size, int policy);

@@ -124,10 +124,4 @@ int aclrtGetLogicDevIdByUserDevId(std::int32_t user, std::int32_t* logic) {
   return kOk;
 }
 
-int aclrtGetPhyDevIdByLogicDevId(std::int32_t logic, std::int32_t* physical) {
-  FAKE_CANN_ENTER();
-  *physical = logic;
-  return kOk;
-}
-
 }  // extern "C"

@@ -23,6 +23,7 @@
 //                                    torch_npu itself makes it
 //   FAKE_CANN_TRACE=<file>           appends the name of every call
 //   FAKE_CANN_HIDE=<names>           comma separated: these symbols answer as if unsupported (207000)
+//   FAKE_CANN_BEFORE_92=0            1: aclrtGetPhyDevIdByUserDevId, which came with CANN 9.2, is not there; read whenever it is looked up
 #pragma once
 
 #include <cstddef>
