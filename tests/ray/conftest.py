@@ -34,27 +34,34 @@ def cluster() -> Iterator[Any]:
     ray.shutdown()
 
 
-@pytest.fixture(scope="session")
-def peers(cluster: Any) -> list[Any]:
-    """Actors that all tests share: leave them alive."""
-    made = [actors.Peer.remote() for _ in range(3)]
+_SHARED = ("source", "consumer", "third")
+
+
+def _start_peers() -> list[Any]:
+    made = [actors.Peer.remote() for _ in _SHARED]
     ray.get([peer.call.remote(actors.left) for peer in made])
     return made
 
 
+@pytest.fixture(scope="session")
+def peers(cluster: Any) -> list[Any]:
+    """Actors that all tests share: leave them alive."""
+    return _start_peers()
+
+
 @pytest.fixture
 def source(peers: list[Any]) -> Any:
-    return peers[0]
+    return peers[_SHARED.index("source")]
 
 
 @pytest.fixture
 def consumer(peers: list[Any]) -> Any:
-    return peers[1]
+    return peers[_SHARED.index("consumer")]
 
 
 @pytest.fixture
 def third(peers: list[Any]) -> Any:
-    return peers[2]
+    return peers[_SHARED.index("third")]
 
 
 @pytest.fixture
@@ -94,7 +101,10 @@ def _left(peers: list[Any], collect: bool = False) -> list[int]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """Runs the test, again if Ray lost metadata; then every reference is gone, and so must be what the shared actors held."""
+    """Runs the test, again if Ray lost metadata; then every reference is gone, and so must be what the shared actors held.
+
+    Nobody ever frees what Ray lost, which tests would count for ever: so others take the place of the actors that have it.
+    """
     peers = pyfuncitem.funcargs.get("peers", [])
     if not peers:
         return (yield)
@@ -105,8 +115,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
         if not _lost_metadata(error):
             raise
         _retries.append(pyfuncitem.nodeid)
-        before = [1000] * len(peers)  # nobody ever frees what Ray lost
-        pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames})
+        for peer in peers:
+            ray.kill(peer)
+        peers[:] = _start_peers()
+        before = _left(peers)
+        again = pyfuncitem.funcargs | dict(zip(_SHARED, peers, strict=True))
+        pyfuncitem.obj(**{name: again[name] for name in pyfuncitem._fixtureinfo.argnames})
         result = True
 
     def is_clean(collect: bool) -> bool:
