@@ -32,8 +32,8 @@ Result<Acl> Acl::load(const Places& places) {
   bind_optional(*library, "aclrtMemGetAddressRange", acl.address_range);
   bind_optional(*library, "aclrtDeviceCanAccessPeer", acl.can_access_peer);
   bind_optional(*library, "aclrtDeviceEnablePeerAccess", acl.enable_peer_access);
-  bind_optional(*library, "aclrtGetLogicDevIdByUserDevId", acl.logical_device);
-  bind_optional(*library, "aclrtGetPhyDevIdByLogicDevId", acl.physical_device);
+  bind_optional(*library, "aclrtGetPhyDevIdByUserDevId", acl.physical_device);
+  if (acl.physical_device == nullptr) bind_optional(*library, "aclrtGetPhyDevIdByLogicDevId", acl.physical_device);
   bind_optional(*library, "fake_cann_is_fake", acl.is_fake);
   RAY_HIXL_RETURN_IF_ERROR(check_complete(*library, missing));
   return acl;

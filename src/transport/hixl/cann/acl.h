@@ -46,8 +46,8 @@ struct Acl {
   int (*address_range)(void* address, void** base, std::size_t* bytes) = nullptr;  // the allocation that holds an address
   int (*can_access_peer)(std::int32_t* can, std::int32_t device, std::int32_t peer) = nullptr;
   int (*enable_peer_access)(std::int32_t peer, std::uint32_t flags) = nullptr;
-  int (*logical_device)(std::int32_t visible, std::int32_t* logical) = nullptr;
-  int (*physical_device)(std::int32_t logical, std::int32_t* physical) = nullptr;
+  // Takes the number that this process uses, as the vendor notes for both entries that have done it, whatever the older one's name says.
+  int (*physical_device)(std::int32_t device, std::int32_t* physical) = nullptr;
 
   int (*is_fake)() = nullptr;  // tests' FAKE runtime has it, nothing else
   std::string path;            // of the library, for people

@@ -70,11 +70,8 @@ const Result<Cann>& Cann::get() {
 }
 
 std::int32_t Cann::physical_device(std::int32_t device) const {
-  std::int32_t logical = device;
-  if (acl.logical_device == nullptr || acl.logical_device(device, &logical) != kAclOk) return device;
-  std::int32_t physical = logical;
-  if (acl.physical_device == nullptr || acl.physical_device(logical, &physical) != kAclOk) return logical;
-  return physical;
+  std::int32_t physical = device;
+  return acl.physical_device != nullptr && acl.physical_device(device, &physical) == kAclOk ? physical : device;
 }
 
 bool fake_cann_is_allowed() {

@@ -37,8 +37,8 @@ class FindCann : public testing::Test {
  protected:
   FindCann() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
   ~FindCann() override {
-    for (const char* variable :
-         {"FAKE_CANN_DEVICES", "FAKE_CANN_HIDE", "ASCEND_RT_VISIBLE_DEVICES", "RAY_HIXL_CANN_PATH", "ASCEND_HOME_PATH"}) {
+    for (const char* variable : {"FAKE_CANN_DEVICES", "FAKE_CANN_HIDE", "FAKE_CANN_BEFORE_92", "ASCEND_RT_VISIBLE_DEVICES",
+                                 "RAY_HIXL_CANN_PATH", "ASCEND_HOME_PATH"}) {
       ::unsetenv(variable);
     }
   }
@@ -89,6 +89,20 @@ TEST_F(FindCann, counts_devices) {
   EXPECT_EXIT(report({runtime, with_hixl}), ExitedWithCode(0), "FAKE 2 x Ascend950PR_9599 by .*libacl_rt.so and .*libcann_hixl.so");
   ::setenv("ASCEND_RT_VISIBLE_DEVICES", "1", 1);
   EXPECT_EXIT(report({runtime, with_hixl}), ExitedWithCode(0), "FAKE 1 x ");
+}
+
+TEST_F(FindCann, tells_the_physical_numbers_of_devices) {
+  const auto report_physical = [&] {
+    const Result<Cann> cann = Cann::find({with_hixl, runtime}, true);
+    std::cerr << "physical";
+    for (std::int32_t i = 0; i < 4; ++i) std::cerr << " " << cann->physical_device(i);
+    std::exit(0);  // NOLINT(concurrency-mt-unsafe): of a death test's child
+  };
+  ::setenv("FAKE_CANN_DEVICES", "8", 1);
+  ::setenv("ASCEND_RT_VISIBLE_DEVICES", "2,3,5,7", 1);
+  EXPECT_EXIT(report_physical(), ExitedWithCode(0), "physical 2 3 5 7");
+  ::setenv("FAKE_CANN_BEFORE_92", "1", 1);  // the older entry alone
+  EXPECT_EXIT(report_physical(), ExitedWithCode(0), "physical 2 3 5 7");
 }
 
 TEST_F(FindCann, says_that_no_device_is_visible) {
