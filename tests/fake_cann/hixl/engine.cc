@@ -41,11 +41,11 @@ Welcome refuse(Status status, const std::string& why) {
 
 }  // namespace
 
-Engine::Engine(Self self, const Options& options, int device, Nic nic)
+Engine::Engine(Self self, const Options& options, Nic nic)
     : self_(std::move(self)),
       options_(options),
       nic_(std::move(nic)),
-      regions_(self_.rules, self_.soc, device, self_.endpoints),
+      regions_(self_.rules, self_.soc, self_.device, self_.endpoints),
       requests_(self_.rules.numbers_requests),
       connect_pool_(std::make_unique<ConnectPool>(
           ConnectPool::Verbs{[this](const std::string& remote, int timeout_ms) { return connect(remote, timeout_ms); },
@@ -61,21 +61,20 @@ Status Engine::create(const std::string& name, const OptionMap& given, std::shar
   Options options;
   Status status = parse_options(given, soc_name == nullptr ? "" : soc_name, flavour(), options);
   if (status != kSuccess) return status;
-  Self self{rules_of(options.kind, flavour()), options.soc, name, "", {}};
+  Self self{rules_of(options.kind, flavour()), options.soc, name, fake_cann_current_physical_device(), "", {}};
   if (options.kind == Kind::kCommEngine) self.rules.most_channels = static_cast<std::size_t>(options.resources.max_channel);
   status = find_endpoints(options.soc, options.comm_res, options.resources.protocol_desc, address->ip, self.endpoints);
   Nic nic;
-  const int device = fake_cann_current_physical_device();
-  if (status == kSuccess) status = open_nic(options.soc, flavour(), device, options.resources.listen_port, nic);
+  if (status == kSuccess) status = open_nic(options.soc, flavour(), self.device, options.resources.listen_port, nic);
   if (status != kSuccess) return status;
   Fd listening;
   if (address->port > 0 && !(listening = listen_at(*address)).is_open()) return fail(kFailed, "cannot listen at " + name);
-  if (self.rules.uses_slots) status = attach_slots(options.resources.max_active_channels);
+  if (self.rules.uses_slots) status = attach_slots(self.device, options.resources.max_active_channels);
   if (status != kSuccess) return status;
   (void)std::signal(SIGPIPE, SIG_IGN);             // of the whole process, as the real one does
   ::prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0);  // peers read our host memory, also where Yama restricts that
   self.nic_ip = nic.ip;
-  engine.reset(new Engine(std::move(self), options, device, std::move(nic)));
+  engine.reset(new Engine(std::move(self), options, std::move(nic)));
   if (listening.is_open()) {
     engine->listener_ =
         std::make_unique<Listener>(std::move(listening), engine->self_.rules.names_are_identities,
@@ -103,7 +102,7 @@ void Engine::finalize() {
     const std::lock_guard lock(link->mutex());
     (void)close(link);
   }
-  if (self_.rules.uses_slots) detach_slots();
+  if (self_.rules.uses_slots) detach_slots(self_.device);
 }
 
 Welcome Engine::greet(const Hello& hello, std::size_t inbound_links) {

@@ -47,7 +47,7 @@ class Engine {
   [[nodiscard]] RegionTable& regions() { return regions_; }
 
  private:
-  Engine(Self self, const Options& options, int device, Nic nic);
+  Engine(Self self, const Options& options, Nic nic);
 
   [[nodiscard]] Welcome greet(const Hello& hello, std::size_t inbound_links);
   void forget(const std::shared_ptr<Link>& link);

@@ -66,7 +66,7 @@ Status Engine::see_end(hixl::TransferReq handle, const RequestTable::Entry& entr
     return kSuccess;
   }
   requests_.remove(handle);
-  entry.link->retire();
+  entry.link->retire(*entry.request);
   if (state == Request::State::kCompleted) {
     status = TransferStatus::COMPLETED;
     return kSuccess;

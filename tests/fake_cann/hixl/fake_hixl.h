@@ -12,6 +12,16 @@
 // regions that span several physical allocations, engines without a device. Not modelled at all: heartbeats, hccn_tool, and that a thread
 // without a context keeps HIXL's own.
 //
+// On HixlEngine requests are told of by the notify of a slot, as in the real one, with what is wrong there from 9.1 to 9.2. A channel
+// records the notify when a request's bytes have moved, and the slot's stream waits for a record, whosever it is. Disconnect, and a
+// TransferSync that times out, abort the slot: its stream, then its notify, then its thread; only then does Disconnect end the channel. So
+//   - a request that ends in between leaves a record in a slot that others get next: each of their requests is then told COMPLETED one too
+//     early, with its bytes still on their way, until the last engine of the process on the device goes;
+//   - Disconnect aborts once for each request that was not polled to its end, by the slot's number: another link that has it by then waits
+//     for ever, and what it starts next answers 107003.
+// Slots go round: the one that has been free for longest is taken. Two of the switches below make the moments in between long. What 8.5
+// does there is not known, nor what CommEngine does: both tell of a request when its own bytes have moved.
+//
 // Two libraries: lib/hixl/libcann_hixl.so is 9.x, lib/hixl85/libcann_hixl.so is 8.5 and lacks what came with 9.1. The port of a device's
 // network card is really taken, at an address of loopback that is made from the card's: tests that run at once and need the default port
 // 16666 (Ascend910, and always 8.5) give each its own addresses with FAKE_HIXL_HCCN_CONF.
@@ -26,7 +36,11 @@
 // one:
 //   FAKE_HIXL_CONNECT_DELAY_MS=<ms> or <ip:port>=<ms>,...   Connect takes so much longer (within its timeout)
 //   FAKE_HIXL_DISCONNECT_DELAY_MS=<ms> or <ip:port>=<ms>,...   Disconnect holds the link's lock so much longer before it does anything
-//   FAKE_HIXL_TRANSFER_DELAY_US=<us>     every transfer starts so much later
+//   FAKE_HIXL_ABORT_HOLD_MS=0            to free the thread of a slot that is aborted takes so much longer; all slots of the device are
+//                                        locked meanwhile, and what is under way goes on
+//   FAKE_HIXL_ABORT_GAP_MS=0             so much time is between an abort and what its caller does next: another abort, or the end of
+//                                        the channel
+//   FAKE_HIXL_TRANSFER_DELAY_US=<us>     every transfer's bytes move so much later
 //   FAKE_HIXL_FAIL_AT=<which>:call:<status>    the call answers <status> and nothing moves
 //   FAKE_HIXL_FAIL_AT=<which>:poll             nothing moves; the poll says (0, FAILED)
 //   FAKE_HIXL_FAIL_AT=<which>:error:<status>   nothing moves; the poll says (<status>, FAILED)
@@ -60,6 +74,15 @@ std::uint64_t fake_hixl_calls(const char* name);
 std::uint64_t fake_hixl_ops(void);
 std::uint64_t fake_hixl_bytes(void);
 std::uint64_t fake_hixl_busy_ns(void);
+// Requests that their link came to: from then on their bytes are on their way, until Disconnect ends the channel.
+std::uint64_t fake_hixl_launches(void);
+// Requests that were told COMPLETED by a record that was not theirs.
+std::uint64_t fake_hixl_early_completions(void);
+// Records of requests whose slot had been aborted.
+std::uint64_t fake_hixl_stray_records(void);
+// Aborts of slots, and those that hit a slot which another link had.
+std::uint64_t fake_hixl_aborts(void);
+std::uint64_t fake_hixl_aborts_of_others(void);
 void fake_hixl_reset_counters(void);
 
 // What lives in this process now. Links are outbound ones, dead ones among them.
@@ -67,5 +90,9 @@ std::uint64_t fake_hixl_live_engines(void);
 std::uint64_t fake_hixl_links(void);
 std::uint64_t fake_hixl_inbound_links(void);
 std::uint64_t fake_hixl_regions(void);
+// Slots of all devices; those that links have; and those with a record that nobody waits for, which the next request will take for its own.
+std::uint64_t fake_hixl_slots(void);
+std::uint64_t fake_hixl_taken_slots(void);
+std::uint64_t fake_hixl_tainted_slots(void);
 
 }  // extern "C"

@@ -121,6 +121,9 @@ Fate next_fate() {
 std::chrono::milliseconds connect_delay(const std::string& remote) { return delay_of("FAKE_HIXL_CONNECT_DELAY_MS", remote); }
 std::chrono::milliseconds disconnect_delay(const std::string& remote) { return delay_of("FAKE_HIXL_DISCONNECT_DELAY_MS", remote); }
 
+std::chrono::milliseconds abort_hold() { return std::chrono::milliseconds(number_switch("FAKE_HIXL_ABORT_HOLD_MS", 0)); }
+std::chrono::milliseconds abort_gap() { return std::chrono::milliseconds(number_switch("FAKE_HIXL_ABORT_GAP_MS", 0)); }
+
 std::chrono::milliseconds retry_window() { return std::chrono::milliseconds(number_switch("FAKE_HIXL_RETRY_MS", 100)); }
 
 }  // namespace fake_hixl

@@ -27,6 +27,9 @@ struct Fate {
 [[nodiscard]] Fate next_fate();
 [[nodiscard]] std::chrono::milliseconds connect_delay(const std::string& remote);
 [[nodiscard]] std::chrono::milliseconds disconnect_delay(const std::string& remote);
+// How much longer it takes to free the thread of a slot that is aborted, and how long after that the caller goes on.
+[[nodiscard]] std::chrono::milliseconds abort_hold();
+[[nodiscard]] std::chrono::milliseconds abort_gap();
 // How long a transfer to a dead peer lasts.
 [[nodiscard]] std::chrono::milliseconds retry_window();
 

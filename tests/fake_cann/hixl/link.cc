@@ -14,6 +14,8 @@ using hixl::kSuccess;
 
 using Piece = Snapshot::Piece;
 
+constexpr Status kStreamGone = 107003;  // of the runtime; which of its codes it is, is not known
+
 // Cuts both sides of a descriptor where one of them goes on in another region.
 void cut(const std::vector<Piece>& local, const std::vector<Piece>& remote, std::vector<Move>& moves) {
   std::size_t in_local = 0;
@@ -89,12 +91,17 @@ Status Link::connect(const Address& address, std::vector<Region> local, Deadline
   return kSuccess;
 }
 
+// A request that ends between the abort and the end of the worker records the notify of a slot that is free, or another link's.
 void Link::close() {
+  for (const auto& request : in_flight_) {
+    if (request->lease() != nullptr) abort_slot(*request->lease());
+  }
+  in_flight_.clear();
+  if (lease_ != nullptr) give_slot_back(*lease_);
+  lease_.reset();
   worker_.reset();
   if (path_ != nullptr) path_->peer->hang_up();
   path_.reset();
-  if (requests_ > 0 && self_.rules.uses_slots) give_slot_back();
-  requests_ = 0;
 }
 
 Status Link::append(const hixl::TransferOpDesc& descriptor, std::vector<Move>& moves) {
@@ -136,11 +143,12 @@ Status Link::start(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>&
     worker_->fail_link(fate.call);
     return fail(fate.call, "a fault was asked for");
   }
-  if (requests_ == 0 && self_.rules.uses_slots && !take_slot()) {
-    return fail(hixl::kResourceExhausted, "all max_active_channels slots of the process are taken");
+  if (lease_ == nullptr && self_.rules.uses_slots && (lease_ = take_slot(self_.device)) == nullptr) {
+    return fail(hixl::kResourceExhausted, "all max_active_channels slots of the device are taken");
   }
-  ++requests_;
-  request = std::make_shared<Request>(op, std::move(moves), fate, user_data);
+  if (lease_ != nullptr && lease_->is_aborted()) return fail(kStreamGone, "the link's slot was aborted: its stream is gone");
+  request = std::make_shared<Request>(op, std::move(moves), fate, user_data, lease_);
+  in_flight_.push_back(request);
   worker_->push(request);
   return kSuccess;
 }
@@ -149,15 +157,21 @@ Status Link::run(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& d
   std::shared_ptr<Request> request;
   if (const Status status = start(op, descriptors, nullptr, request); status != kSuccess) return status;
   const bool ended = request->wait_until(deadline);
-  if (!ended) worker_->abort();
-  retire();
+  if (!ended) {
+    if (lease_ != nullptr) abort_slot(*lease_);
+    worker_->abort();
+  }
+  retire(*request);
   if (!ended) return fail(hixl::kTimeout, "the transfer did not end in time; its bytes may still arrive");
   if (request->state() == Request::State::kCompleted) return kSuccess;
   return fail(request->code() == kSuccess ? kFailed : request->code(), "the transfer failed");
 }
 
-void Link::retire() {
-  if (--requests_ == 0 && self_.rules.uses_slots) give_slot_back();
+void Link::retire(const Request& request) {
+  std::erase_if(in_flight_, [&](const auto& each) { return each.get() == &request; });
+  if (!in_flight_.empty() || lease_ == nullptr) return;
+  give_slot_back(*lease_);
+  lease_.reset();
 }
 
 }  // namespace fake_hixl

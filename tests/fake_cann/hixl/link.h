@@ -15,6 +15,7 @@ struct Self {
   Rules rules;
   Soc soc = Soc::kOther;
   std::string name;
+  int device = 0;  // physical
   std::string nic_ip;
   Endpoints endpoints;
 };
@@ -30,15 +31,15 @@ class Link {
   // Exchanges regions, once and for all.
   [[nodiscard]] Status connect(const Address& address, std::vector<Region> local, Deadline deadline);
   [[nodiscard]] bool is_connected() const { return worker_ != nullptr; }
-  // Stops the worker and hangs up.
+  // Aborts the slot, once for each request in flight; then stops the worker, which is the channel, and hangs up.
   void close();
 
   [[nodiscard]] Status start(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& descriptors, void* user_data,
                              std::shared_ptr<Request>& request);
   // Starts and waits; after the time-out the stream is aborted and the link is broken.
   [[nodiscard]] Status run(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& descriptors, Deadline deadline);
-  // A started request's end was seen, or it was dropped.
-  void retire();
+  // A started request's end was seen.
+  void retire(const Request& request);
 
   [[nodiscard]] const std::string& remote() const { return remote_; }
 
@@ -53,8 +54,9 @@ class Link {
   std::mutex mutex_;
   std::string protocol_;  // guarded by mutex_, as below
   std::shared_ptr<const Path> path_;
-  std::unique_ptr<Worker> worker_;  // null while it is not connected
-  std::size_t requests_ = 0;        // started and not yet retired: a slot is held meanwhile
+  std::unique_ptr<Worker> worker_;                   // null while it is not connected
+  std::vector<std::shared_ptr<Request>> in_flight_;  // started and not yet retired
+  std::shared_ptr<const Lease> lease_;               // null unless there are any, and where there are no slots
 };
 
 }  // namespace fake_hixl

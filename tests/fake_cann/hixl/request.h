@@ -10,6 +10,7 @@
 #include "hixl/faults.h"
 #include "hixl/peer.h"
 #include "hixl/regions.h"
+#include "hixl/slots.h"
 
 namespace fake_hixl {
 
@@ -34,13 +35,15 @@ class Request {
  public:
   enum class State { kWaiting, kCompleted, kFailed };
 
-  Request(hixl::TransferOp op, std::vector<Move> moves, Fate fate, void* user_data)
-      : op_(op), moves_(std::move(moves)), fate_(fate), user_data_(user_data) {}
+  Request(hixl::TransferOp op, std::vector<Move> moves, Fate fate, void* user_data, std::shared_ptr<const Lease> lease)
+      : op_(op), moves_(std::move(moves)), fate_(fate), user_data_(user_data), lease_(std::move(lease)) {}
 
   [[nodiscard]] hixl::TransferOp op() const { return op_; }
   [[nodiscard]] const std::vector<Move>& moves() const { return moves_; }
   [[nodiscard]] const Fate& fate() const { return fate_; }
   [[nodiscard]] void* user_data() const { return user_data_; }
+  // Null where an engine has no slots.
+  [[nodiscard]] const Lease* lease() const { return lease_.get(); }
 
   // The first end counts. `code` is what the poll answers.
   void finish(State state, Status code);
@@ -58,6 +61,7 @@ class Request {
   const std::vector<Move> moves_;
   const Fate fate_;
   void* const user_data_;
+  const std::shared_ptr<const Lease> lease_;
   mutable std::mutex mutex_;
   std::condition_variable ended_;
   State state_ = State::kWaiting;  // guarded by mutex_, as below

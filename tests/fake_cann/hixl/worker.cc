@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "hixl/counters.h"
+
 namespace fake_hixl {
 namespace {
 
@@ -97,10 +99,12 @@ void Worker::run() {
 
 void Worker::execute(const std::shared_ptr<Request>& request) {
   const Fate& fate = request->fate();
-  if (!pause(*request, fate.delay)) return deliver_later(request);
+  if (request->lease() != nullptr && !request->lease()->notify().wait(request)) return deliver_later(request);
+  count_launch();
+  if (!pause(*request, fate.delay)) return give_up(request);
   if (fate.dies) die(*path_, *request);
   if (fate.never_ends) {
-    deliver_later(request);
+    give_up(request);
     const std::lock_guard lock(mutex_);
     is_stuck_ = !request->is_abandoned();
     return;
@@ -110,9 +114,8 @@ void Worker::execute(const std::shared_ptr<Request>& request) {
     return fail(request, fate.poll);
   }
   if (fate.drops_link) path_->peer->hang_up();
-  const auto is_stopped = [&] { return is_stopping_ || request->is_abandoned(); };
-  switch (move(*path_, *request, fate.is_short ? size_of(*request) / 2 : kEverything, is_stopped)) {
-    case Moved::kStopped: return deliver_later(request);
+  switch (move(*path_, *request, fate.is_short ? size_of(*request) / 2 : kEverything, [&] { return is_over(*request); })) {
+    case Moved::kStopped: return give_up(request);
     case Moved::kPeerGone:
       if (request->state() == Request::State::kWaiting) (void)pause(*request, retry_window());
       return fail(request, hixl::kSuccess);
@@ -124,7 +127,23 @@ void Worker::execute(const std::shared_ptr<Request>& request) {
     return fail(request, hixl::kSuccess);
   }
   if (fate.garbles) garble(*path_, *request);
+  complete(request);
+}
+
+// Who waits is told by the slot's notify, which may be told of another request's end.
+void Worker::complete(const std::shared_ptr<Request>& request) {
+  if (request->lease() != nullptr) return request->lease()->notify().record(*request);
   request->finish(Request::State::kCompleted, hixl::kSuccess);
+}
+
+void Worker::give_up(const std::shared_ptr<Request>& request) {
+  if (request->lease() != nullptr) request->lease()->notify().cancel(*request);
+  deliver_later(request);
+}
+
+bool Worker::is_over(const Request& request) const {
+  const bool goes_on = request.lease() != nullptr;
+  return is_stopping_ || (request.is_abandoned() && !goes_on);
 }
 
 void Worker::fail(const std::shared_ptr<Request>& request, Status code) {
@@ -134,15 +153,16 @@ void Worker::fail(const std::shared_ptr<Request>& request, Status code) {
     const std::lock_guard lock(mutex_);
     is_broken_ = true;
   }
+  if (request->lease() != nullptr) request->lease()->notify().cancel(*request);
   request->finish(Request::State::kFailed, code);
   fail_link(status);
 }
 
 bool Worker::pause(const Request& request, std::chrono::microseconds time) {
-  const auto is_over = [&] { return is_stopping_ || request.is_abandoned(); };
-  if (time.count() == 0) return !is_over();
+  const auto is_done = [&] { return is_over(request); };
+  if (time.count() == 0) return !is_done();
   std::unique_lock lock(mutex_);
-  return !changed_.wait_for(lock, time, is_over);
+  return !changed_.wait_for(lock, time, is_done);
 }
 
 void Worker::deliver_later(const std::shared_ptr<Request>& request) {

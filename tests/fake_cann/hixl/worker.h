@@ -1,4 +1,5 @@
-// The worker of a link: does its transfers one after another, as the link's stream would.
+// The worker of a link: does its transfers one after another, as the link's stream would. It is the link's channel, too: what it has begun
+// goes on when the stream is aborted, until the worker ends.
 #pragma once
 
 #include <condition_variable>
@@ -34,6 +35,11 @@ class Worker {
   void run();
   void execute(const std::shared_ptr<Request>& request);
   void fail(const std::shared_ptr<Request>& request, Status code);
+  void complete(const std::shared_ptr<Request>& request);
+  // Its bytes do not move, or not now.
+  void give_up(const std::shared_ptr<Request>& request);
+  // Its bytes need not move any more.
+  [[nodiscard]] bool is_over(const Request& request) const;
   // False if the request need not be done any more.
   bool pause(const Request& request, std::chrono::microseconds time);
   void deliver_later(const std::shared_ptr<Request>& request);
