@@ -22,6 +22,9 @@
 // Slots go round: the one that has been free for longest is taken. Two of the switches below make the moments in between long. What 8.5
 // does there is not known, nor what CommEngine does: both tell of a request when its own bytes have moved.
 //
+// Each request takes a page of 2 MiB of its device for its descriptors until its end was polled, or its link disconnected; where there is
+// none, the call answers 207018 and the link works on. CommEngine: not modelled.
+//
 // Two libraries: lib/hixl/libcann_hixl.so is 9.x, lib/hixl85/libcann_hixl.so is 8.5 and lacks what came with 9.1. The port of a device's
 // network card is really taken, at an address of loopback that is made from the card's: tests that run at once and need the default port
 // 16666 (Ascend910, and always 8.5) give each its own addresses with FAKE_HIXL_HCCN_CONF.

@@ -14,7 +14,9 @@ using hixl::kSuccess;
 
 using Piece = Snapshot::Piece;
 
-constexpr Status kStreamGone = 107003;  // of the runtime; which of its codes it is, is not known
+// Of the runtime: such codes come through as they are.
+constexpr Status kNoDeviceMemory = 207018;
+constexpr Status kStreamGone = 107003;  // which of them it is, is not known
 
 // Cuts both sides of a descriptor where one of them goes on in another region.
 void cut(const std::vector<Piece>& local, const std::vector<Piece>& remote, std::vector<Move>& moves) {
@@ -93,12 +95,12 @@ Status Link::connect(const Address& address, std::vector<Region> local, Deadline
 
 // A request that ends between the abort and the end of the worker records the notify of a slot that is free, or another link's.
 void Link::close() {
-  for (const auto& request : in_flight_) {
-    if (request->lease() != nullptr) abort_slot(*request->lease());
+  for (InFlight& each : in_flight_) {
+    if (each.request->lease() != nullptr) abort_slot(*each.request->lease());
+    each.descriptors.reset();
   }
   in_flight_.clear();
-  if (lease_ != nullptr) give_slot_back(*lease_);
-  lease_.reset();
+  give_lease_back();
   worker_.reset();
   if (path_ != nullptr) path_->peer->hang_up();
   path_.reset();
@@ -130,6 +132,19 @@ Status Link::resolve(const std::vector<hixl::TransferOpDesc>& descriptors, std::
   return kSuccess;
 }
 
+// Neither failure breaks the link.
+Status Link::prepare(std::size_t descriptors, std::unique_ptr<HugeBlock>& memory) {
+  if (!self_.rules.uses_slots) return kSuccess;
+  if (lease_ == nullptr) lease_ = take_slot(self_.device);
+  if (lease_ == nullptr) return fail(hixl::kResourceExhausted, "all max_active_channels slots of the device are taken");
+  memory = HugeBlock::take(self_.device, descriptors * sizeof(hixl::TransferOpDesc));
+  if (memory == nullptr) {
+    if (in_flight_.empty()) give_lease_back();
+    return fail(kNoDeviceMemory, "the device has no memory for the descriptors of a request");
+  }
+  return lease_->is_aborted() ? fail(kStreamGone, "the link's slot was aborted: its stream is gone") : kSuccess;
+}
+
 Status Link::start(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& descriptors, void* user_data,
                    std::shared_ptr<Request>& request) {
   if (worker_->is_broken()) return fail(kFailed, "the link to " + remote_ + " failed before: Disconnect and Connect");
@@ -143,12 +158,10 @@ Status Link::start(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>&
     worker_->fail_link(fate.call);
     return fail(fate.call, "a fault was asked for");
   }
-  if (lease_ == nullptr && self_.rules.uses_slots && (lease_ = take_slot(self_.device)) == nullptr) {
-    return fail(hixl::kResourceExhausted, "all max_active_channels slots of the device are taken");
-  }
-  if (lease_ != nullptr && lease_->is_aborted()) return fail(kStreamGone, "the link's slot was aborted: its stream is gone");
+  std::unique_ptr<HugeBlock> memory;
+  if (const Status status = prepare(descriptors.size(), memory); status != kSuccess) return status;
   request = std::make_shared<Request>(op, std::move(moves), fate, user_data, lease_);
-  in_flight_.push_back(request);
+  in_flight_.push_back({request, std::move(memory)});
   worker_->push(request);
   return kSuccess;
 }
@@ -168,9 +181,12 @@ Status Link::run(hixl::TransferOp op, const std::vector<hixl::TransferOpDesc>& d
 }
 
 void Link::retire(const Request& request) {
-  std::erase_if(in_flight_, [&](const auto& each) { return each.get() == &request; });
-  if (!in_flight_.empty() || lease_ == nullptr) return;
-  give_slot_back(*lease_);
+  std::erase_if(in_flight_, [&](const InFlight& each) { return each.request.get() == &request; });
+  if (in_flight_.empty()) give_lease_back();
+}
+
+void Link::give_lease_back() {
+  if (lease_ != nullptr) give_slot_back(*lease_);
   lease_.reset();
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "hixl/huge_block.h"
 #include "hixl/worker.h"
 
 namespace fake_hixl {
@@ -44,8 +45,16 @@ class Link {
   [[nodiscard]] const std::string& remote() const { return remote_; }
 
  private:
+  struct InFlight {
+    std::shared_ptr<Request> request;
+    std::unique_ptr<HugeBlock> descriptors;  // on the device; null where an engine has no slots
+  };
+
   [[nodiscard]] Status exchange(const Address& address, Deadline deadline, Fd& socket, Welcome& welcome);
   [[nodiscard]] Status accept(const std::vector<Region>& local, const Welcome& welcome);
+  // A slot if the link has none, and memory of the device for so many descriptors.
+  [[nodiscard]] Status prepare(std::size_t descriptors, std::unique_ptr<HugeBlock>& memory);
+  void give_lease_back();
   [[nodiscard]] Status resolve(const std::vector<hixl::TransferOpDesc>& descriptors, std::vector<Move>& moves);
   [[nodiscard]] Status append(const hixl::TransferOpDesc& descriptor, std::vector<Move>& moves);
 
@@ -54,9 +63,9 @@ class Link {
   std::mutex mutex_;
   std::string protocol_;  // guarded by mutex_, as below
   std::shared_ptr<const Path> path_;
-  std::unique_ptr<Worker> worker_;                   // null while it is not connected
-  std::vector<std::shared_ptr<Request>> in_flight_;  // started and not yet retired
-  std::shared_ptr<const Lease> lease_;               // null unless there are any, and where there are no slots
+  std::unique_ptr<Worker> worker_;      // null while it is not connected
+  std::vector<InFlight> in_flight_;     // started and not yet retired
+  std::shared_ptr<const Lease> lease_;  // null unless there are any, and where there are no slots
 };
 
 }  // namespace fake_hixl

@@ -37,6 +37,10 @@ int fake_cann_is_fake(void);
 // 0: [address, address + size) lies inside one live device allocation; `device` (physical) and `offset` (in its heap) say where.
 // 1: device memory, but not inside a live allocation. 2: not device memory.
 int fake_cann_find(const void* address, std::size_t size, int* device, std::size_t* offset);
+// An allocation on pages of 2 MiB (HUGE_ONLY) for a library's own use, whose bytes nobody looks at: neither poisoned, nor counted as a call
+// or among the live blocks. 1 if there is no room.
+int fake_cann_take_huge(int device, std::size_t size, std::size_t* offset);
+void fake_cann_give_huge_back(int device, std::size_t offset);
 // The memfd of a physical device's heap in this process; made if it was not used yet.
 int fake_cann_heap_fd(int device);
 // The visible index of the calling thread's device; -1 without a context.
@@ -58,7 +62,8 @@ void fake_cann_on_memory_gone(fake_cann_memory_listener listener);
 // How often an entry was called in this process, by its name; all of them if `name` is null.
 std::uint64_t fake_cann_calls(const char* name);
 void fake_cann_reset_calls(void);
-// Live allocations of device memory in this process.
+// Live allocations of device memory in this process, and those that libraries took for themselves.
 std::size_t fake_cann_live_blocks(void);
+std::size_t fake_cann_library_blocks(void);
 
 }  // extern "C"

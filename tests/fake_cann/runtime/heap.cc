@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "runtime/calls.h"
@@ -27,7 +28,8 @@ struct Heap {
   std::byte* back_door = nullptr;
   std::size_t size = 0;
   std::mutex mutex;
-  std::map<std::size_t, std::size_t> blocks;  // offset -> length; guarded by mutex
+  std::map<std::size_t, std::size_t> blocks;  // offset -> length; guarded by mutex, as below
+  std::set<std::size_t> librarys;             // offsets of those that a library took for itself
 };
 
 struct View {
@@ -91,6 +93,18 @@ std::optional<Block> holder(const Heap& heap, int device, std::size_t offset) {
   return Block{device, start, length};
 }
 
+// The first place that fits. REQUIRES: the heap's mutex is held.
+std::optional<std::size_t> take(Heap& heap, std::size_t size, std::size_t alignment) {
+  std::size_t at = 0;
+  for (const auto& [start, length] : heap.blocks) {
+    if (size <= start && at <= start - size) break;
+    at = (start + length + alignment - 1) / alignment * alignment;
+  }
+  if (size > heap.size || at > heap.size - size) return std::nullopt;
+  heap.blocks[at] = size;
+  return at;
+}
+
 struct Located {
   View view;
   std::size_t inside = 0;  // of the view
@@ -104,6 +118,20 @@ std::optional<Located> locate(const void* pointer) {
   const auto& [base, view] = *std::prev(after);
   if (address - base >= view.size) return std::nullopt;
   return Located{view, address - base};
+}
+
+std::size_t sum_heaps(std::size_t (*count)(const Heap&)) {
+  std::vector<Heap*> heaps;
+  {
+    const std::lock_guard lock(memory().mutex);
+    for (const auto& [device, heap] : memory().heaps) heaps.push_back(heap);
+  }
+  std::size_t sum = 0;
+  for (Heap* heap : heaps) {
+    const std::lock_guard lock(heap->mutex);
+    sum += count(*heap);
+  }
+  return sum;
 }
 
 }  // namespace
@@ -137,15 +165,19 @@ void set_current_device(int device) { device_of_thread = device; }
 std::optional<Block> allocate(int device, std::size_t size, std::size_t alignment) {
   Heap& heap = heap_of(device);
   const std::lock_guard lock(heap.mutex);
-  std::size_t at = 0;
-  for (const auto& [start, length] : heap.blocks) {
-    if (size <= start && at <= start - size) break;
-    at = (start + length + alignment - 1) / alignment * alignment;
-  }
-  if (size > heap.size || at > heap.size - size) return std::nullopt;
-  heap.blocks[at] = size;
-  std::memset(heap.back_door + at, 0xA5, std::min(size, kMostPoisoned));
-  return Block{device, at, size};
+  const auto at = take(heap, size, alignment);
+  if (!at) return std::nullopt;
+  std::memset(heap.back_door + *at, 0xA5, std::min(size, kMostPoisoned));
+  return Block{device, *at, size};
+}
+
+std::optional<Block> allocate_for_library(int device, std::size_t size, std::size_t alignment) {
+  Heap& heap = heap_of(device);
+  const std::lock_guard lock(heap.mutex);
+  const auto at = take(heap, size, alignment);
+  if (!at) return std::nullopt;
+  heap.librarys.insert(*at);
+  return Block{device, *at, size};
 }
 
 bool release(int device, std::size_t offset) {
@@ -155,7 +187,8 @@ bool release(int device, std::size_t offset) {
   if (found == heap.blocks.end()) return false;
   const std::size_t first = (offset + kPage - 1) / kPage * kPage;
   const std::size_t last = (offset + found->second) / kPage * kPage;
-  if (last > first) {
+  const bool was_seen = heap.librarys.erase(offset) == 0;
+  if (was_seen && last > first) {
     ::fallocate(heap.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first), static_cast<off_t>(last - first));
   }
   heap.blocks.erase(found);
@@ -217,17 +250,11 @@ Usage usage(int device) {
 }
 
 std::size_t live_blocks() {
-  std::vector<Heap*> heaps;
-  {
-    const std::lock_guard lock(memory().mutex);
-    for (const auto& [device, heap] : memory().heaps) heaps.push_back(heap);
-  }
-  std::size_t blocks = 0;
-  for (Heap* heap : heaps) {
-    const std::lock_guard lock(heap->mutex);
-    blocks += heap->blocks.size();
-  }
-  return blocks;
+  return sum_heaps([](const Heap& heap) { return heap.blocks.size() - heap.librarys.size(); });
+}
+
+std::size_t library_blocks() {
+  return sum_heaps([](const Heap& heap) { return heap.librarys.size(); });
 }
 
 }  // namespace fake_cann
@@ -242,6 +269,15 @@ int fake_cann_find(const void* address, std::size_t size, int* device, std::size
   return place->live ? 0 : 1;
 }
 
+int fake_cann_take_huge(int device, std::size_t size, std::size_t* offset) {
+  const std::size_t whole = (size + fake_cann::kHugePage - 1) / fake_cann::kHugePage * fake_cann::kHugePage;
+  const auto block = fake_cann::allocate_for_library(device, whole, fake_cann::kHugePage);
+  if (block) *offset = block->offset;
+  return block ? 0 : 1;
+}
+
+void fake_cann_give_huge_back(int device, std::size_t offset) { (void)fake_cann::release(device, offset); }
+
 int fake_cann_heap_fd(int device) { return fake_cann::heap_fd(device); }
 int fake_cann_current_device(void) { return fake_cann::current_device(); }
 int fake_cann_current_physical_device(void) {
@@ -249,5 +285,6 @@ int fake_cann_current_physical_device(void) {
   return device < 0 ? -1 : fake_cann::visible_devices()[static_cast<std::size_t>(device)];
 }
 std::size_t fake_cann_live_blocks(void) { return fake_cann::live_blocks(); }
+std::size_t fake_cann_library_blocks(void) { return fake_cann::library_blocks(); }
 
 }  // extern "C"

@@ -33,6 +33,8 @@ struct Place {
 
 // Takes `size` bytes of a physical device; poisoned, so that nobody relies on zeros. nullopt when there is no room.
 [[nodiscard]] std::optional<Block> allocate(int device, std::size_t size, std::size_t alignment);
+// The same for a library's own use: not poisoned, and counted apart.
+[[nodiscard]] std::optional<Block> allocate_for_library(int device, std::size_t size, std::size_t alignment);
 // The pages go back at once: whoever still reads there gets zeros. False if no allocation starts there.
 [[nodiscard]] bool release(int device, std::size_t offset);
 // The device pointer of a block, in the heap's own view.
@@ -53,5 +55,6 @@ struct Usage {
 };
 [[nodiscard]] Usage usage(int device);
 [[nodiscard]] std::size_t live_blocks();
+[[nodiscard]] std::size_t library_blocks();
 
 }  // namespace fake_cann
