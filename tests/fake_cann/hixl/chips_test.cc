@@ -1,53 +1,10 @@
-// What is different on Ascend910. The name of the chip is read once in a process: each of these is a process of its own.
-#include <cstdlib>
-#include <fstream>
-#include <random>
-
-#include "hixl/support/fixture.h"
+// What is different on Ascend910.
+#include "hixl/support/chips.h"
 
 namespace fake_hixl::test {
 namespace {
 
-using testing::ExitedWithCode;
 using testing::HasSubstr;
-
-// An hccn.conf with addresses that nobody else uses, so that tests can run at once with the default port.
-struct Ascend910 {
-  Ascend910() {
-    std::random_device random;
-    std::ofstream file(path);
-    for (int device = 0; device < 2; ++device) {
-      file << "address_" << device << "=127.66." << random() % 256 << "." << 1 + random() % 254 << "\nnetmask_" << device << "=255.0.0.0\n";
-    }
-    ::setenv("FAKE_HIXL_HCCN_CONF", path.c_str(), 1);
-    ::setenv("FAKE_CANN_SOC", "Ascend910B3", 0);
-  }
-  ~Ascend910() {
-    std::remove(path.c_str());
-    ::unsetenv("FAKE_HIXL_HCCN_CONF");
-    ::unsetenv("FAKE_CANN_SOC");
-    ::unsetenv("HCCL_INTRA_ROCE_ENABLE");
-  }
-  const std::string path = testing::TempDir() + "fake_hixl_hccn_" + std::to_string(::getpid());
-};
-
-class Chips : protected Ascend910, public Engines {
- protected:
-  static TestOptions hixl_engine(const std::string& resources = "{}") {
-    return {{"LocalCommRes", R"({"version":"1.3"})"}, {"GlobalResourceConfig", resources}};
-  }
-  static TestOptions comm_engine() { return {{"BufferPool", "0:0"}}; }
-
-  template <class Scenario>
-  void expect_well(const Scenario& scenario) {
-    const auto run = [&] {
-      scenario();
-      std::remove(path.c_str());  // nothing is destroyed
-      ::_exit(HasFailure() ? 1 : 0);
-    };
-    EXPECT_EXIT(run(), ExitedWithCode(0), "");
-  }
-};
 
 TEST_F(Chips, of_910_need_the_address_of_their_card) {
   expect_well([&] {
@@ -126,10 +83,6 @@ TEST_F(Hccs, reaches_only_devices_on_a2) {
   });
 }
 
-struct A3 {
-  A3() { ::setenv("FAKE_CANN_SOC", "Ascend910_9382", 1); }
-};
-
 class HccsOnA3 : private A3, public Hccs {};
 
 TEST_F(HccsOnA3, reaches_ones_own_host_memory) {
@@ -168,19 +121,6 @@ TEST_F(Hccs, can_be_turned_off) {
         hixl_engine(R"({"comm_resource_config.listen_port":16667,"comm_resource_config.protocol_desc":"hccs:device"})");
     EXPECT_EQ(initialize(other, "127.0.0.1", own_port), kSuccess);
     EXPECT_EQ(other.Connect(peer_.name().c_str()), hixl::kParamInvalid) << "the peer has no HCCS";
-  });
-}
-
-TEST_F(Hccs, does_not_link_a_device_with_itself) {
-  expect_well([&] {
-    const char* const roce = R"({"comm_resource_config.listen_port":16667,"comm_resource_config.protocol_desc":"roce:device"})";
-    open_here(hixl_engine());
-    PeerProcess same(0);
-    ASSERT_EQ(same.open(hixl_engine(R"({"comm_resource_config.listen_port":16667})")), kSuccess);
-    EXPECT_EQ(same.connect(name_), hixl::kFailed);
-    same.finalize();
-    ASSERT_EQ(same.open(hixl_engine(roce)), kSuccess);
-    EXPECT_EQ(same.connect(name_), kSuccess);
   });
 }
 

@@ -4,8 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "hixl/json.h"
-
 namespace fake_hixl {
 namespace {
 
@@ -42,24 +40,14 @@ Soc soc_of(const std::string& name) {
   return std::ranges::find(kA3Names, name) != std::end(kA3Names) ? Soc::kA3 : Soc::kOther;
 }
 
-std::optional<CommRes> parse_comm_res(const std::string& json) {
-  const auto parsed = parse_json(json);
-  if (!parsed || parsed->type != Json::Type::kObject) return std::nullopt;
-  CommRes res;
-  res.is_1_3 = parsed->member_text("version") == "1.3";
-  res.net_instance = parsed->member_text("net_instance_id");
-  const auto list = parsed->members.find("endpoint_list");
-  if (list == parsed->members.end()) return res;
-  for (const Json& item : list->second.items) {
-    if (item.member_text("protocol").empty() || item.member_text("placement").empty()) return std::nullopt;
-    res.endpoints.push_back(item.member_text("protocol") + ":" + item.member_text("placement"));
-  }
-  return res;
-}
-
 Status find_endpoints(Soc soc, const CommRes& given, const std::vector<std::string>& wanted, const std::string& ip, Endpoints& endpoints) {
   endpoints.net_instance = given.net_instance.empty() ? instance_of(soc, ip) : given.net_instance;
   endpoints.protocols = given.endpoints.empty() ? generate(soc) : given.endpoints;
+  if (!given.endpoints.empty() && is_on("HCCL_INTRA_ROCE_ENABLE")) {
+    std::erase_if(endpoints.protocols, [](const std::string& protocol) { return !protocol.starts_with("roce:"); });
+    if (endpoints.protocols.empty())
+      return fail(hixl::kParamInvalid, "LocalCommRes has no RoCE, and HCCL_INTRA_ROCE_ENABLE=1 leaves no other");
+  }
   if (wanted.empty()) return hixl::kSuccess;
   std::erase_if(endpoints.protocols, [&](const std::string& protocol) { return !has(wanted, protocol.c_str()); });
   return endpoints.protocols.empty() ? fail(hixl::kParamInvalid, "no endpoint is left by comm_resource_config.protocol_desc")

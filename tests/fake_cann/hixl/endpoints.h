@@ -19,6 +19,7 @@ struct CommRes {
   std::string net_instance;            // empty: found out
   std::vector<std::string> endpoints;  // "roce:device"; empty: found out
 };
+// nullopt where the real one finds a bad parameter.
 [[nodiscard]] std::optional<CommRes> parse_comm_res(const std::string& json);
 
 struct Endpoints {

@@ -1,6 +1,7 @@
 #include "hixl/options.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -36,12 +37,16 @@ Status normalise(const OptionMap& given, Flavour flavour, OptionMap& known) {
   return kSuccess;
 }
 
-Status check_range(const OptionMap& known, const std::string& name, long most, long step) {
+// What is not given, or empty, is what the variable says.
+Status check_range(const OptionMap& known, const std::string& name, const char* variable, long most, long step) {
   const auto found = known.find(name);
-  if (found == known.end()) return kSuccess;
-  const auto number = parse_number(found->second);
+  std::string value = found == known.end() ? "" : found->second;
+  const char* text = std::getenv(variable);
+  if (value.empty() && text != nullptr) value = text;
+  if (value.empty()) return kSuccess;
+  const auto number = parse_number(value);
   if (number && *number >= 0 && *number <= most && *number % step == 0) return kSuccess;
-  return bad(name, found->second + " is not one of its values");
+  return bad(name + " or " + variable, value + " is not one of its values");
 }
 
 Status check_buffer_pool(const OptionMap& known, const Options& options) {
@@ -114,8 +119,8 @@ Status parse_options(const OptionMap& given, const std::string& soc_name, Flavou
   if (status == kSuccess && options.kind == Kind::kHixlEngine && known.contains("EnableUseFabricMem")) {
     status = bad("EnableUseFabricMem", "not known to this engine");
   }
-  if (status == kSuccess) status = check_range(known, "RdmaTrafficClass", 255, 4);
-  if (status == kSuccess) status = check_range(known, "RdmaServiceLevel", 7, 1);
+  if (status == kSuccess) status = check_range(known, "RdmaTrafficClass", "HCCL_RDMA_TC", 255, 4);
+  if (status == kSuccess) status = check_range(known, "RdmaServiceLevel", "HCCL_RDMA_SL", 7, 1);
   if (status == kSuccess) status = check_buffer_pool(known, options);
   if (status == kSuccess && options.kind == Kind::kCommEngine && options.resources.has_waterlines) {
     status = fail(hixl::kUnsupported, "the fake does not model the eviction of channels");

@@ -38,6 +38,41 @@ TEST_F(InitializeOptions, have_ranges) {
   EXPECT_EQ(with({{"RdmaTrafficClass", "128"}, {"adxl.RdmaTrafficClass", "1"}}), kSuccess) << "the plain name wins";
 }
 
+TEST_F(InitializeOptions, come_from_the_environment_where_they_are_not_given) {
+  const auto with_variable = [this](const char* name, const char* value, const TestOptions& options) {
+    ::setenv(name, value, 1);
+    const hixl::Status status = with(options);
+    ::unsetenv(name);
+    return status;
+  };
+  for (const auto& [name, option, bad, good] :
+       {std::tuple{"HCCL_RDMA_TC", "RdmaTrafficClass", "133", "136"}, {"HCCL_RDMA_SL", "RdmaServiceLevel", "8", "7"}}) {
+    EXPECT_EQ(with_variable(name, bad, {}), hixl::kParamInvalid) << name;
+    EXPECT_EQ(with_variable(name, bad, {{option, ""}}), hixl::kParamInvalid) << name;
+    EXPECT_EQ(with_variable(name, bad, {{option, "4"}}), kSuccess) << "which is looked at only then";
+    EXPECT_EQ(with_variable(name, good, {}), kSuccess) << name;
+  }
+}
+
+TEST_F(InitializeOptions, of_endpoints_are_checked) {
+  const auto listed = [this](const std::string& items, const char* instance = R"("net_instance_id":"x",)") {
+    return with({{"LocalCommRes", R"({"version":"1.3",)" + std::string(instance) + R"("endpoint_list":[)" + items + "]}"}});
+  };
+  const auto item = [](const char* protocol, const char* placement, const std::string& id) {
+    return R"({"protocol":")" + std::string(protocol) + R"(","placement":")" + placement + R"(","comm_id":")" + id + R"("})";
+  };
+  const std::string eid(32, 'a');
+  EXPECT_EQ(listed(item("roce", "device", "10.0.0.1") + "," + item("hccs", "device", "3")), kSuccess);
+  EXPECT_EQ(listed(item("uboe", "device", "fe80::1") + "," + item("ub_ctp", "host", eid)), kSuccess);
+  for (const std::string& bad :
+       {item("roce", "device", "x"), item("roce", "device", ""), item("roce", "card", "10.0.0.1"), item("tcp", "host", "10.0.0.1"),
+        item("hccs", "device", "10.0.0.1"), item("hccs", "device", "12345678901"), item("ub_ctp", "device", "10.0.0.1"),
+        item("ub_rtp", "host", eid), std::string("{}"), item("ub_rtp", "device", eid) + "," + item("uboe", "device", "10.0.0.1")}) {
+    EXPECT_EQ(listed(bad), hixl::kParamInvalid) << bad;
+  }
+  EXPECT_EQ(listed(item("roce", "device", "x"), ""), kSuccess) << "without the instance they are in they do not count";
+}
+
 TEST_F(InitializeOptions, of_resources_have_ranges) {
   EXPECT_EQ(with_resources(R"({"comm_resource_config.max_active_channels":16,"comm_resource_config.qos":"7",
                                "connect_pool.thread_num":64,"comm_resource_config.protocol_desc":["ub_ctp:device","roce:device"],
@@ -50,6 +85,9 @@ TEST_F(InitializeOptions, of_resources_have_ranges) {
            R"({"comm_resource_config.listen_port":65536})",
            R"({"comm_resource_config.listen_port":"1x"})",
            R"({"comm_resource_config.max_active_channels":0})",
+           R"({"comm_resource_config.max_active_channels":8193})",
+           R"({"comm_resource_config.protocol_desc":""})",
+           R"({"comm_resource_config.protocol_desc":["roce"]})",
            R"({"comm_resource_config.qos":8})",
            R"({"connect_pool.thread_num":65})",
            R"({"connect_pool.task_queue_capacity":0})",

@@ -37,7 +37,7 @@ bool read_path(const Json& value, ResourceConfig& config) {
 }
 
 bool read_protocols(const Json& value, ResourceConfig& config) {
-  if (value.type == Json::Type::kText && !value.text.empty()) config.protocol_desc = {value.text};
+  if (value.type == Json::Type::kText) config.protocol_desc = {value.text};
   for (const Json& item : value.items) config.protocol_desc.push_back(item.text);
   const auto has = [&](const char* name) { return std::ranges::find(config.protocol_desc, name) != config.protocol_desc.end(); };
   const bool known = std::ranges::all_of(
@@ -48,7 +48,7 @@ bool read_protocols(const Json& value, ResourceConfig& config) {
 
 std::map<std::string, Reader> readers(Flavour flavour) {
   constexpr long kMostChannels = 512;
-  constexpr long kAny = 1L << 30;
+  constexpr long kMostSlots = 8192;
   std::map<std::string, Reader> known = {
       {"fabric_memory.max_capacity", number(1, 1024, nullptr)},
       {"fabric_memory.start_address", number(0, 1024, nullptr)},
@@ -58,7 +58,7 @@ std::map<std::string, Reader> readers(Flavour flavour) {
       {"comm_resource_config.protocol_desc", read_protocols},
       {"comm_resource_config.listen_port", number(1, 65535, &ResourceConfig::listen_port)},
       {"comm_resource_config.qos", number(0, 7, nullptr)},
-      {"comm_resource_config.max_active_channels", number(1, kAny, &ResourceConfig::max_active_channels)},
+      {"comm_resource_config.max_active_channels", number(1, kMostSlots, &ResourceConfig::max_active_channels)},
       {"channel_pool.max_channel", number(1, kMostChannels, &ResourceConfig::max_channel)},
       {"channel_pool.high_waterline", read_waterline},
       {"channel_pool.low_waterline", read_waterline},
