@@ -18,6 +18,21 @@ TEST_F(Chips, of_910_need_the_address_of_their_card) {
   });
 }
 
+TEST_F(Chips, of_910_need_no_address_where_roce_is_not_asked_for) {
+  expect_well([&] {
+    std::remove(path.c_str());
+    const TestOptions hccs = hixl_engine(R"({"comm_resource_config.protocol_desc":["hccs:device"]})");
+    open(hccs, hccs);
+    EXPECT_EQ(connect(), kSuccess) << recent_error();
+    EXPECT_EQ(read(), kSuccess);
+    hixl::Hixl other;
+    for (const char* wanted : {"roce:device", "hccs:device\",\"roce:device"}) {
+      const std::string json = std::string(R"({"comm_resource_config.listen_port":16667,"comm_resource_config.protocol_desc":[")") + wanted;
+      EXPECT_EQ(initialize(other, "127.0.0.1", hixl_engine(json + R"("]})")), hixl::kFailed) << wanted;
+    }
+  });
+}
+
 TEST_F(Chips, of_910_listen_at_one_port_of_their_card) {
   expect_well([&] {
     open_here(hixl_engine());

@@ -40,6 +40,10 @@ Soc soc_of(const std::string& name) {
   return std::ranges::find(kA3Names, name) != std::end(kA3Names) ? Soc::kA3 : Soc::kOther;
 }
 
+bool needs_device_ip(Soc soc, const CommRes& given, const std::vector<std::string>& wanted) {
+  return soc != Soc::k950 && given.endpoints.empty() && (wanted.empty() || has(wanted, "roce:device"));
+}
+
 Status find_endpoints(Soc soc, const CommRes& given, const std::vector<std::string>& wanted, const std::string& ip, Endpoints& endpoints) {
   endpoints.net_instance = given.net_instance.empty() ? instance_of(soc, ip) : given.net_instance;
   endpoints.protocols = given.endpoints.empty() ? generate(soc) : given.endpoints;

@@ -26,6 +26,9 @@ struct Endpoints {
   std::string net_instance;  // peers of one instance reach each other without a network
   std::vector<std::string> protocols;
 };
+// Whether the address of the device's card must be known: where RoCE is made out of nothing that the caller said. HIXL asks for it even
+// where a link would take HCCS.
+[[nodiscard]] bool needs_device_ip(Soc soc, const CommRes& given, const std::vector<std::string>& wanted);
 // `wanted` (protocol_desc) filters; nothing left is a bad parameter. `ip` is the one of the engine's name.
 [[nodiscard]] Status find_endpoints(Soc soc, const CommRes& given, const std::vector<std::string>& wanted, const std::string& ip,
                                     Endpoints& endpoints);

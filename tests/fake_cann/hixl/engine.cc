@@ -1,16 +1,14 @@
 #include "hixl/engine.h"
 
-#include <sys/prctl.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdlib>
 #include <thread>
 #include <utility>
 
 #include "hixl/engines.h"
-#include "hixl/slots.h"
-#include "runtime/acl.h"
+#include "hixl/faults.h"
+#include "runtime/fake_cann.h"
 
 namespace fake_hixl {
 namespace {
@@ -41,9 +39,10 @@ Welcome refuse(Status status, const std::string& why) {
 
 }  // namespace
 
-Engine::Engine(Self self, const Options& options, Nic nic)
+Engine::Engine(Self self, const Options& options, std::unique_ptr<DeviceHold> hold, Nic nic)
     : self_(std::move(self)),
       options_(options),
+      hold_(std::move(hold)),
       nic_(std::move(nic)),
       regions_(self_.rules, self_.soc, self_.device, self_.endpoints),
       requests_(self_.rules.numbers_requests),
@@ -53,36 +52,6 @@ Engine::Engine(Self self, const Options& options, Nic nic)
           options.resources.connect_threads, options.resources.connect_queue)) {}
 
 Engine::~Engine() { finalize(); }
-
-Status Engine::create(const std::string& name, const OptionMap& given, std::shared_ptr<Engine>& engine) {
-  const auto address = parse_address(name);
-  if (!address) return fail(kParamInvalid, "'" + name + "' is no ip:port");
-  const char* soc_name = aclrtGetSocName();
-  Options options;
-  Status status = parse_options(given, soc_name == nullptr ? "" : soc_name, flavour(), options);
-  if (status != kSuccess) return status;
-  Self self{rules_of(options.kind, flavour()), options.soc, name, fake_cann_current_physical_device(), "", {}};
-  if (options.kind == Kind::kCommEngine) self.rules.most_channels = static_cast<std::size_t>(options.resources.max_channel);
-  status = find_endpoints(options.soc, options.comm_res, options.resources.protocol_desc, address->ip, self.endpoints);
-  Nic nic;
-  if (status == kSuccess) status = open_nic(options.soc, flavour(), self.device, options.resources.listen_port, nic);
-  if (status != kSuccess) return status;
-  Fd listening;
-  if (address->port > 0 && !(listening = listen_at(*address)).is_open()) return fail(kFailed, "cannot listen at " + name);
-  if (self.rules.uses_slots) status = attach_slots(self.device, options.resources.max_active_channels);
-  if (status != kSuccess) return status;
-  (void)std::signal(SIGPIPE, SIG_IGN);             // of the whole process, as the real one does
-  ::prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0);  // peers read our host memory, also where Yama restricts that
-  self.nic_ip = nic.ip;
-  engine.reset(new Engine(std::move(self), options, std::move(nic)));
-  if (listening.is_open()) {
-    engine->listener_ =
-        std::make_unique<Listener>(std::move(listening), engine->self_.rules.names_are_identities,
-                                   [it = engine.get()](const Hello& hello, std::size_t links) { return it->greet(hello, links); });
-  }
-  add_engine(engine.get());
-  return kSuccess;
-}
 
 void Engine::finalize() {
   {
@@ -102,7 +71,7 @@ void Engine::finalize() {
     const std::lock_guard lock(link->mutex());
     (void)close(link);
   }
-  if (self_.rules.uses_slots) detach_slots(self_.device);
+  hold_.reset();
 }
 
 Welcome Engine::greet(const Hello& hello, std::size_t inbound_links) {
@@ -112,6 +81,10 @@ Welcome Engine::greet(const Hello& hello, std::size_t inbound_links) {
   if (rules.refuses_same_device && hello.nic_ip == self_.nic_ip) return refuse(kParamInvalid, "both engines are on one device");
   if (rules.most_channels > 0 && links() + inbound_links >= rules.most_channels) {
     return refuse(hixl::kResourceExhausted, "it has no channel left");
+  }
+  if (!nic_.listener.is_open()) {  // 9.1 did not do so before: nothing says that the port is taken until somebody connects
+    const Status status = listen_at_nic(self_.soc, flavour(), options_.resources.listen_port, nic_);
+    if (status != kSuccess) return refuse(status, "it cannot make a channel: a port of its network card is taken");
   }
   Welcome welcome;
   welcome.pid = ::getpid();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "hixl/connect_pool.h"
+#include "hixl/device_hold.h"
 #include "hixl/link.h"
 #include "hixl/listener.h"
 #include "hixl/nic.h"
@@ -47,7 +48,7 @@ class Engine {
   [[nodiscard]] RegionTable& regions() { return regions_; }
 
  private:
-  Engine(Self self, const Options& options, Nic nic);
+  Engine(Self self, const Options& options, std::unique_ptr<DeviceHold> hold, Nic nic);
 
   [[nodiscard]] Welcome greet(const Hello& hello, std::size_t inbound_links);
   void forget(const std::shared_ptr<Link>& link);
@@ -60,7 +61,8 @@ class Engine {
 
   const Self self_;
   const Options options_;
-  const Nic nic_;
+  std::unique_ptr<DeviceHold> hold_;  // until Finalize
+  Nic nic_;                           // its listener is opened by the thread of listener_, where Initialize did not
   RegionTable regions_;
   RequestTable requests_;
   std::mutex mutex_;

@@ -25,6 +25,10 @@
 // Each request takes a page of 2 MiB of its device for its descriptors until its end was polled, or its link disconnected; where there is
 // none, the call answers 207018 and the link works on. CommEngine: not modelled.
 //
+// An Initialize that cannot listen at the engine's address leaves its slots behind, and 2 MiB of the device each time. 9.1's HixlEngine
+// takes the port of the network card when somebody first connects to it, and refuses everybody with 503900 where it is taken; what the real
+// one answers is not known. The cap on registered memory (50 GB on A2 and A3) is not modelled.
+//
 // Two libraries: lib/hixl/libcann_hixl.so is 9.x, lib/hixl85/libcann_hixl.so is 8.5 and lacks what came with 9.1. The port of a device's
 // network card is really taken, at an address of loopback that is made from the card's: tests that run at once and need the default port
 // 16666 (Ascend910, and always 8.5) give each its own addresses with FAKE_HIXL_HCCN_CONF.
@@ -33,12 +37,15 @@
 // What is modelled:
 //   FAKE_HIXL_FLAVOUR=9.2            9.2, 9.2-beta.1 or 9.1: what the 9.x library is
 //   FAKE_HIXL_HCCN_CONF=/etc/hccn.conf   where the address of a device's NIC is found (address_N=); needed on Ascend910
+//                                    for RoCE that the caller did not list, and by CommEngine
 //   FAKE_HIXL_REQUIRE_ALIGNED=0      1: device regions must start at 2 MiB and be on 2 MiB pages, as HCCS wants them
 //   FAKE_HIXL_RETRY_MS=100           how long a transfer to a dead peer lasts until it fails
 // Faults. Transfers are numbered as they are asked for, from 1, or from when the switch was set; <which> is a list "2,5" or "*" for every
 // one:
 //   FAKE_HIXL_CONNECT_DELAY_MS=<ms> or <ip:port>=<ms>,...   Connect takes so much longer (within its timeout)
 //   FAKE_HIXL_DISCONNECT_DELAY_MS=<ms> or <ip:port>=<ms>,...   Disconnect holds the link's lock so much longer before it does anything
+//   FAKE_HIXL_FAIL_INITIALIZE=<cause> or <cause>:<n>   (the first n times) Initialize answers 503900 and says why in the text: kernel,
+//                                        endpoint, stream or device_ip
 //   FAKE_HIXL_ABORT_HOLD_MS=0            to free the thread of a slot that is aborted takes so much longer; all slots of the device are
 //                                        locked meanwhile, and what is under way goes on
 //   FAKE_HIXL_ABORT_GAP_MS=0             so much time is between an abort and what its caller does next: another abort, or the end of

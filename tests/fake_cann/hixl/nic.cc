@@ -29,13 +29,17 @@ std::string stand_in(const std::string& ip) {
 
 }  // namespace
 
-Status open_nic(Soc soc, Flavour flavour, int device, long port, Nic& nic) {
+Status find_nic(int device, bool is_needed, Nic& nic) {
   nic.ip = configured_address(device);
-  if (nic.ip.empty() && soc != Soc::k950) {
+  if (nic.ip.empty() && is_needed) {
     return fail(hixl::kFailed,
                 "no device ip: " + text_switch("FAKE_HIXL_HCCN_CONF", "/etc/hccn.conf") + " has no address_" + std::to_string(device));
   }
   if (nic.ip.empty()) nic.ip = "127.63.0." + std::to_string(device + 1);
+  return hixl::kSuccess;
+}
+
+Status listen_at_nic(Soc soc, Flavour flavour, long port, Nic& nic) {
   const bool takes_any = soc == Soc::k950 && flavour != Flavour::k85;
   const long chosen = port == 0 && !takes_any ? kDefaultPort : port;
   const auto address = parse_address(stand_in(nic.ip) + ":" + std::to_string(chosen));

@@ -14,8 +14,9 @@ struct Nic {
   Fd listener;
 };
 
-// The address of physical device `device`'s card: from hccn.conf, which Ascend910 cannot do without. `port` 0 is the default one: 16666, or
-// on Ascend950 any free one, which 8.5 does not know yet.
-[[nodiscard]] Status open_nic(Soc soc, Flavour flavour, int device, long port, Nic& nic);
+// The address of physical device `device`'s card, from hccn.conf; without one there, a stand-in, unless it is needed.
+[[nodiscard]] Status find_nic(int device, bool is_needed, Nic& nic);
+// `port` 0 is the default one: 16666, or on Ascend950 any free one, which 8.5 does not know yet.
+[[nodiscard]] Status listen_at_nic(Soc soc, Flavour flavour, long port, Nic& nic);
 
 }  // namespace fake_hixl
