@@ -31,18 +31,22 @@ void cut(const std::vector<Piece>& local, const std::vector<Piece>& remote, std:
   if (!moves.empty()) moves.back().ends_descriptor = true;
 }
 
-// What an exchange refuses. Which status it gives for too many is not known.
-Status check_regions(const std::vector<Region>& regions, const char* whose) {
-  if (regions.size() > kMostRegions) return fail(kParamInvalid, std::string(whose) + " more than 4096 regions");
+Status check_lengths(const std::vector<Region>& regions, const char* whose) {
   if (std::ranges::find(regions, std::size_t{0}, &Region::length) == regions.end()) return kSuccess;
   return fail(kParamInvalid, std::string(whose) + " a region of 0 bytes");
 }
 
-// A new link registers every local region again.
+// A new link registers every local region again, however many there are.
 Status check_local(const std::vector<Region>& regions) {
   const auto is_gone = [](const Region& region) { return !own_keys().is_valid(region.key); };
   if (std::ranges::any_of(regions, is_gone)) return fail(kFailed, "the engine has a region whose memory was freed");
-  return check_regions(regions, "the engine has");
+  return check_lengths(regions, "the engine has");
+}
+
+// What the peer tells must be parsed, too: a text of at most 4 MiB, which is not modelled.
+Status check_remote(const std::vector<Region>& regions) {
+  if (regions.size() > kMostRegions) return fail(kParamInvalid, "the peer has more than 4096 regions");
+  return check_lengths(regions, "the peer has");
 }
 
 Status report(Outcome outcome, const std::string& what) {
@@ -73,7 +77,7 @@ Status Link::exchange(const Address& address, Deadline deadline, Fd& socket, Wel
 
 Status Link::accept(const std::vector<Region>& local, const Welcome& welcome) {
   if (const Status status = check_local(local); status != kSuccess) return status;
-  if (const Status status = check_regions(welcome.regions, "the peer has"); status != kSuccess) return status;
+  if (const Status status = check_remote(welcome.regions); status != kSuccess) return status;
   protocol_ = match_endpoints(self_.endpoints, welcome.endpoints);
   if (protocol_.empty()) return fail(kParamInvalid, "no endpoint of " + remote_ + " fits one of this engine");
   // Only the device's network card loops back.

@@ -14,7 +14,7 @@
 
 namespace fake_hixl {
 
-inline constexpr std::size_t kMostRegions = 4096;  // that a Connect exchanges
+inline constexpr std::size_t kMostRegions = 4096;  // of a peer, that a Connect takes
 
 struct Region {
   std::uintptr_t address = 0;
