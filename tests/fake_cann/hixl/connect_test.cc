@@ -66,6 +66,16 @@ TEST_F(Connecting, can_be_delayed_for_all_or_one) {
   EXPECT_EQ(connect(), kSuccess);
 }
 
+TEST_F(Connecting, has_its_timeout_for_each_stage) {
+  open();
+  fake_hixl_set("FAKE_HIXL_STAGE_DELAY_MS", "60");
+  const auto start = steady_clock::now();
+  EXPECT_EQ(connect(100), kSuccess) << recent_error();
+  EXPECT_GE(steady_clock::now() - start, milliseconds(300));
+  EXPECT_EQ(disconnect(), kSuccess);
+  EXPECT_EQ(connect(50), hixl::kTimeout);
+}
+
 TEST_F(Connecting, from_two_threads_succeeds_in_one) {
   open();
   std::atomic<int> connected{0};

@@ -120,7 +120,6 @@ Status Engine::connect(const std::string& remote, int timeout_ms) {
     turn = std::unique_lock(connect_mutex());
     timeout_ms = whole_seconds(timeout_ms);
   }
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
   const auto link = std::make_shared<Link>(self_, remote);
   const std::lock_guard connecting(link->mutex());
   {
@@ -132,7 +131,7 @@ Status Engine::connect(const std::string& remote, int timeout_ms) {
     }
     links_[remote] = link;
   }
-  const Status status = link->connect(*address, regions_.list(), deadline);
+  const Status status = link->connect(*address, regions_.list(), std::chrono::milliseconds(timeout_ms));
   if (status != kSuccess) forget(link);
   return status;
 }

@@ -124,6 +124,8 @@ std::chrono::milliseconds disconnect_delay(const std::string& remote) { return d
 std::chrono::milliseconds abort_hold() { return std::chrono::milliseconds(number_switch("FAKE_HIXL_ABORT_HOLD_MS", 0)); }
 std::chrono::milliseconds abort_gap() { return std::chrono::milliseconds(number_switch("FAKE_HIXL_ABORT_GAP_MS", 0)); }
 
+std::chrono::milliseconds stage_delay() { return std::chrono::milliseconds(number_switch("FAKE_HIXL_STAGE_DELAY_MS", 0)); }
+
 std::chrono::milliseconds retry_window() { return std::chrono::milliseconds(number_switch("FAKE_HIXL_RETRY_MS", 100)); }
 
 }  // namespace fake_hixl

@@ -30,6 +30,8 @@ struct Fate {
 // How much longer it takes to free the thread of a slot that is aborted, and how long after that the caller goes on.
 [[nodiscard]] std::chrono::milliseconds abort_hold();
 [[nodiscard]] std::chrono::milliseconds abort_gap();
+// How long each stage of a Connect takes in addition.
+[[nodiscard]] std::chrono::milliseconds stage_delay();
 // Why an Initialize that is called now fails; empty if it does not.
 [[nodiscard]] std::string next_initialize_failure();
 // How long a transfer to a dead peer lasts.

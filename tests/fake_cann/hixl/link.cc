@@ -49,6 +49,18 @@ Status check_remote(const std::vector<Region>& regions) {
   return check_lengths(regions, "the peer has");
 }
 
+// TCP, the peer's endpoints, TCP again, the choice of an endpoint, the peer's regions and the channel: each may take the whole time-out.
+Status pass_stages(std::chrono::milliseconds timeout) {
+  constexpr const char* kStages[] = {"the peer's endpoints", "the second socket", "the endpoint", "the peer's regions", "the channel"};
+  const auto delay = stage_delay();
+  if (delay.count() == 0) return kSuccess;
+  for (const char* stage : kStages) {
+    std::this_thread::sleep_for(std::min(delay, timeout));
+    if (delay >= timeout) return fail(hixl::kTimeout, std::string("Connect: no answer in time: ") + stage);
+  }
+  return kSuccess;
+}
+
 Status report(Outcome outcome, const std::string& what) {
   if (outcome == Outcome::kDone) return kSuccess;
   return outcome == Outcome::kTimeout ? fail(hixl::kTimeout, what + ": no answer in time")
@@ -57,8 +69,12 @@ Status report(Outcome outcome, const std::string& what) {
 
 }  // namespace
 
-Status Link::exchange(const Address& address, Deadline deadline, Fd& socket, Welcome& welcome) {
+Status Link::exchange(const Address& address, std::chrono::milliseconds timeout, Fd& socket, Welcome& welcome) {
   const std::string what = "Connect to " + remote_;
+  if (self_.rules.times_stages) {
+    if (const Status status = pass_stages(timeout); status != kSuccess) return status;
+  }
+  const Deadline deadline = std::chrono::steady_clock::now() + timeout;
   const auto delayed = std::chrono::steady_clock::now() + connect_delay(remote_);
   std::this_thread::sleep_until(std::min(delayed, deadline));
   if (delayed > deadline) return report(Outcome::kTimeout, what);
@@ -85,10 +101,10 @@ Status Link::accept(const std::vector<Region>& local, const Welcome& welcome) {
   return kSuccess;
 }
 
-Status Link::connect(const Address& address, std::vector<Region> local, Deadline deadline) {
+Status Link::connect(const Address& address, std::vector<Region> local, std::chrono::milliseconds timeout) {
   Fd socket;
   Welcome welcome;
-  if (const Status status = exchange(address, deadline, socket, welcome); status != kSuccess) return status;
+  if (const Status status = exchange(address, timeout, socket, welcome); status != kSuccess) return status;
   if (const Status status = accept(local, welcome); status != kSuccess) return status;
   auto peer = Peer::open(std::move(socket), welcome);
   if (peer == nullptr) return fail(kFailed, "cannot reach the memory of " + remote_ + " (process " + std::to_string(welcome.pid) + ")");

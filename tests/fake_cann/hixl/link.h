@@ -30,7 +30,7 @@ class Link {
   std::mutex& mutex() { return mutex_; }
 
   // Exchanges regions, once and for all.
-  [[nodiscard]] Status connect(const Address& address, std::vector<Region> local, Deadline deadline);
+  [[nodiscard]] Status connect(const Address& address, std::vector<Region> local, std::chrono::milliseconds timeout);
   [[nodiscard]] bool is_connected() const { return worker_ != nullptr; }
   // Aborts the slot, once for each request in flight; then stops the worker, which is the channel, and hangs up.
   void close();
@@ -50,7 +50,7 @@ class Link {
     std::unique_ptr<HugeBlock> descriptors;  // on the device; null where an engine has no slots
   };
 
-  [[nodiscard]] Status exchange(const Address& address, Deadline deadline, Fd& socket, Welcome& welcome);
+  [[nodiscard]] Status exchange(const Address& address, std::chrono::milliseconds timeout, Fd& socket, Welcome& welcome);
   [[nodiscard]] Status accept(const std::vector<Region>& local, const Welcome& welcome);
   // A slot if the link has none, and memory of the device for so many descriptors.
   [[nodiscard]] Status prepare(std::size_t descriptors, std::unique_ptr<HugeBlock>& memory);

@@ -18,6 +18,7 @@ Rules rules_of(Kind kind, Flavour flavour) {
   rules.serialises_connect = true;
   rules.most_channels = 512;
   rules.uses_slots = false;
+  rules.times_stages = false;
   rules.any_unknown_status_latches = true;
   rules.polls_batches = false;
   rules.forgets_on_disconnect = false;

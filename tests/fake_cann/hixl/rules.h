@@ -23,6 +23,7 @@ struct Rules {
   bool serialises_connect = false;  // in the whole process, and time-outs count in whole seconds
   std::size_t most_channels = 0;    // inbound and outbound ones of an engine; 0: any number
   bool uses_slots = true;           // max_active_channels
+  bool times_stages = true;         // a Connect has several stages, and each has the whole time-out
   // Requests.
   bool latches = true;                      // after a failure the link is dead
   bool any_unknown_status_latches = false;  // even raw codes of the runtime
