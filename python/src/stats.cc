@@ -24,6 +24,7 @@ nb::dict to_dict(const DeviceStats& device) {
   made["connects_failed"] = device.connects_failed;
   made["refreshes"] = device.refreshes;
   made["links_broken"] = device.links_broken;
+  made["renewals"] = device.renewals;
   made["retries"] = device.retries;
   made["requests"] = device.requests;
   made["exhausted"] = device.exhausted;

@@ -221,6 +221,8 @@ Status Flight::check_sources() const {
 }
 
 Status Flight::timed_out() const {
+  const Status waiting = state_->waiting();
+  if (!waiting.is_ok()) return waiting.with_context("the deadline passed before anything could be read from the " + host_->peer_name());
   return Status(Code::kTransferTimeout, "the deadline passed while reading from the " + host_->peer_name() +
                                             "; it may be stopped or overloaded. Give the transfer more time if it is only slow");
 }

@@ -42,6 +42,18 @@ void TransferState::set_stop_hook(std::function<void()> hook) {
   hook();
 }
 
+void TransferState::set_waiting(Status why) {
+  if (process_.in_child()) return;
+  const MutexLock lock(mutex_);
+  waiting_ = std::move(why);
+}
+
+Status TransferState::waiting() const {
+  if (process_.in_child()) return ProcessGuard::closed();
+  const MutexLock lock(mutex_);
+  return waiting_;
+}
+
 bool TransferState::finish(Status result) {
   if (process_.in_child()) return false;
   std::function<void()> hook;

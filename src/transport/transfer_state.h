@@ -45,6 +45,10 @@ class TransferState {
   // Runs `hook` at the first request_stop (at once if there was one), in that thread. One hook; a later one replaces it.
   void set_stop_hook(std::function<void()> hook);
 
+  // What it waits for just now, which is what it ends with if its deadline passes meanwhile; ok: for its bytes.
+  void set_waiting(Status why);
+  [[nodiscard]] Status waiting() const;
+
   // Ends it. The first call wins and gives true: callbacks run in this thread, the hook is dropped, waiters wake.
   bool finish(Status result);
   [[nodiscard]] bool done() const { return done_.load(std::memory_order_acquire) || process_.in_child(); }
@@ -68,6 +72,7 @@ class TransferState {
   bool settled_ RAY_HIXL_GUARDED_BY(mutex_) = false;  // it has a result
   Condition ended_;
   Status reason_ RAY_HIXL_GUARDED_BY(mutex_);
+  Status waiting_ RAY_HIXL_GUARDED_BY(mutex_);
   Status result_;  // written before settled_ and done_ are set, and constant from then on
   std::function<void()> stop_hook_ RAY_HIXL_GUARDED_BY(mutex_);
   std::vector<Ending> callbacks_ RAY_HIXL_GUARDED_BY(mutex_);

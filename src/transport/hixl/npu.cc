@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::chrono::seconds kStopMargin{5};
 
-std::chrono::milliseconds connect_timeout(const Options& options) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(seconds_to_duration(options.connect_timeout_s));
+std::chrono::milliseconds to_milliseconds(double seconds) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(seconds_to_duration(seconds));
 }
 
 }  // namespace
@@ -38,9 +38,9 @@ Npu::Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, std::
       cann_(cann),
       options_(options),
       registry_(reaper),
-      driver_(
-          index, [&cann, index] { cann.acl.set_device(index); }, transport::hixl::connect_timeout(options),
-          [this] { return registry_.epoch(); }) {}
+      driver_({index, [&cann, index] { cann.acl.set_device(index); }, to_milliseconds(options.connect_timeout_s),
+               to_milliseconds(options.stall_timeout_s), [this] { return registry_.epoch(); },
+               [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }}) {}
 
 Npu::~Npu() = default;
 
@@ -65,17 +65,41 @@ Status Npu::start_hixl() {
         if (const int error = cann_.acl.set_device(index()); error != kAclOk) return cann_.acl.status(error, "aclrtSetDevice");
         Result<Started> started = transport::hixl::start(cann_, options_);
         if (!started.is_ok()) return started.status();
-        name_ = started->name;
         driver_.use(std::move(started->hixl));
         driver_.set_link_down([this] { collect(); });
+        const MutexLock lock(mutex_);
+        name_ = started->name;
         return name_;
       })
       .status();
 }
 
+std::string Npu::engine_name() const {
+  const MutexLock lock(mutex_);
+  return name_;
+}
+
+// On a thread that may block. What was published stays where it is, and so do the epochs: nobody is linked.
+Result<std::unique_ptr<Hixl>> Npu::renew(std::unique_ptr<Hixl> old) {
+  if (old) {
+    registry_.unbind(*old);
+    old->finalize();
+    old.reset();
+  }
+  Result<Started> started = transport::hixl::start(cann_, options_);
+  if (!started.is_ok()) return started.status();
+  if (const Status bound = registry_.bind(*started->hixl); !bound.is_ok()) {
+    started->hixl->finalize();
+    return bound;
+  }
+  const MutexLock lock(mutex_);
+  name_ = started->name;
+  return std::move(started->hixl);
+}
+
 Result<std::shared_ptr<const void>> Npu::register_memory(const MemoryRange& segment, std::shared_ptr<const void> owner) {
   const Result<const std::byte*> base =
-      driver_.call<const std::byte*>([this, segment] { return registry_.add(*driver_.hixl_or_null(), segment.address, segment.length); });
+      driver_.call_hixl<const std::byte*>([this, segment](Hixl& hixl) { return registry_.add(hixl, segment.address, segment.length); });
   if (!base.is_ok()) return base.status();
   return std::shared_ptr<const void>(std::make_shared<Registration>(shared_from_this(), *base, std::move(owner)));
 }
@@ -141,6 +165,7 @@ DeviceStats Npu::stats() const {
   stats.connects_failed = c.connects_failed.load(std::memory_order_relaxed);
   stats.refreshes = c.refreshes.load(std::memory_order_relaxed);
   stats.links_broken = c.links_broken.load(std::memory_order_relaxed);
+  stats.renewals = c.renewals.load(std::memory_order_relaxed);
   stats.retries = c.retries.load(std::memory_order_relaxed);
   stats.requests = c.requests.load(std::memory_order_relaxed);
   stats.exhausted = c.exhausted.load(std::memory_order_relaxed);
@@ -149,7 +174,7 @@ DeviceStats Npu::stats() const {
 }
 
 void Npu::stop() {
-  const Deadline deadline = Deadline::in(connect_timeout(options_) + kStopMargin);
+  const Deadline deadline = Deadline::in(to_milliseconds(options_.connect_timeout_s) + kStopMargin);
   const bool let_go = driver_.stop(deadline, [this] {
     Hixl* const hixl = driver_.hixl_or_null();
     if (hixl == nullptr) return;

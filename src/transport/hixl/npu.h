@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "base/mutex.h"
 #include "device/device.h"
 #include "memory/reaper.h"
 #include "ray_hixl/options.h"
@@ -26,8 +27,8 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, std::int32_t index);
   ~Npu() override;
 
-  // "ip:port", what peers connect to.
-  [[nodiscard]] const std::string& engine_name() const { return name_; }
+  // "ip:port", what peers connect to. Changes when HIXL's engine is replaced.
+  [[nodiscard]] std::string engine_name() const;
   [[nodiscard]] Driver& driver() { return driver_; }
   [[nodiscard]] Registry& registry() { return registry_; }
   [[nodiscard]] const Acl& acl() const { return cann_.acl; }
@@ -55,6 +56,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   class Registration;
 
   [[nodiscard]] Status start_hixl();
+  [[nodiscard]] Result<std::unique_ptr<Hixl>> renew(std::unique_ptr<Hixl> old);
   void forget(const std::byte* base, std::shared_ptr<const void> owner);
   void collect();
   void move_part(const std::shared_ptr<Move>& move, std::size_t op, std::size_t offset);
@@ -62,7 +64,8 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
 
   const Cann& cann_;
   const Options& options_;
-  std::string name_;
+  mutable Mutex mutex_;
+  std::string name_ RAY_HIXL_GUARDED_BY(mutex_);
   Registry registry_;
   std::atomic<std::uint64_t> readers_{0};  // engines that may be linked to this one
   Driver driver_;

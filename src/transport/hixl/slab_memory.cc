@@ -34,14 +34,14 @@ class SlabMemory final : public device::SlabSource {
   Result<std::byte*> take(std::uint64_t bytes) override {
     const auto npu = npu_.lock();
     if (!npu) return Status(Code::kClosed, "the engine was closed");
-    return npu->driver().call<std::byte*>([this, &npu = *npu, bytes]() -> Result<std::byte*> {
+    return npu->driver().call_hixl<std::byte*>([this, &npu = *npu, bytes](Hixl& hixl) -> Result<std::byte*> {
       void* address = nullptr;
       if (const int error = acl_.malloc(&address, bytes, kAclHugeOnly); error != kAclOk) {
         return acl_.status(error, "taking " + std::to_string(bytes >> 20) + " MiB of " + npu_name(index_) +
                                       " for ray-hixl's slabs (aclrtMalloc); give torch less, or lower slab_bytes");
       }
       auto* const memory = static_cast<std::byte*>(address);
-      const Result<const std::byte*> registered = npu.registry().add(*npu.driver().hixl_or_null(), memory, bytes);
+      const Result<const std::byte*> registered = npu.registry().add(hixl, memory, bytes);
       if (registered.is_ok()) return memory;
       acl_.free(address);
       return registered.status();

@@ -3,13 +3,9 @@
 #include <utility>
 #include <vector>
 
+#include "transport/hixl/cann/codes.h"
+
 namespace ray_hixl::transport::hixl {
-namespace {
-
-// Out of memory on the host, the device, or of a resource that counts as such.
-bool is_out_of_memory(int error) { return error == 207001 || error == 207018 || error == 200000; }
-
-}  // namespace
 
 Result<Acl> Acl::load(const Places& places) {
   const Result<Library> library = Library::open({"libacl_rt.so", "libascendcl.so"}, places);
@@ -41,7 +37,7 @@ Result<Acl> Acl::load(const Places& places) {
 
 Status Acl::status(int error, const std::string& what) const {
   if (error == kAclOk) return Status::ok();
-  return Status(is_out_of_memory(error) ? Code::kOutOfMemory : Code::kNotAvailable,
+  return Status(is_out_of_memory(static_cast<std::uint32_t>(error)) ? Code::kOutOfMemory : Code::kNotAvailable,
                 what + ": error " + std::to_string(error) + recent_error());
 }
 

@@ -2,12 +2,14 @@
 
 namespace ray_hixl::transport::hixl {
 
+bool is_out_of_memory(std::uint32_t error) { return error == 207001 || error == 207018 || error == 200000; }
+
 Verdict judge(HixlCode code) {
   switch (code) {
     case kHixlOk: return Verdict::kFine;
     case kParamInvalid: return Verdict::kStale;
     case kResourceExhausted: return Verdict::kBusy;
-    default: return Verdict::kLinkBroken;
+    default: return is_out_of_memory(code) ? Verdict::kNoMemory : Verdict::kLinkBroken;
   }
 }
 

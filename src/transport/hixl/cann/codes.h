@@ -1,5 +1,5 @@
-// HIXL's status codes, and what each means for a link. Values are facts of its interface; anything else may occur, too (raw errors of the
-// runtime leak through) and counts as fatal.
+// HIXL's status codes, and what each means for a link. Values are facts of its interface; anything else may occur, too: raw errors of the
+// runtime leak through, and count as fatal but for want of memory.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +18,15 @@ inline constexpr HixlCode kUnsupported = 103905;
 inline constexpr HixlCode kResourceExhausted = 203900;
 inline constexpr HixlCode kFailed = 503900;
 
+// Errors of the runtime: out of memory on the host, the device, or of a resource that counts as such.
+[[nodiscard]] bool is_out_of_memory(std::uint32_t error);
+
 // What a link does about the code of a transfer.
 enum class Verdict : std::uint8_t {
   kFine,
   kStale,      // the link does not know the memory: connect anew, once
   kBusy,       // nothing was done: try again
+  kNoMemory,   // the same, for want of the memory that each request takes
   kLinkBroken  // disconnect before anything else
 };
 [[nodiscard]] Verdict judge(HixlCode code);

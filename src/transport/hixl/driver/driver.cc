@@ -14,29 +14,26 @@ namespace {
 constexpr std::chrono::microseconds kSpin{30};
 constexpr std::chrono::microseconds kShortestPause{10};
 constexpr std::chrono::microseconds kLongestPause{200};
+// Of all links of a device together: HIXL takes 2 MiB of the device's memory for each, and they share its 16 slots. One reads up to 4096
+// pieces, so that two keep a link busy.
+constexpr std::size_t kMostRequests = 16;
 
 std::string thread_name(const char* what, int device) { return "hixl-" + std::string(what) + "-" + std::to_string(device); }
 
 }  // namespace
 
-Driver::Driver(int device, std::function<void()> prepare, std::chrono::milliseconds connect_timeout,
-               std::function<std::uint64_t()> local_epoch)
-    : device_(device),
-      prepare_(std::move(prepare)),
-      connect_timeout_(connect_timeout),
-      local_epoch_(std::move(local_epoch)),
-      connectors_(thread_name("conn", device), prepare_) {}
+Driver::Driver(Setup setup) : setup_(std::move(setup)), connectors_(thread_name("conn", setup_.device), setup_.prepare) {}
 
 Driver::~Driver() = default;
 
 Status Driver::start() {
-  Result<std::thread> thread = start_thread(thread_name("npu", device_), [this] { work(); });
+  Result<std::thread> thread = start_thread(thread_name("npu", setup_.device), [this] { work(); });
   if (!thread.is_ok()) return thread.status();
   thread_ = *std::move(thread);
   return Status::ok();
 }
 
-Status Driver::closed() const { return Status(Code::kClosed, "the engine on npu:" + std::to_string(device_) + " was closed"); }
+Status Driver::closed() const { return Status(Code::kClosed, "the engine on npu:" + std::to_string(setup_.device) + " was closed"); }
 
 bool Driver::post(Task task) {
   {
@@ -88,7 +85,7 @@ bool Driver::idle() const {
 
 void Driver::work() {
   ::prctl(PR_SET_TIMERSLACK, 1000UL);  // pauses between polls are short
-  prepare_();
+  setup_.prepare();
   while (!finished_) {
     run_tasks();
     if (in_flight()) (void)poll();
@@ -109,7 +106,9 @@ void Driver::run_tasks() {
 // Those that are down and not wanted any more are forgotten.
 void Driver::advance_all() {
   bool went_down = false;
+  const bool is_late = quiet_by_ && quiet_by_->passed();
   for (auto it = remotes_.begin(); it != remotes_.end();) {
+    if (tainted_) it->second->retire(is_late);
     it->second->advance();
     if (it->second->idle()) {
       it = remotes_.erase(it);
@@ -119,21 +118,29 @@ void Driver::advance_all() {
     }
   }
   if (went_down && link_down_) link_down_();
-  if (when_idle_ && remotes_.empty()) std::exchange(when_idle_, nullptr)();
+  advance_renewal();
+  if (when_idle_ && remotes_.empty() && !renewing_) std::exchange(when_idle_, nullptr)();
 }
 
 bool Driver::in_flight() const {
-  return std::ranges::any_of(remotes_, [](const auto& each) { return !each.second->disconnecting() && !each.second->requests().empty(); });
+  return std::ranges::any_of(remotes_, [](const auto& each) { return each.second->polls(); });
+}
+
+// Links that want to read share what there is.
+bool Driver::has_room(std::size_t mine) const {
+  std::size_t all = 0;
+  std::size_t sharing = 0;
+  for (const auto& [name, remote] : remotes_) {
+    all += remote->requests().size();
+    if (remote->wants_room()) ++sharing;
+  }
+  return all < kMostRequests && mine < std::max<std::size_t>(1, kMostRequests / std::max<std::size_t>(1, sharing));
 }
 
 // True if a request ended.
 bool Driver::poll() {
   last_poll_ = Clock::now();
-  // The library takes every link's lock for a common poll, and a disconnect may hold one for long.
-  const bool one_by_one = !hixl_->can_poll_all() || std::ranges::any_of(remotes_, [](const auto& each) {
-    return each.second->disconnecting() && !each.second->requests().empty();
-  });
-  const bool progress = one_by_one ? poll_each() : poll_together();
+  const bool progress = hixl_->can_poll_all() ? poll_together() : poll_each();
   if (progress) begin_to_spin();
   return progress;
 }
@@ -158,7 +165,8 @@ bool Driver::poll_each() {
   for (const auto& [name, remote] : remotes_) {
     const std::vector<Remote::Request> requests = remote->requests();
     for (const Remote::Request& request : requests) {
-      if (remote->disconnecting()) break;
+      if (!remote->polls()) break;
+      if (request.handle == nullptr) continue;  // HIXL did not take it, and may have begun
       std::int32_t status = kWaiting;
       const Outcome outcome = hixl_->poll(request.handle, status);
       if (outcome.is_ok() && status == kWaiting) continue;
@@ -180,6 +188,9 @@ void Driver::wait() {
   std::optional<Deadline> due;
   for (const auto& [name, remote] : remotes_) {
     if (remote->due() && (!due || remote->due()->when() < due->when())) due = remote->due();
+  }
+  for (const std::optional<Deadline>& own : {quiet_by_, renewing_ ? std::nullopt : renew_after_}) {
+    if (own && !own->passed() && (!due || own->when() < due->when())) due = own;
   }
   if (polling) return pause_between_polls();
   MutexLock lock(mutex_);
@@ -203,7 +214,11 @@ void Driver::pause_between_polls() {
 
 void Driver::end_everything(const Status& why) {
   closing_ = true;
-  for (const auto& [name, remote] : remotes_) remote->abandon(nullptr, why);
+  for (const auto& [name, remote] : remotes_) {
+    remote->abandon(nullptr, why);
+    if (remote->is_dirty() && !remote->linked() && !renewing_) remote->engine_is_gone();  // it is finalized before anything is given back
+  }
+  for (const HixlTask& task : std::exchange(deferred_, {})) task(why);
 }
 
 bool Driver::stop(Deadline deadline, const Task& last) {

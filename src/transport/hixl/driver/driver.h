@@ -2,6 +2,9 @@
 // the thread polls, at first in a short spin, then with growing pauses of at most 200 us; otherwise it sleeps.
 //
 // It owns every Remote. Any thread may post; what is posted, and what comes back from errands, runs on the driver's thread.
+//
+// Where a link goes down with requests in flight, HIXL's engine cannot be trusted any more (see Remote). It takes no new moves, and once
+// nothing else is in flight it is replaced by a fresh one; moves wait for that, at most until their deadline.
 #pragma once
 
 #include <chrono>
@@ -26,8 +29,16 @@ class Driver final : public RemoteHost {
  public:
   using Task = std::function<void()>;
 
-  // `prepare` runs first in each of its threads: it sets the device. `local_epoch`: of what is registered now; any thread.
-  Driver(int device, std::function<void()> prepare, std::chrono::milliseconds connect_timeout, std::function<std::uint64_t()> local_epoch);
+  struct Setup {
+    std::int32_t device = 0;
+    std::function<void()> prepare;  // runs first in each of its threads: it sets the device
+    std::chrono::milliseconds connect_timeout{};
+    std::chrono::milliseconds stall_timeout{};
+    std::function<std::uint64_t()> local_epoch;  // of what is registered now; any thread
+    // Ends the engine, if there still is one, and starts another that knows the same memory. On a thread that may block.
+    std::function<Result<std::unique_ptr<Hixl>>(std::unique_ptr<Hixl> old)> renew;
+  };
+  explicit Driver(Setup setup);
   ~Driver() override;  // REQUIRES: stop(), if it was started
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
@@ -44,12 +55,25 @@ class Driver final : public RemoteHost {
     if (!post([promise, task = std::move(task)] { promise->set_value(task()); })) return closed();
     if (answer.wait_for(kCallTime) == std::future_status::ready) return answer.get();
     return Status(Code::kTransferTimeout,
-                  "the driver of npu:" + std::to_string(device_) + " does not answer; is the device hung? npu-smi info");
+                  "the driver of npu:" + std::to_string(setup_.device) + " does not answer; is the device hung? npu-smi info");
+  }
+  // The same for a task that needs HIXL: waits while the engine is being replaced.
+  template <class T>
+  [[nodiscard]] Result<T> call_hixl(std::function<Result<T>(Hixl&)> task) {
+    const auto promise = std::make_shared<std::promise<Result<T>>>();
+    std::future<Result<T>> answer = promise->get_future();
+    const bool posted = post([this, promise, task = std::move(task)] {
+      with_hixl([promise, task](const Result<Hixl*>& hixl) { promise->set_value(hixl.is_ok() ? task(**hixl) : Result<T>(hixl.status())); });
+    });
+    if (!posted) return closed();
+    if (answer.wait_for(kCallTime) == std::future_status::ready) return answer.get();
+    return Status(Code::kTransferTimeout,
+                  "the driver of npu:" + std::to_string(setup_.device) + " does not answer; is the device hung? npu-smi info");
   }
 
   // HIXL is there from now on. Driver's thread.
   void use(std::unique_ptr<Hixl> hixl) { hixl_ = std::move(hixl); }
-  // Null before use().
+  // Null before use(), and while the engine is being replaced.
   [[nodiscard]] Hixl* hixl_or_null() { return hixl_.get(); }
 
   // Starts a move to the peer's engine `name`. Any thread. After stop() it ends as closed.
@@ -70,18 +94,30 @@ class Driver final : public RemoteHost {
 
   // RemoteHost.
   [[nodiscard]] Hixl& hixl() override { return *hixl_; }
-  [[nodiscard]] std::uint64_t local_epoch() const override { return local_epoch_(); }
+  [[nodiscard]] std::uint64_t local_epoch() const override { return setup_.local_epoch(); }
   [[nodiscard]] std::uint64_t next_request() override { return next_request_++; }
   void run(std::function<Outcome()> call, std::function<void(Outcome)> done) override;
-  [[nodiscard]] std::chrono::milliseconds connect_timeout() const override { return connect_timeout_; }
+  [[nodiscard]] std::chrono::milliseconds connect_timeout() const override { return setup_.connect_timeout; }
+  [[nodiscard]] std::chrono::milliseconds stall_timeout() const override { return setup_.stall_timeout; }
   [[nodiscard]] DriverCounters& counters() override { return counters_; }
+  [[nodiscard]] bool takes_moves() const override { return !tainted_ && hixl_ != nullptr; }
+  [[nodiscard]] bool has_room(std::size_t mine) const override;
+  void taint() override;
+  [[nodiscard]] bool is_quiet() const override;
+  [[nodiscard]] bool is_closing() const override { return closing_; }
 
  private:
   static constexpr std::chrono::seconds kCallTime{60};
+  using HixlTask = std::function<void(const Result<Hixl*>& hixl)>;
   [[nodiscard]] Status closed() const;
   void work();
   void run_tasks();
   void advance_all();
+  void advance_renewal();
+  void renew();
+  void renewed(Result<std::unique_ptr<Hixl>> hixl);
+  void end_renewal();
+  void with_hixl(HixlTask task);
   [[nodiscard]] bool in_flight() const;
   [[nodiscard]] bool poll();
   [[nodiscard]] bool poll_together();
@@ -92,10 +128,7 @@ class Driver final : public RemoteHost {
   void end_everything(const Status& why);
   [[nodiscard]] bool idle() const;
 
-  const int device_;
-  const std::function<void()> prepare_;
-  const std::chrono::milliseconds connect_timeout_;
-  const std::function<std::uint64_t()> local_epoch_;
+  const Setup setup_;
   Connectors connectors_;
   DriverCounters counters_;
 
@@ -105,6 +138,12 @@ class Driver final : public RemoteHost {
   std::uint64_t next_request_ = 1;
   std::vector<PollResult> results_;
   Task link_down_;
+  bool tainted_ = false;
+  bool renewing_ = false;
+  std::optional<Deadline> quiet_by_;     // tainted: requests that have not ended by then are given up, too
+  std::optional<Deadline> renew_after_;  // no other try until then
+  int failed_renewals_ = 0;              // in a row
+  std::vector<HixlTask> deferred_;       // until there is an engine again
   bool closing_ = false;
   bool finished_ = false;
   std::function<void()> when_idle_;

@@ -57,16 +57,47 @@ Result<const std::byte*> Registry::add(Hixl& hixl, const std::byte* address, std
   }
   void* handle = nullptr;
   const Outcome outcome = hixl.register_device_memory(reinterpret_cast<std::uintptr_t>(address), length, handle);
-  if (!outcome.is_ok()) {
-    return Status(outcome.code == kResourceExhausted ? Code::kOutOfMemory : Code::kNotAvailable,
-                  "HIXL does not register " + std::to_string(length) + " bytes of device memory: " + outcome.text() +
-                      ". Over HCCS memory must lie in 2 MiB pages and begin at a multiple of 2 MiB");
-  }
+  if (!outcome.is_ok()) return refused(outcome, length);
   const MutexLock lock(mutex_);
   const std::uint64_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   entries_[address] = {length, epoch, handle, 1, nullptr};
   epoch_.store(epoch, std::memory_order_release);
   return address;
+}
+
+Status Registry::refused(const Outcome& outcome, std::uint64_t length) {
+  const bool is_full = outcome.code == kResourceExhausted || is_out_of_memory(outcome.code);
+  return Status(is_full ? Code::kOutOfMemory : Code::kNotAvailable,
+                "HIXL does not register " + std::to_string(length) + " bytes of device memory: " + outcome.text() +
+                    ". Over HCCS memory must lie in 2 MiB pages and begin at a multiple of 2 MiB");
+}
+
+void Registry::unbind(Hixl& hixl) {
+  take_out(hixl, false);
+  const MutexLock lock(mutex_);
+  for (auto& [base, entry] : entries_) {
+    (void)hixl.deregister_memory(entry.handle);  // finalizing it does the same
+    entry.handle = nullptr;
+  }
+}
+
+// Lookups go on meanwhile: it may take a while.
+Status Registry::bind(Hixl& hixl) {
+  std::vector<std::pair<const std::byte*, std::uint64_t>> all;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [base, entry] : entries_) all.emplace_back(base, entry.length);
+  }
+  std::vector<void*> handles;
+  for (const auto& [base, length] : all) {
+    void* handle = nullptr;
+    const Outcome outcome = hixl.register_device_memory(reinterpret_cast<std::uintptr_t>(base), length, handle);
+    if (!outcome.is_ok()) return refused(outcome, length);
+    handles.push_back(handle);
+  }
+  const MutexLock lock(mutex_);
+  for (std::size_t i = 0; i < all.size(); ++i) entries_.at(all[i].first).handle = handles[i];
+  return Status::ok();
 }
 
 void Registry::remove(const std::byte* base, std::shared_ptr<const void> owner) {

@@ -45,6 +45,10 @@ class Registry {
   void remove(const std::byte* base, std::shared_ptr<const void> owner);
   // Takes out what has no user any more. REQUIRES: no link in either direction.
   void collect(Hixl& hixl);
+  // HIXL's engine is to be replaced by another, which is to know all of it that still has a user. REQUIRES: no link in either direction,
+  // and no other change between the two. On failure of bind() nothing of it is bound.
+  void unbind(Hixl& hixl);
+  [[nodiscard]] Status bind(Hixl& hixl);
   // Takes out everything, after every link went down, before HIXL is finalized.
   void clear(Hixl& hixl);
 
@@ -61,6 +65,7 @@ class Registry {
   [[nodiscard]] Entries::const_iterator holder(const std::byte* address, std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
   [[nodiscard]] bool overlaps(const std::byte* address, std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
   void take_out(Hixl& hixl, bool all);
+  [[nodiscard]] static Status refused(const Outcome& outcome, std::uint64_t length);
 
   memory::Reaper& reaper_;
   std::atomic<std::uint64_t> epoch_{0};

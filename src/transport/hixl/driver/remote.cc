@@ -6,10 +6,9 @@
 namespace ray_hixl::transport::hixl {
 namespace {
 
-constexpr std::size_t kMostOps = 4096;      // of one request
-constexpr std::size_t kMostRequests = 256;  // of one link
+constexpr std::size_t kMostOps = 4096;  // of one request
 constexpr int kMostAttempts = 3;
-constexpr std::chrono::milliseconds kPatience{200};    // for a move that is to stop, to finish by itself
+constexpr std::chrono::milliseconds kPatience{200};    // with requests of a peer that is gone
 constexpr std::chrono::milliseconds kRetryPause{50};   // before connecting again, times the attempts
 constexpr std::chrono::milliseconds kBackPressure{1};  // when HIXL is short of something
 constexpr std::int32_t kDisconnectMs = 1000;           // HIXL ignores it in some engines
@@ -49,28 +48,38 @@ void Remote::end_other_lives(const Incarnation& life) {
   for (const Request& request : requests_) {
     if (request.move->owner != life) request.move->failure = gone;
   }
-  break_link("the peer was restarted", Cause::kGivenUp);
+  for (const auto& move : lost_) {
+    if (move->owner != life) move->failure = gone;
+  }
+  break_link("the peer was restarted", Cause::kGivenUp, kPatience);
 }
 
 void Remote::advance() {
   due_.reset();
   switch (state_) {
     case State::kDown:
-      if (waiting_.empty()) return;
+      if (waiting_.empty() || !requests_.empty() || !host_.takes_moves()) return;
       if (not_before_ && !not_before_->passed()) return wake_at(*not_before_);
       return connect();
     case State::kUp: return submit();
     case State::kDraining:
       if (requests_.empty()) return disconnect();
-      if (out_of_patience()) break_link("a request did not end in time", Cause::kGivenUp);
+      if (out_of_patience()) give_up();
+      return;
+    case State::kGivenUp:
+      if (requests_.empty() || host_.is_quiet()) disconnect();
       return;
     case State::kConnecting:
     case State::kDisconnecting: return;
   }
 }
 
-// Has a move that is to stop had its moment?
+// Has the link, or a move that is to stop, had its time?
 bool Remote::out_of_patience() {
+  if (give_up_at_) {
+    if (give_up_at_->passed()) return true;
+    wake_at(*give_up_at_);
+  }
   for (const Request& request : requests_) {
     if (!request.move->patience) continue;
     if (request.move->patience->passed()) return true;
@@ -88,6 +97,7 @@ void Remote::connect() {
   broken_.clear();
   cause_ = Cause::kGivenUp;
   busy_until_.reset();
+  give_up_at_.reset();
   // Both are read before the connect: it shows at least this much.
   local_epoch_ = host_.local_epoch();
   remote_epoch_ = known_epoch_;
@@ -106,7 +116,7 @@ void Remote::connect() {
 void Remote::connected(const Outcome& outcome) {
   if (outcome.is_ok()) {
     state_ = State::kUp;
-    if (!broken_.empty()) return disconnect();  // nobody wants it any more
+    if (!broken_.empty() || !host_.takes_moves()) return disconnect();  // nobody wants it any more
     return advance();
   }
   state_ = State::kDown;
@@ -129,26 +139,40 @@ void Remote::connected(const Outcome& outcome) {
   advance();
 }
 
-// REQUIRES: the link is up, and nothing of what HIXL has matters any more or everything has ended.
+// REQUIRES: the link is up; everything has ended, or the engine goes with it.
 void Remote::disconnect() {
+  dirty_ = !requests_.empty();
   state_ = State::kDisconnecting;
   due_.reset();
   host_.run([&hixl = host_.hixl(), peer = text_] { return hixl.disconnect(peer, kDisconnectMs); },
             [self = shared_from_this()](const Outcome&) { self->disconnected(); });
 }
 
-// Nothing arrives late from here on.
 void Remote::disconnected() {
   state_ = State::kDown;
-  const auto requests = std::exchange(requests_, {});
-  for (const Request& request : requests) {
-    request.move->in_flight = 0;
-    std::erase(waiting_, request.move);
-  }
-  for (const Request& request : requests) {
-    if (!request.move->ended() && std::ranges::find(waiting_, request.move) == waiting_.end()) retry_or_end(request.move);
-  }
+  if (!dirty_ || host_.is_closing()) let_go();
   advance();
+}
+
+void Remote::engine_is_gone() {
+  let_go();
+  advance();
+}
+
+// Nothing arrives late from here on.
+void Remote::let_go() {
+  dirty_ = false;
+  std::vector<std::shared_ptr<Move>> moves = std::exchange(lost_, {});
+  for (Request& request : requests_) moves.push_back(std::move(request.move));
+  requests_.clear();
+  for (const auto& move : moves) {
+    move->in_flight = 0;
+    move->lost = false;
+    std::erase(waiting_, move);
+  }
+  for (const auto& move : moves) {
+    if (!move->ended() && std::ranges::find(waiting_, move) == waiting_.end()) retry_or_end(move);
+  }
 }
 
 // A READ may be made any number of times.
@@ -162,12 +186,44 @@ void Remote::retry_or_end(const std::shared_ptr<Move>& move) {
   waiting_.push_front(move);
 }
 
-void Remote::break_link(const std::string& why, Cause cause) {
-  if (disconnecting()) return;
+void Remote::break_link(const std::string& why, Cause cause, std::chrono::milliseconds patience) {
+  if (disconnecting() || state_ == State::kGivenUp) return;
+  if (broken_.empty()) host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
   broken_ = why;
   cause_ = cause;
-  host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
-  if (state_ == State::kUp || state_ == State::kDraining) disconnect();
+  if (state_ != State::kUp && state_ != State::kDraining) return;
+  state_ = State::kDraining;
+  const Deadline end = Deadline::in(patience);
+  give_up_at_ = give_up_at_ ? give_up_at_->sooner(end) : end;
+  if (host_.is_closing() && !requests_.empty()) return give_up();
+  advance();
+}
+
+void Remote::give_up() {
+  if (broken_.empty()) {
+    host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
+    broken_ = "a request did not end in time";
+    cause_ = Cause::kGivenUp;
+  }
+  state_ = State::kGivenUp;
+  host_.taint();
+  advance();
+}
+
+void Remote::retire(bool now) {
+  if (state_ == State::kUp) state_ = State::kDraining;
+  if (now && state_ == State::kDraining && !requests_.empty()) give_up();
+}
+
+void Remote::end_waiting(const Status& why) {
+  for (const auto& move : std::exchange(waiting_, {})) {
+    if (move->in_flight > 0) {
+      waiting_.push_back(move);
+      continue;
+    }
+    if (move->failure.is_ok()) move->failure = why;
+    settle(move);
+  }
 }
 
 void Remote::submit() {
@@ -187,11 +243,11 @@ void Remote::submit() {
       wake_at(*busy_until_);
       break;
     }
-    if (requests_.size() >= kMostRequests || !submit_chunk(move)) break;
+    if (!host_.takes_moves() || !host_.has_room(requests_.size()) || !submit_chunk(move)) break;
     if (move->submitted == move->ops.size()) waiting_.pop_front();
   }
   if (state_ == State::kDraining) return advance();
-  if (state_ == State::kUp && out_of_patience()) break_link("a request did not end in time", Cause::kGivenUp);
+  if (state_ == State::kUp && out_of_patience()) give_up();
 }
 
 // True if HIXL took it. Otherwise the link's state, the move's failure or due() say how it goes on.
@@ -208,7 +264,12 @@ bool Remote::submit_chunk(const std::shared_ptr<Move>& move) {
       move->submitted += count;
       ++move->in_flight;
       requests_.push_back(std::move(request));
+      move->transfer->set_waiting(Status::ok());
       return true;
+    case Verdict::kNoMemory:
+      move->transfer->set_waiting(Status(Code::kOutOfMemory, "HIXL has no memory for a request to " + name_ + ": " + outcome.text() +
+                                                                 ". Each takes 2 MiB of the NPU's; give torch less"));
+      [[fallthrough]];
     case Verdict::kBusy:
       host_.counters().exhausted.fetch_add(1, std::memory_order_relaxed);
       busy_until_ = Deadline::in(kBackPressure);
@@ -227,10 +288,13 @@ bool Remote::submit_chunk(const std::shared_ptr<Move>& move) {
       waiting_.pop_front();
       settle(move);
       return false;
-    case Verdict::kLinkBroken:  // a part may be under way
+    case Verdict::kLinkBroken:  // a part may be under way, whose end nobody can ask for
       ++move->in_flight;
       requests_.push_back(std::move(request));
-      break_link("TransferAsync: " + outcome.text(), Cause::kFailure);
+      broken_ = "TransferAsync: " + outcome.text();
+      cause_ = Cause::kFailure;
+      host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
+      give_up();
       return false;
   }
   return false;
@@ -239,17 +303,19 @@ bool Remote::submit_chunk(const std::shared_ptr<Move>& move) {
 void Remote::finished(std::uint64_t id, const std::string& failure) {
   const auto found = std::ranges::find(requests_, id, &Request::id);
   if (found == requests_.end()) return;
-  if (!failure.empty()) return break_link(failure, Cause::kFailure);
   busy_until_.reset();
   const std::shared_ptr<Move> move = std::move(found->move);
   requests_.erase(found);
   --move->in_flight;
-  settle(move);
+  if (failure.empty()) return settle(move);
+  std::erase(waiting_, move);
+  if (!std::exchange(move->lost, true)) lost_.push_back(move);
+  break_link(failure, Cause::kFailure, host_.stall_timeout());
 }
 
 // Ends the move if nothing of it is in flight and nothing left to do.
 void Remote::settle(const std::shared_ptr<Move>& move) {
-  if (move->ended() || move->in_flight > 0) return;
+  if (move->ended() || move->in_flight > 0 || move->lost) return;
   if (!move->failure.is_ok()) return move->end(move->failure);
   if (move->submitted == move->ops.size()) return move->end(Status::ok());
   if (move->transfer->stopping()) return move->end(move->transfer->stop_reason());
@@ -264,7 +330,7 @@ void Remote::heed_stops() {
     }
   }
   for (const Request& request : requests_) {
-    if (!request.move->patience && request.move->transfer->stopping()) request.move->patience = Deadline::in(kPatience);
+    if (!request.move->patience && request.move->transfer->stopping()) request.move->patience = Deadline::in(host_.stall_timeout());
   }
   advance();
 }
@@ -282,6 +348,9 @@ void Remote::abandon(const void* channel, const Status& why) {
     has_requests = true;
     if (request.move->failure.is_ok()) request.move->failure = why;
   }
+  for (const auto& move : lost_) {
+    if (concerned(*move) && move->failure.is_ok()) move->failure = why;
+  }
   for (const auto& move : std::exchange(waiting_, {})) {
     if (!concerned(*move)) {
       waiting_.push_back(move);
@@ -290,7 +359,7 @@ void Remote::abandon(const void* channel, const Status& why) {
     if (move->failure.is_ok()) move->failure = why;
     settle(move);
   }
-  if (linked() && (has_requests || channels_.empty())) break_link(why.message(), Cause::kGivenUp);
+  if (linked() && (has_requests || channels_.empty())) break_link(why.message(), Cause::kGivenUp, kPatience);
 }
 
 }  // namespace ray_hixl::transport::hixl

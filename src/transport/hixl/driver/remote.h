@@ -1,11 +1,15 @@
 // Remote: HIXL's link from one device here to one engine of a peer, and the moves that use it. A state machine; only the driver's thread
 // calls it.
 //
-//   down -> connecting -> up -> (draining ->) disconnecting -> down
+//   down -> connecting -> up -> draining -> (given up ->) disconnecting -> down
 //
 // A link shows the memory that both sides had registered when it was made. A move that needs newer memory has the link drained and made
 // anew. A link that failed is taken down before anything else: until then late bytes may still arrive, so its moves end, or are tried
 // again, only afterwards.
+//
+// No link is taken down while a request may still finish, since HIXL would leave a record of that request to whoever gets its slot next,
+// who then is told of an end before it came. A link whose requests do not end in time is given up: it goes down once nothing else is in
+// flight on the device, and with it the whole engine, after which its moves are let go.
 #pragma once
 
 #include <cstddef>
@@ -37,7 +41,19 @@ class RemoteHost {
   // Calls HIXL on a thread that may block, then `done` on the driver's thread.
   virtual void run(std::function<Outcome()> call, std::function<void(Outcome)> done) = 0;
   [[nodiscard]] virtual std::chrono::milliseconds connect_timeout() const = 0;
+  // For how long requests that nobody wants any more may take to end, before their link is given up.
+  [[nodiscard]] virtual std::chrono::milliseconds stall_timeout() const = 0;
   [[nodiscard]] virtual DriverCounters& counters() = 0;
+  // May links be made, and requests submitted? Not while the engine is being replaced.
+  [[nodiscard]] virtual bool takes_moves() const = 0;
+  // Is there room for another request of a link that has `mine` already?
+  [[nodiscard]] virtual bool has_room(std::size_t mine) const = 0;
+  // A link was given up: the engine takes no new moves and is replaced.
+  virtual void taint() = 0;
+  // After that: nothing else is in flight, so that links that were given up may go down.
+  [[nodiscard]] virtual bool is_quiet() const = 0;
+  // The engine ends now: nothing will use the slots of its requests again.
+  [[nodiscard]] virtual bool is_closing() const = 0;
 };
 
 class Remote : public std::enable_shared_from_this<Remote> {
@@ -59,6 +75,12 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void abandon(const void* channel, const Status& why);
   // HIXL is done with a request, well or not (`failure` says how).
   void finished(std::uint64_t id, const std::string& failure);
+  // The engine is to be replaced: the link goes down once its requests have ended; `now`: it is given up if they have not.
+  void retire(bool now);
+  // The engine is gone: nothing arrives late from here on.
+  void engine_is_gone();
+  // Ends the moves that HIXL does not have.
+  void end_waiting(const Status& why);
   // Something may be due: time passed, or others have let go of what HIXL was short of.
   void advance();
 
@@ -66,13 +88,19 @@ class Remote : public std::enable_shared_from_this<Remote> {
   [[nodiscard]] const std::vector<Request>& requests() const { return requests_; }
   // HIXL may hold a lock of this link for long.
   [[nodiscard]] bool disconnecting() const { return state_ == State::kDisconnecting; }
-  [[nodiscard]] bool idle() const { return state_ == State::kDown && waiting_.empty(); }
+  [[nodiscard]] bool polls() const { return !requests_.empty() && (is_busy() || state_ == State::kGivenUp); }
+  // It has requests that are expected to end.
+  [[nodiscard]] bool is_busy() const { return !requests_.empty() && (state_ == State::kUp || state_ == State::kDraining); }
+  // HIXL may still use slots of its requests, until the engine is gone.
+  [[nodiscard]] bool is_dirty() const { return dirty_; }
+  [[nodiscard]] bool wants_room() const { return state_ == State::kUp && !waiting_.empty(); }
+  [[nodiscard]] bool idle() const { return state_ == State::kDown && waiting_.empty() && requests_.empty() && lost_.empty(); }
   [[nodiscard]] bool linked() const { return state_ != State::kDown; }
   // When advance() is due without any other event.
   [[nodiscard]] std::optional<Deadline> due() const { return due_; }
 
  private:
-  enum class State : std::uint8_t { kDown, kConnecting, kUp, kDraining, kDisconnecting };
+  enum class State : std::uint8_t { kDown, kConnecting, kUp, kDraining, kGivenUp, kDisconnecting };
 
   void connect();
   void connected(const Outcome& outcome);
@@ -80,7 +108,9 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void disconnected();
   // Moves are tried again on another link: so many times after failures, and always where nothing failed.
   enum class Cause : std::uint8_t { kFailure, kGivenUp };
-  void break_link(const std::string& why, Cause cause);
+  void break_link(const std::string& why, Cause cause, std::chrono::milliseconds patience);
+  void give_up();
+  void let_go();
   void submit();
   [[nodiscard]] bool submit_chunk(const std::shared_ptr<Move>& move);
   void settle(const std::shared_ptr<Move>& move);
@@ -102,6 +132,9 @@ class Remote : public std::enable_shared_from_this<Remote> {
   std::set<const void*> channels_;  // that have used it and are not gone
   std::deque<std::shared_ptr<Move>> waiting_;
   std::vector<Request> requests_;
+  std::vector<std::shared_ptr<Move>> lost_;  // whose requests failed: tried again, or ended, once the link is down
+  std::optional<Deadline> give_up_at_;       // a draining link
+  bool dirty_ = false;                       // it went down with requests in flight
   std::optional<Deadline> due_;
   std::optional<Deadline> not_before_;  // no connecting until then
   std::optional<Deadline> busy_until_;  // HIXL was short of something: no reading until then, or until a request has ended

@@ -81,12 +81,37 @@ class DriverTest : public testing::Test {
     EXPECT_TRUE(eventually([&] { return script.requests().size() > before; }));
     return {made, script.requests().back().id};
   }
+  Result<std::unique_ptr<Hixl>> renew(std::unique_ptr<Hixl> old) {
+    if (old) old->finalize();
+    auto fresh = script.make_hixl();
+    const Outcome outcome = fresh->initialize("a:0", {});
+    if (!outcome.is_ok()) return Status(Code::kNotAvailable, outcome.text());
+    return fresh;
+  }
+  // One that does not end though it is to.
+  WatchedTransfer submit_stuck(const std::string& peer) {
+    WatchedTransfer stuck = submit_and_wait(peer).first;
+    stuck.transfer->request_stop(Status(Code::kCancelled, "the test does not want it any more"));
+    driver->heed_stops();
+    return stuck;
+  }
+  // What HIXL has ends well as it comes, until the move has ended.
+  Status complete_until_ended(const WatchedTransfer& move) {
+    EXPECT_TRUE(eventually([&] {
+      for (const auto& request : script.requests()) script.end(request.id, kCompleted);
+      return move.ended();
+    }));
+    return move.wait();
+  }
   std::uint64_t polls() { return script.count("poll") + script.count("poll_all"); }
 
   ScriptedHixl script;
   std::atomic<std::uint64_t> epoch{1};
   std::atomic<int> prepared{0};
-  std::unique_ptr<Driver> driver = std::make_unique<Driver>(kDevice, [this] { ++prepared; }, 1s, [this] { return epoch.load(); });
+  std::chrono::milliseconds stall = 50ms;
+  std::unique_ptr<Driver> driver =
+      std::make_unique<Driver>(Driver::Setup{kDevice, [this] { ++prepared; }, 1s, stall, [this] { return epoch.load(); },
+                                             [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }});
   bool stopped = false;
 };
 
@@ -178,49 +203,6 @@ TEST_F(DriverTest, is_not_delayed_by_a_connect_that_hangs) {
   script.let_go("connect dead:1");
 }
 
-// The library may hold the lock of a link for as long as it takes it down, and a common poll takes the locks of all.
-TEST_F(DriverTest, polls_no_link_that_is_being_taken_down) {
-  script.hold("disconnect a:1");
-  const auto [broken, broken_request] = submit_and_wait("a:1");
-  const auto [also_broken, other_request] = submit_and_wait("a:1");
-  const auto [live, live_request] = submit_and_wait("b:1");
-  script.end(broken_request, kTransferFailed);
-  ASSERT_TRUE(eventually([&] { return script.count("disconnect") == 1; }));
-  const std::uint64_t before = script.count("poll_all");
-  const std::uint64_t single = script.count("poll");
-  ASSERT_TRUE(eventually([&] { return script.count("poll") > single + 3; }));
-  script.end(live_request, kCompleted);
-  EXPECT_THAT(live.wait(), IsOk());
-  EXPECT_EQ(script.count("poll_all"), before);
-  EXPECT_FALSE(broken.ended());
-  EXPECT_FALSE(also_broken.ended());
-  script.let_go("disconnect a:1");
-  ASSERT_TRUE(eventually([&] { return script.requests().size() == 2; })) << "both are tried again";
-  for (const auto& request : script.requests()) script.end(request.id, kCompleted);
-  EXPECT_THAT(broken.wait(), IsOk());
-  EXPECT_THAT(also_broken.wait(), IsOk());
-}
-
-// HIXL's handles are addresses, which it gives out again once it has forgotten a request.
-TEST_F(DriverTest, tells_requests_apart_by_numbers_of_its_own) {
-  script.hold("disconnected");
-  const auto [forgotten, old_request] = submit_and_wait("a:1");
-  const auto [failing, failing_request] = submit_and_wait("a:1");
-  const void* const handle = script.requests().front().handle;
-  script.end(failing_request, kTransferFailed);
-  ASSERT_TRUE(eventually([&] { return script.count("disconnected") == 1; }));
-  const auto [other, other_request] = submit_and_wait("b:1");
-  ASSERT_EQ(script.requests().back().handle, handle);
-  script.end(other_request, kCompleted);
-  EXPECT_THAT(other.wait(), IsOk());
-  EXPECT_FALSE(forgotten.ended()) << "without its bytes";
-  script.let_go("disconnected");
-  ASSERT_TRUE(eventually([&] { return script.requests().size() == 2; }));
-  for (const auto& each : script.requests()) script.end(each.id, kCompleted);
-  EXPECT_THAT(forgotten.wait(), IsOk());
-  EXPECT_THAT(failing.wait(), IsOk());
-}
-
 TEST_F(DriverTest, sleeps_while_nothing_is_in_flight) {
   const auto [move, request] = submit_and_wait("a:1");
   script.end(request, kCompleted);
@@ -241,6 +223,7 @@ TEST_F(DriverTest, sleeps_while_a_link_is_taken_down) {
   const auto [first, request] = submit_and_wait("a:1");
   const auto [second, other] = submit_and_wait("a:1");
   script.end(request, kTransferFailed);
+  script.end(other, kTransferFailed);
   ASSERT_TRUE(eventually([&] { return script.count("disconnect") == 1; }));
   std::uint64_t awake = 0;
   const auto stays_asleep = [&] {
@@ -291,6 +274,120 @@ TEST_F(DriverTest, forgets_a_link_that_went_down_and_says_so) {
   EXPECT_FALSE(has_links());
 }
 
+TEST_F(DriverTest, shares_sixteen_requests_among_the_links_that_want_some) {
+  std::vector<WatchedTransfer> moves;
+  for (int i = 0; i < 30; ++i) moves.push_back(submit("a:1"));
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 16; }));
+  for (int i = 0; i < 30; ++i) moves.push_back(submit("b:1"));
+  ASSERT_TRUE(eventually([&] { return script.count("connect") == 2; }));
+  const auto of_b = [&] { return std::ranges::count(script.requests(), std::string("b:1"), &ScriptedHixl::Request::peer); };
+  for (int i = 0; i < 8; ++i) script.end(script.requests()[static_cast<std::size_t>(i)].id, kCompleted);
+  EXPECT_TRUE(eventually([&] { return of_b() == 8 && script.requests().size() == 16; }));
+  for (const WatchedTransfer& move : moves) EXPECT_THAT(complete_until_ended(move), IsOk());
+}
+
+// A disconnect with requests in flight would leave records of them to others.
+TEST_F(DriverTest, replaces_the_engine_when_a_link_goes_down_with_requests_in_flight) {
+  const auto [live, live_request] = submit_and_wait("b:1");
+  const WatchedTransfer stuck = submit_stuck("a:1");
+  (void)script.take_calls();
+  std::this_thread::sleep_for(stall + 10ms);  // a is given up
+  const WatchedTransfer later = submit("b:1");
+  script.end(live_request, kCompleted);
+  EXPECT_THAT(live.wait(), IsOk());
+  EXPECT_THAT(stuck.wait(), FailsWith(Code::kCancelled));
+  EXPECT_THAT(complete_until_ended(later), IsOk());
+  const auto calls = script.take_calls();
+  ASSERT_THAT(calls, SizeIs(6));
+  EXPECT_THAT(std::vector(calls.begin(), calls.begin() + 2), testing::UnorderedElementsAre("disconnect a:1", "disconnect b:1"));
+  EXPECT_THAT(std::vector(calls.begin() + 2, calls.end()), ElementsAre("finalize", "initialize", "connect b:1", "read b:1 1"));
+  EXPECT_EQ(driver->counters().renewals, 1u);
+}
+
+TEST_F(DriverTest, ends_no_move_before_the_engine_that_may_write_for_it_is_gone) {
+  script.hold("finalize");
+  const WatchedTransfer stuck = submit_stuck("a:1");
+  ASSERT_TRUE(eventually([&] { return script.count("finalize") == 1; }));
+  EXPECT_FALSE(stuck.ended());
+  const WatchedTransfer waiting = submit("b:1");
+  waiting.transfer->request_stop(Status(Code::kCancelled, "no more"));
+  driver->heed_stops();
+  EXPECT_THAT(waiting.wait(), FailsWith(Code::kCancelled)) << "HIXL has none of it";
+  script.let_go("finalize");
+  EXPECT_THAT(stuck.wait(), FailsWith(Code::kCancelled));
+}
+
+TEST_F(DriverTest, gives_up_what_else_is_in_flight_after_the_same_time) {
+  const auto [also_stuck, request] = submit_and_wait("b:1");
+  const WatchedTransfer stuck = submit_stuck("a:1");
+  EXPECT_THAT(stuck.wait(), FailsWith(Code::kCancelled));
+  EXPECT_FALSE(also_stuck.ended());
+  EXPECT_THAT(complete_until_ended(also_stuck), IsOk()) << "it is read again";
+  EXPECT_EQ(driver->counters().renewals, 1u);
+}
+
+TEST_F(DriverTest, keeps_the_engine_where_everything_has_ended_after_all) {
+  const auto [live, live_request] = submit_and_wait("b:1");
+  const auto [slow, slow_request] = submit_and_wait("a:1");
+  slow.transfer->request_stop(Status(Code::kCancelled, "no more"));
+  driver->heed_stops();
+  std::this_thread::sleep_for(stall + 10ms);  // a is given up, and b is waited for
+  script.end(slow_request, kCompleted);
+  script.end(live_request, kCompleted);
+  EXPECT_THAT(slow.wait(), IsOk());
+  EXPECT_THAT(live.wait(), IsOk());
+  EXPECT_THAT(complete_until_ended(submit("b:1")), IsOk());
+  EXPECT_EQ(script.count("finalize"), 0u);
+}
+
+TEST_F(DriverTest, has_what_needs_an_engine_wait_for_the_next_one) {
+  script.hold("initialize");
+  const WatchedTransfer stuck = submit_stuck("a:1");
+  ASSERT_TRUE(eventually([&] { return script.count("initialize") == 1; }));
+  EXPECT_THAT(driver->call<int>([]() -> Result<int> { return 1; }).status(), IsOk()) << "others do not";
+  std::atomic<bool> registered = false;
+  std::thread caller([&] {
+    const Result<bool> done = driver->call_hixl<bool>([&](Hixl& hixl) -> Result<bool> {
+      void* handle = nullptr;
+      return hixl.register_device_memory(4096, 1, handle).is_ok();
+    });
+    registered = done.is_ok() && *done;
+  });
+  EXPECT_FALSE(registered);
+  script.let_go("initialize");
+  caller.join();
+  EXPECT_TRUE(registered);
+}
+
+TEST_F(DriverTest, says_why_no_engine_can_be_had_and_tries_again_when_it_is_wanted) {
+  script.answer("initialize", {kFailed, kFailed, kFailed});
+  const WatchedTransfer stuck = submit_stuck("a:1");
+  const WatchedTransfer waiting = submit("b:1");
+  EXPECT_THAT(stuck.wait(), FailsWith(Code::kCancelled));
+  const Status why = waiting.wait();
+  EXPECT_THAT(why, FailsWith(Code::kNotAvailable));
+  EXPECT_THAT(why.message(), testing::HasSubstr("FAILED (503900)"));
+  EXPECT_EQ(script.count("initialize"), 3u);
+  EXPECT_THAT(complete_until_ended(submit("b:1")), IsOk());
+  EXPECT_EQ(script.count("initialize"), 4u);
+  const WatchedTransfer again = submit_stuck("b:1");
+  EXPECT_THAT(again.wait(), FailsWith(Code::kCancelled));
+  EXPECT_THAT(complete_until_ended(submit("b:1")), IsOk());
+  EXPECT_EQ(driver->counters().renewals, 2u);
+}
+
+TEST_F(DriverTest, stops_while_the_engine_is_being_replaced) {
+  script.hold("initialize");
+  const WatchedTransfer stuck = submit_stuck("a:1");
+  ASSERT_TRUE(eventually([&] { return script.count("initialize") == 1; }));
+  const WatchedTransfer waiting = submit("b:1");
+  std::thread stopper([&] { EXPECT_TRUE(stop()); });
+  EXPECT_THAT(waiting.wait(), FailsWith(Code::kClosed));
+  script.let_go("initialize");
+  stopper.join();
+  EXPECT_TRUE(stuck.ended());
+}
+
 TEST_F(DriverTest, ends_everything_at_its_stop_and_takes_nothing_afterwards) {
   const auto [in_flight, request] = submit_and_wait("a:1");
   const WatchedTransfer waiting = submit("a:1", nullptr, 2);
@@ -328,7 +425,7 @@ TEST_F(DriverTest, stops_once_a_connect_under_way_has_come_back) {
 // Whatever comes while it stops is done or refused: nothing is taken and then left without an answer.
 TEST_F(DriverTest, answers_everybody_who_asks_while_it_stops) {
   for (int round = 0; round < 20; ++round) {
-    Driver stopping(kDevice + 2, [] {}, 1s, [] { return std::uint64_t{1}; });
+    Driver stopping({kDevice + 2, [] {}, 1s, 1s, [] { return std::uint64_t{1}; }, nullptr});
     ASSERT_THAT(stopping.start(), IsOk());
     std::atomic<bool> refused = false;
     std::thread caller([&] {
@@ -379,7 +476,7 @@ TEST_F(DriverTest, takes_a_link_down_where_no_thread_more_can_be_had) {
 
 TEST(DriverWithoutThreads, says_so_when_it_starts) {
   without_threads([] {
-    Driver driver(kDevice, [] {}, 1s, [] { return 1; });
+    Driver driver({kDevice, [] {}, 1s, 1s, [] { return 1; }, nullptr});
     EXPECT_THAT(driver.start(), FailsWith(Code::kOutOfMemory));
   });
 }
@@ -390,7 +487,7 @@ class DriverThatHangs : public testing::Test {};
 TEST_F(DriverThatHangs, gives_up_at_the_deadline) {
   expect_to_stay("hixl-npu-" + std::to_string(kDevice + 1));
   static ScriptedHixl& script = *new ScriptedHixl;
-  static auto* const driver = new Driver(kDevice + 1, [] {}, 1s, [] { return 1; });  // for ever, as the move
+  static auto* const driver = new Driver({kDevice + 1, [] {}, 1s, 1s, [] { return 1; }, nullptr});  // for ever, as the move
   ASSERT_THAT(driver->start(), IsOk());
   ASSERT_TRUE(driver
                   ->call<bool>([]() -> Result<bool> {

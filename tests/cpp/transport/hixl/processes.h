@@ -70,11 +70,17 @@ inline PortRange two_free_ports() {
   return {first.port(), second.port()};
 }
 
+// Links whose requests do not end are given up soon.
+inline Options impatient(Options options = {}) {
+  options.stall_timeout_s = 0.2;
+  return options;
+}
+
 class HixlProcesses : public testing::Test {
  protected:
   explicit HixlProcesses(const Options& options = {}) {
     use_test_cann();
-    consumer.emplace(options);
+    consumer.emplace(impatient(options));
   }
 
   [[nodiscard]] Fetch start(const Bytes& metadata, std::chrono::nanoseconds timeout = kRead) const {

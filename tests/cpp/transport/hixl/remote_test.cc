@@ -33,7 +33,13 @@ class ManualHost final : public RemoteHost {
     errands.push_back({std::move(call), std::move(done)});
   }
   std::chrono::milliseconds connect_timeout() const override { return 1s; }
+  std::chrono::milliseconds stall_timeout() const override { return 50ms; }
   DriverCounters& counters() override { return counts; }
+  bool takes_moves() const override { return !tainted; }
+  bool has_room(std::size_t mine) const override { return mine < room; }
+  void taint() override { tainted = true; }
+  bool is_quiet() const override { return quiet; }
+  bool is_closing() const override { return closing; }
 
   void run_errand() {
     ASSERT_FALSE(errands.empty()) << "nothing was asked for";
@@ -50,6 +56,10 @@ class ManualHost final : public RemoteHost {
   std::uint64_t epoch = 1;
   std::uint64_t last_request = 0;
   DriverCounters counts;
+  std::size_t room = 1000;
+  bool tainted = false;
+  bool quiet = true;
+  bool closing = false;
 
  private:
   const std::unique_ptr<Hixl> hixl_;
@@ -120,6 +130,14 @@ class RemoteTest : public testing::Test {
   void fail_all() {
     for (const ScriptedHixl::Request& request : script.requests()) fail(request.id);
   }
+  // A link that was given up goes down, and its engine with it.
+  void replace_engine() {
+    ASSERT_TRUE(host.tainted);
+    while (!host.errands.empty()) host.run_errand();
+    ASSERT_FALSE(remote->linked());
+    host.tainted = false;
+    remote->engine_is_gone();
+  }
   // Time passes until the remote wants to be called.
   void advance_when_due() {
     ASSERT_TRUE(remote->due()) << "it waits for nothing";
@@ -162,15 +180,16 @@ TEST_F(RemoteTest, cuts_a_long_move_into_requests_of_4096_ops) {
   EXPECT_THAT(*cut.ends, ElementsAre(IsOk()));
 }
 
-TEST_F(RemoteTest, keeps_at_most_256_requests_of_a_link) {
-  const Watched cut = add({.ops = 300 * 4096});
+TEST_F(RemoteTest, has_as_many_requests_in_flight_as_there_is_room_for) {
+  host.room = 3;
+  const Watched cut = add({.ops = 20 * 4096});
   host.run_errand();
-  EXPECT_THAT(script.requests(), SizeIs(256));
+  EXPECT_THAT(script.requests(), SizeIs(3));
   complete(script.requests().front().id);
-  EXPECT_THAT(script.requests(), SizeIs(256));
+  EXPECT_THAT(script.requests(), SizeIs(3));
   while (!script.requests().empty()) complete_all();
   EXPECT_THAT(*cut.ends, ElementsAre(IsOk()));
-  EXPECT_EQ(host.counts.requests, 300u);
+  EXPECT_EQ(host.counts.requests, 20u);
 }
 
 TEST_F(RemoteTest, tries_a_failed_connect_three_times_with_pauses) {
@@ -276,8 +295,7 @@ TEST_F(RemoteTest, knows_that_a_link_shows_what_the_peer_had_when_it_was_describ
   EXPECT_THAT(script.requests(), SizeIs(2));
   EXPECT_EQ(host.counts.refreshes, 0u);
   fail_all();
-  host.run_errand();
-  host.run_errand();
+  while (!host.errands.empty()) host.run_errand();
   const Watched third = add({.remote_epoch = 3});
   EXPECT_THAT(script.requests(), SizeIs(3)) << "so does the next one";
 }
@@ -339,17 +357,128 @@ TEST_F(RemoteTest, takes_the_link_down_before_it_tries_again_what_failed) {
   const Watched first = add_in_flight();
   const Watched second = add();
   fail(script.requests().front().id);
-  EXPECT_FALSE(first.ended());
-  EXPECT_FALSE(second.ended());
   const Watched third = add();
   EXPECT_THAT(script.take_calls(), SizeIs(3)) << "nothing is read while the link goes down";
+  EXPECT_THAT(host.errands, IsEmpty()) << "the second one may still finish";
+  fail_all();
+  EXPECT_FALSE(first.ended());
+  EXPECT_FALSE(second.ended());
   host.run_errand();
-  EXPECT_THAT(script.requests(), IsEmpty());
   host.run_errand();
   EXPECT_THAT(script.take_calls(), ElementsAre("disconnect peer:1", "connect peer:1", "read peer:1 1", "read peer:1 1", "read peer:1 1"));
   complete_all();
   for (const Watched& each : {first, second, third}) EXPECT_THAT(*each.ends, ElementsAre(IsOk()));
   EXPECT_EQ(host.counts.retries, 2u);
+  EXPECT_EQ(host.counts.links_broken, 1u);
+  EXPECT_FALSE(host.tainted) << "all requests had ended";
+}
+
+// Another one of the move may end well afterwards.
+TEST_F(RemoteTest, does_not_end_a_move_whose_request_failed_before_the_link_is_down) {
+  const Watched opener = add_in_flight();
+  complete_all();
+  const Watched cut = add({.ops = 2 * 4096});
+  ASSERT_THAT(script.requests(), SizeIs(2));
+  const auto requests = script.requests();
+  fail(requests[0].id);
+  complete(requests[1].id);
+  EXPECT_FALSE(cut.ended());
+  host.run_errand();
+  host.run_errand();
+  EXPECT_THAT(script.requests(), SizeIs(2)) << "all of it is read again";
+  complete_all();
+  EXPECT_THAT(*cut.ends, ElementsAre(IsOk()));
+}
+
+// HIXL would leave a record of what finishes later to whoever has the slot then.
+TEST_F(RemoteTest, takes_no_link_down_while_a_request_may_still_finish) {
+  const Watched first = add_in_flight();
+  const Watched second = add();
+  fail(script.requests().front().id);
+  EXPECT_THAT(host.errands, IsEmpty());
+  host.quiet = false;
+  advance_when_due();
+  EXPECT_TRUE(host.tainted) << "it had its time";
+  EXPECT_THAT(host.errands, IsEmpty()) << "other links have requests in flight";
+  EXPECT_FALSE(remote->is_busy()) << "nobody else waits for it";
+  host.quiet = true;
+  remote->advance();
+  host.run_errand();
+  EXPECT_FALSE(first.ended());
+  EXPECT_FALSE(second.ended()) << "not before the engine is gone";
+  const Watched third = add();
+  EXPECT_THAT(host.errands, IsEmpty()) << "no link is made while the engine is being replaced";
+  replace_engine();
+  host.run_errand();
+  complete_all();
+  for (const Watched& each : {first, second, third}) EXPECT_THAT(*each.ends, ElementsAre(IsOk()));
+}
+
+TEST_F(RemoteTest, forgives_a_request_that_ends_after_the_link_was_given_up) {
+  const Watched stuck = add_in_flight();
+  host.quiet = false;
+  stop(stuck);
+  advance_when_due();
+  EXPECT_TRUE(host.tainted);
+  EXPECT_TRUE(remote->polls());
+  complete_all();
+  EXPECT_THAT(*stuck.ends, ElementsAre(IsOk())) << "every byte is there";
+  host.run_errand();
+  EXPECT_FALSE(remote->is_dirty());
+}
+
+TEST_F(RemoteTest, retires_once_its_requests_have_ended) {
+  const Watched move = add_in_flight();
+  host.tainted = true;
+  const Watched waiting = add();
+  remote->retire(false);
+  remote->advance();
+  EXPECT_THAT(host.errands, IsEmpty());
+  complete_all();
+  EXPECT_THAT(*move.ends, ElementsAre(IsOk()));
+  EXPECT_EQ(host.counts.links_broken, 0u);
+  replace_engine();
+  host.run_errand();
+  complete_all();
+  EXPECT_THAT(*waiting.ends, ElementsAre(IsOk()));
+}
+
+TEST_F(RemoteTest, is_given_up_where_it_has_to_retire_now) {
+  const Watched move = add_in_flight();
+  host.tainted = true;
+  remote->retire(true);
+  host.run_errand();
+  EXPECT_TRUE(remote->is_dirty());
+  EXPECT_FALSE(move.ended());
+  replace_engine();
+  host.run_errand();
+  complete_all();
+  EXPECT_THAT(*move.ends, ElementsAre(IsOk()));
+}
+
+TEST_F(RemoteTest, ends_what_waits_where_there_is_no_engine_to_be_had) {
+  const Watched opener = add_in_flight();
+  complete_all();
+  host.tainted = true;
+  const Watched waiting = add();
+  remote->end_waiting(Status(Code::kNotAvailable, "no engine"));
+  EXPECT_THAT(*waiting.ends, ElementsAre(FailsWith(Code::kNotAvailable)));
+}
+
+TEST_F(RemoteTest, tells_what_a_move_waits_for_that_there_is_no_memory_for) {
+  for (const HixlCode code : {207018u, 207001u, 200000u}) {
+    const Watched opener = add();
+    while (!host.errands.empty()) host.run_errand();
+    complete_all();
+    script.answer("read", {code});
+    const Watched move = add();
+    EXPECT_THAT(move.transfer->waiting(), FailsWith(Code::kOutOfMemory));
+    advance_when_due();
+    EXPECT_THAT(move.transfer->waiting(), IsOk());
+    complete_all();
+    EXPECT_THAT(*move.ends, ElementsAre(IsOk()));
+  }
+  EXPECT_EQ(host.counts.connects, 1u) << "the link was good all along";
 }
 
 TEST_F(RemoteTest, retries_a_whole_move_whose_later_request_failed) {
@@ -357,13 +486,14 @@ TEST_F(RemoteTest, retries_a_whole_move_whose_later_request_failed) {
   const Watched long_move = add({.ops = 2 * 4096});
   complete(script.requests()[1].id);
   fail(script.requests()[1].id);
+  complete_all();
   host.run_errand();
   host.run_errand();
   const auto requests = script.requests();
-  ASSERT_THAT(requests, SizeIs(3));
+  ASSERT_THAT(requests, SizeIs(2));
   std::size_t ops = 0;
   for (const auto& request : requests) ops += request.ops.size();
-  EXPECT_EQ(ops, 2u * 4096 + 1);
+  EXPECT_EQ(ops, 2u * 4096);
   complete_all();
   EXPECT_THAT(*long_move.ends, ElementsAre(IsOk()));
   EXPECT_THAT(*cut.ends, ElementsAre(IsOk()));
@@ -390,8 +520,9 @@ TEST_F(RemoteTest, takes_any_other_answer_of_a_read_for_a_broken_link) {
     EXPECT_FALSE(move.ended());
     EXPECT_FALSE(other.ended());
     stop(move);
-    EXPECT_FALSE(move.ended()) << "HIXL may have begun to write";
     host.run_errand();
+    EXPECT_FALSE(move.ended()) << "HIXL may have begun to write";
+    replace_engine();
     EXPECT_THAT(*move.ends, ElementsAre(FailsWith(Code::kCancelled)));
     host.run_errand();
     complete_all();
@@ -402,7 +533,11 @@ TEST_F(RemoteTest, takes_any_other_answer_of_a_read_for_a_broken_link) {
 TEST_F(RemoteTest, gives_up_after_three_reads_that_failed_at_once) {
   script.answer("read", std::vector<HixlCode>(100, kStrange));
   const Watched move = add();
-  for (int i = 0; i < 20 && !host.errands.empty(); ++i) host.run_errand();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(move.ended());
+    host.run_errand();
+    replace_engine();
+  }
   EXPECT_THAT(*move.ends, ElementsAre(FailsWith(Code::kPeerGone)));
   EXPECT_THAT(move.result().message(), HasSubstr("error 507046: the script says so"));
   EXPECT_EQ(script.count("read"), 3u);
@@ -425,7 +560,7 @@ TEST_F(RemoteTest, gives_the_link_up_for_a_move_that_does_not_stop_and_tries_the
   stop(stuck);
   advance_when_due();
   EXPECT_FALSE(stuck.ended()) << "it may still be written to";
-  host.run_errand();
+  replace_engine();
   EXPECT_THAT(*stuck.ends, ElementsAre(FailsWith(Code::kCancelled)));
   EXPECT_FALSE(other.ended());
   host.run_errand();
@@ -440,8 +575,9 @@ TEST_F(RemoteTest, does_not_count_it_against_the_others_that_a_link_was_given_up
     const Watched stuck = add();
     stop(stuck);
     advance_when_due();
-    while (!host.errands.empty()) host.run_errand();
+    replace_engine();
     EXPECT_THAT(*stuck.ends, ElementsAre(FailsWith(Code::kCancelled)));
+    host.run_errand();
   }
   EXPECT_FALSE(other.ended());
   complete_all();
@@ -453,7 +589,7 @@ TEST_F(RemoteTest, gives_a_draining_link_up_for_a_move_that_does_not_stop) {
   const Watched newer = add({.remote_epoch = 2});
   stop(stuck);
   advance_when_due();
-  host.run_errand();
+  replace_engine();
   EXPECT_THAT(*stuck.ends, ElementsAre(FailsWith(Code::kCancelled)));
   host.run_errand();
   complete_all();
@@ -491,7 +627,8 @@ TEST_F(RemoteTest, meets_a_new_life_of_the_peer_at_the_old_address) {
   const Watched fresh = add({.life = std::byte{2}});
   EXPECT_THAT(*waiting.ends, ElementsAre(FailsWith(Code::kPeerGone)));
   EXPECT_FALSE(old.ended()) << "HIXL has it";
-  host.run_errand();
+  advance_when_due();
+  replace_engine();
   EXPECT_THAT(*old.ends, ElementsAre(FailsWith(Code::kPeerGone)));
   EXPECT_THAT(old.result().message(), HasSubstr("restarted"));
   host.run_errand();
@@ -532,7 +669,8 @@ TEST_F(RemoteTest, takes_the_link_down_when_its_last_channel_goes) {
   remote->abandon(&kMine, kGone);
   EXPECT_THAT(*waiting.ends, ElementsAre(FailsWith(Code::kPeerGone)));
   EXPECT_FALSE(in_flight.ended()) << "HIXL has it";
-  host.run_errand();
+  advance_when_due();
+  replace_engine();
   EXPECT_THAT(*in_flight.ends, ElementsAre(FailsWith(Code::kPeerGone)));
   EXPECT_TRUE(remote->idle());
 }
@@ -553,7 +691,8 @@ TEST_F(RemoteTest, tries_again_for_another_channel_what_a_channel_with_requests_
   const Watched mine = add_in_flight({.channel = &kMine});
   const Watched others = add({.channel = &kOther});
   remote->abandon(&kMine, kGone);
-  host.run_errand();
+  advance_when_due();
+  replace_engine();
   EXPECT_THAT(*mine.ends, ElementsAre(FailsWith(Code::kPeerGone)));
   EXPECT_FALSE(others.ended());
   host.run_errand();
@@ -596,6 +735,7 @@ TEST_F(RemoteTest, ends_everything_when_all_channels_go) {
   const Watched mine = add_in_flight({.channel = &kMine});
   const Watched others = add({.channel = &kOther});
   const Watched waiting = add({.remote_epoch = 2, .channel = &kOther});
+  host.closing = true;
   remote->abandon(nullptr, Status(Code::kClosed, "closed"));
   EXPECT_THAT(*waiting.ends, ElementsAre(FailsWith(Code::kClosed)));
   host.run_errand();
@@ -614,6 +754,11 @@ TEST_F(RemoteTest, ends_every_move_once_and_none_early) {
     const int channels[3] = {};
     std::vector<Watched> moves;
     std::ptrdiff_t early = 0;
+    const auto replace_if_due = [&] {
+      if (!host.tainted || under_test->linked() || !host.errands.empty()) return;
+      host.tainted = false;
+      under_test->engine_is_gone();
+    };
     for (int step = 0; step < 60; ++step) {
       const auto requests = script.requests();
       switch (one_of(9)) {
@@ -650,6 +795,7 @@ TEST_F(RemoteTest, ends_every_move_once_and_none_early) {
         default:
           if (!host.errands.empty()) host.run_errand();
           under_test->advance();
+          replace_if_due();
       }
     }
     script.answer("read", {});
@@ -662,6 +808,7 @@ TEST_F(RemoteTest, ends_every_move_once_and_none_early) {
         under_test->finished(request.id, "");
       }
       under_test->advance();
+      replace_if_due();
       return host.errands.empty() && std::ranges::all_of(moves, &Watched::ended);
     };
     ASSERT_TRUE(eventually(all_ended));
@@ -669,6 +816,7 @@ TEST_F(RemoteTest, ends_every_move_once_and_none_early) {
     for (const Watched& each : moves) ASSERT_THAT(*each.ends, SizeIs(1));
     under_test->abandon(nullptr, kGone);
     while (!host.errands.empty()) host.run_errand();
+    replace_if_due();
     ASSERT_TRUE(under_test->idle());
     ASSERT_THAT(script.requests(), IsEmpty());
   }

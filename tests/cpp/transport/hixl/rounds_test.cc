@@ -39,7 +39,7 @@ class HixlRounds : public testing::Test {
     EXPECT_TRUE(eventually([this] { return threads_named("hixl-").size() <= threads_before; }));
     files = open_files();
     threads = threads_named("").size();
-    consumer.emplace();
+    consumer.emplace(impatient());
     for (std::size_t i = 0; i < kOwners; ++i) start_owner(i);
   }
 
@@ -172,7 +172,8 @@ class HixlRounds : public testing::Test {
 TEST_F(HixlRounds, bring_the_right_bytes_or_one_clear_error_and_leave_nothing) {
   const std::uint64_t rounds = from_environment("RAY_HIXL_FAULT_ROUNDS", 1000);
   for (std::uint64_t round = 0; round < rounds && !HasFailure(); ++round) play_round(round);
-  std::cout << rounds << " rounds: " << delivered << " fetches delivered, " << failed << " failed, " << killed << " owners killed\n";
+  std::cout << rounds << " rounds: " << delivered << " fetches delivered, " << failed << " failed, " << killed << " owners killed, ";
+  for (const DeviceStats& each : (*consumer)->stats().devices) std::cout << each.renewals << " engines replaced\n";
   EXPECT_GT(delivered, failed);
 
   for (std::size_t i = 1; i < kOwners; ++i) owners[i]->kill();
