@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -240,12 +241,16 @@ def _describe(packed: bytes, tensors: list[torch.Tensor]) -> ObjectMetadata:
 def _describe_failure(error: Exception, tensors: list[torch.Tensor]) -> ObjectMetadata:
     failure = error if isinstance(error, HixlError) else HixlError(f"the source could not publish: {error!r}")
     shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
-    return ObjectMetadata(shapes, compat.tensor_device("cpu"), failure=failure)
+    return ObjectMetadata(shapes, compat.tensor_device(_device_type(tensors)), failure=failure)
 
 
 def _device_type(tensors: list[torch.Tensor]) -> str:
-    """Of an object without bytes on an NPU. Ray refuses devices it does not know at the source; others are refused where it is fetched."""
-    return "npu" if tensors and tensors[0].device.type == "npu" else "cpu"
+    """Of an object without bytes on an NPU, or one that could not be published, so that Ray lets the reason through to where it is fetched.
+    Devices that nobody moves are told as the CPU for that, too.
+    """
+    if "torch_npu" not in sys.modules:
+        return "cpu"
+    return "npu" if any(tensor.device.type == "npu" for tensor in tensors) else "cpu"
 
 
 class _Timer:

@@ -19,6 +19,7 @@ from modes import once
 import actors
 import ray_hixl
 from ray_hixl.ray.compat import RayDirectTransportError
+from support import run_python
 from yardstick import scaled
 
 
@@ -65,6 +66,39 @@ def test_graph_capture(source: Any, consumer: Any) -> None:
         return torch.ones(3, device="npu")
 
     check_refusal(source, consumer, make, ray_hixl.NotAvailable, "while a graph is captured is not possible")
+
+
+ONLY_NPUS = """
+import sys, ray, torch, ray_hixl
+ray_hixl.register(devices=["npu"])
+ray.init(address=sys.argv[1], configure_logging=False, log_to_driver=False)
+
+@ray.remote(enable_tensor_transport=True, resources={"NPU": 1}, num_cpus=0.1)
+class Source:
+    def __init__(self):
+        ray_hixl.register(devices=["npu"])
+
+    @ray.method(tensor_transport="hixl")
+    def give(self, sound):
+        return [torch.ones(3) if sound else torch.ones(3, 3).to_sparse(), torch.ones(3, device="npu")]
+
+nowhere = {"env_vars": {"RAY_HIXL_HOST": "203.0.113.9"}}
+for environment, sound in (nowhere, True), ({}, False):
+    source = Source.options(runtime_env=environment).remote()
+    try:
+        ray.get(source.give.remote(sound))
+    except ray_hixl.HixlError as error:
+        print(error)
+    ray.kill(source)
+"""
+
+
+@once
+def test_the_reason_is_told_where_only_npus_are_registered(cluster: Any) -> None:
+    """Ray compares the device of what could not be published, too: no engine, or tensors that cannot travel."""
+    no_engine, refused = run_python(ONLY_NPUS, cluster.address_info["gcs_address"], timeout=100, says=".*").splitlines()
+    assert "203.0.113.9" in no_engine
+    assert "sparse" in refused
 
 
 @once
