@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -169,12 +169,18 @@ def pack(tensors: Sequence[torch.Tensor], indices: Sequence[int], addresses: Seq
 
 
 def copy_into(targets: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor]) -> None:
-    """Copies each tensor into its target, on whatever devices they are; done when it returns."""
-    with torch.no_grad():
+    """Copies each tensor into its target, on whatever devices they are; done when it returns.
+
+    On each device on the chosen stream, behind what still uses the targets there; else on the current one.
+    """
+    devices = {tensor.device.index for tensor in (*targets, *tensors) if tensor.device.type == "npu"}
+    with torch.no_grad(), ExitStack() as streams:
+        for stream in [stream for device, stream in _streams.items() if device in devices]:
+            streams.enter_context(_npu.stream(stream))
         for target, tensor in zip(targets, tensors, strict=True):
             target.copy_(tensor)
-    for device in {tensor.device for tensor in (*targets, *tensors) if tensor.device.type == "npu"}:
-        _npu.current_stream(device).synchronize()
+        for device in devices:
+            _npu.current_stream(device).synchronize()
 
 
 def _stream(device: int) -> AbstractContextManager[Any]:

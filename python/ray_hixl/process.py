@@ -171,6 +171,7 @@ def register_memory_pool(size: int, device: str) -> None:
 
 def set_stream(stream: torch.npu.Stream | None) -> None:
     """Waits only for ``stream`` from now on before its NPU's tensors are published or memory is received into; None: for whole NPUs again.
+    Copies into targets run on it, too.
 
     That is right only if everything that writes published tensors, and everything that uses received ones, runs on this stream.
 

@@ -104,6 +104,17 @@ def test_targets_are_not_written_too_early(metadata: list[bytes], late: Owner) -
     late.run("region.close()")
 
 
+@pytest.mark.parametrize("source", ["s", "s.cpu()"])
+def test_copies_into_targets_keep_to_the_chosen_stream(late: Owner, source: str) -> None:
+    """Behind what still uses the targets there, and done when the call returns."""
+    late.run("t, s = (torch.full((1000,), value, device='npu') for value in (5.0, 10.0)); torch.npu.synchronize()")
+    late.run(f"s = {source}; ray_hixl.set_stream(side)")
+    late.run("with torch.npu.stream(side): y = t + 1\nnpu.copy_into([t], [s]); found = t.cpu().unique().tolist()")
+    late.run("ray_hixl.set_stream(None); torch.npu.synchronize()")
+    assert late.get("(y.cpu().unique().tolist(), found, t.cpu().unique().tolist())") == ([6], [10], [10])
+    assert late.get("torch.npu.current_stream() == torch.npu.default_stream()")
+
+
 def test_memory_of_empty_is_not_reused_too_early(metadata: list[bytes], late: Owner) -> None:
     """It is received into at once: what the engine hands out is not in use any more."""
     late.run("e = torch.utils.dlpack.from_dlpack(engine.empty(3 << 20, 'npu:0')); address = e.data_ptr(); e.fill_(7)")
