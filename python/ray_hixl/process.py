@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ray_hixl import _core, arguments
@@ -24,13 +25,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+
+@dataclass
+class _Registration:
+    """A storage that was registered, and the bytes that it had then: it may have been resized since."""
+
+    memory: torch.Tensor  # keeps the storage
+    region: Region
+    start: int
+    end: int
+    count: int = 0
+
+    def holds(self, memory: torch.Tensor) -> bool:
+        """All these bytes?"""
+        start: int = memory.data_ptr()
+        return self.start <= start and start + memory.nbytes <= self.end
+
+
 # Guards everything below. Re-entrant, since a destructor may come here from wherever Python's collector runs, also with it held.
 _lock = threading.RLock()
 _engine: Engine | None = None
 _options: Options | None = None
 _on_loopback = False  # the engine, since Ray was not up and nobody chose: to be warned of
 _LOOPBACK = "127.0.0.1"
-_registered: dict[int, tuple[Region, int]] = {}  # by address of storage or NPU segment: its region, and how often it was registered
+_registered: dict[int, _Registration] = {}  # by storage: each keeps its own alive, so that no other has its number meanwhile
 
 
 def engine() -> Engine:
@@ -104,34 +122,41 @@ def register_memory(tensor: torch.Tensor) -> None:
     """Keeps the memory of a tensor's whole storage registered until ``deregister_memory``, counted, and the storage alive.
 
     CPU memory needs no registration to be published; this shows it to peers as one region. NPU memory: HIXL gets the whole segment of
-    torch's allocator that holds the tensor, and counts by segment. Tensors in it are then published without a copy and can be targets of
-    fetches. Do it early: peers that are connected already must make a new connection to reach it.
+    torch's allocator that holds the tensor. Tensors in it are then published without a copy and can be targets of fetches. Do it early:
+    peers that are connected already must make a new connection to reach it. A storage that was resized is registered anew by the next call.
 
     :raises NotAvailable: HIXL cannot have the memory (expandable segments of torch's allocator, for one), or there is no HIXL.
     """
-    address, storage = _registrable(tensor)
+    storage, memory = _registrable(tensor)
     own = engine()
     with _lock:
-        region, count = _registered.get(address, (None, 0))
-        _registered[address] = (region if region is not None else own.register(storage), count + 1)
+        found = _registered.get(storage)
+        if found is None or not found.holds(memory):
+            start = memory.data_ptr()
+            made = _Registration(memory, own.register(memory), start, start + memory.nbytes)
+            if found is not None:
+                made.count = found.count
+                found.region.close()
+            _registered[storage] = found = made
+        found.count += 1
 
 
 def deregister_memory(tensor: torch.Tensor) -> None:
-    """Undoes one ``register_memory`` of the tensor's storage or, on an NPU, segment.
+    """Undoes one ``register_memory`` of the tensor's storage, whatever became of its bytes since.
 
     NPU memory stays with HIXL, and its storage alive, until no peer is connected any more; it is no longer published without a copy.
 
     :raises InvalidRegion: there is none to undo.
     """
-    address, _ = _registrable(tensor)
+    storage = _storage_of(tensor)._cdata
     with _lock:
-        if address not in _registered:
+        found = _registered.get(storage)
+        if found is None:
             raise InvalidRegion("the tensor's storage is not registered: deregister_memory was called more often than register_memory")
-        region, count = _registered.pop(address)
-        if count > 1:
-            _registered[address] = (region, count - 1)
-        else:
-            region.close()
+        found.count -= 1
+        if found.count == 0:
+            del _registered[storage]
+            found.region.close()
 
 
 def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device: str = "cpu") -> torch.Tensor:
@@ -187,22 +212,23 @@ def check(actor: Any, timeout: float = 5.0) -> list[str]:
     raise NotAvailable("check: asking an actor why it would not receive is not built yet; docs/ray.md lists the reasons")
 
 
-def _registrable(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
-    """Where a tensor's storage or, on an NPU, its segment begins; and the storage as a flat uint8 tensor."""
+def _storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
+    """:raises NotAvailable: it is on a device whose memory cannot be registered."""
     import torch
 
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"a torch tensor is wanted, this is {arguments.described(tensor)}; Engine.register takes any buffer")
     if tensor.device.type not in ("cpu", "npu"):
         raise NotAvailable(f"the tensor is on {tensor.device}: memory of CPUs and NPUs can be registered")
-    storage = tensor.untyped_storage()
-    flat = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
-    if tensor.device.type == "cpu":
-        return storage.data_ptr(), flat
-    from ray_hixl import npu
+    return tensor.untyped_storage()
 
-    segment = npu.segment_of(flat)
-    return storage.data_ptr() if segment is None else segment[0], flat
+
+def _registrable(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """The number of a tensor's storage, and its bytes."""
+    import torch
+
+    storage = _storage_of(tensor)
+    return storage._cdata, torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
 
 
 def _node_ip() -> str | None:

@@ -152,15 +152,17 @@ def test_an_object_keeps_its_registration(new_owner: Callable[..., Owner], engin
     eventually(lambda: owner.get("values.device_stats(engine)['registrations']") == 1)
 
 
-def test_register_memory_counts_by_segment(own_process: None) -> None:
+def test_register_memory_counts_by_storage(own_process: None) -> None:
+    """HIXL gets the segment once, and keeps it for the last one in it."""
     x, y = (torch.ones(100, device="npu") for _ in range(2))
     assert npu.segment_of(x) == npu.segment_of(y)
     for tensor in (x, y, x[50:]):
         ray_hixl.register_memory(tensor)
-    assert ray_hixl.stats()["regions"] == 1
+    assert ray_hixl.stats()["regions"] == 2
     engine = process.engine()
     used = values.slabs(engine)["used_bytes"]
-    for tensor, left in ((y, 1), (x, 1), (y, 0)):
+    for tensor, left in ((x, 2), (y, 1), (x[10:], 0)):
+        assert values.device_stats(engine)["registrations"] == 2, "a slab and the segment"
         metadata = engine.publish([x, y])
         assert values.slabs(engine)["used_bytes"] == used, "not copied"
         engine.release(metadata)
@@ -169,8 +171,28 @@ def test_register_memory_counts_by_segment(own_process: None) -> None:
     eventually(lambda: engine.stats()["devices"][0]["registrations"] == 1)  # taken out by another thread
     engine.publish([x])
     assert values.slabs(engine)["used_bytes"] > used
-    with pytest.raises(ray_hixl.InvalidRegion, match="called more often than register_memory"):
+    for tensor in (x, y):
+        with pytest.raises(ray_hixl.InvalidRegion, match="called more often than register_memory"):
+            ray_hixl.deregister_memory(tensor)
+
+
+def test_a_resized_storage_is_the_same_one(own_process: None) -> None:
+    """In place, into other memory of torch's."""
+    x = torch.ones(100, device="npu")
+    ray_hixl.register_memory(x)
+    address = x.data_ptr()
+    x.resize_(3 << 20)
+    assert x.data_ptr() != address
+    ray_hixl.register_memory(x)
+    assert ray_hixl.stats()["regions"] == 1
+    engine = process.engine()
+    used = values.slabs(engine)["used_bytes"]
+    engine.release(engine.publish([x[:10]]))
+    assert values.slabs(engine)["used_bytes"] == used, "registered where it is now"
+    for left in (1, 0):
         ray_hixl.deregister_memory(x)
+        assert ray_hixl.stats()["regions"] == left
+    eventually(lambda: values.device_stats(engine)["registrations"] == 1)
 
 
 def test_registration_keeps_the_segment(own_process: None, runtime: ctypes.CDLL) -> None:

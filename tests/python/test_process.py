@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +28,13 @@ def no_engine() -> Iterator[None]:
     yield
     ray_hixl.shutdown()
     process._options = None
+
+
+@pytest.fixture
+def peer_of_process() -> ray_hixl.Peer:
+    """The process's engine, as a peer of itself."""
+    engine = process.engine()
+    return engine.connect(engine.descriptor)
 
 
 def test_stats_without_an_engine() -> None:
@@ -262,6 +271,60 @@ def test_register_memory_of_several_storages() -> None:
     for tensor in tensors:
         ray_hixl.deregister_memory(tensor)
     assert ray_hixl.stats()["regions"] == 0
+
+
+def test_a_resized_storage_is_the_same_one() -> None:
+    """Its bytes are elsewhere then: what it was registered as is found all the same, and not taken for other memory at the old address."""
+    tensor = torch.zeros(1 << 20)
+    ray_hixl.register_memory(tensor)
+    old = tensor.data_ptr()
+    tensor.resize_(3 << 20)
+    others = [torch.ones(1 << 20) for _ in range(3)]  # one of them lies where it was, if malloc likes
+    for other in others:
+        ray_hixl.register_memory(other)
+    assert tensor.data_ptr() != old
+    assert ray_hixl.stats()["regions"] == 4
+    ray_hixl.deregister_memory(tensor)
+    assert ray_hixl.stats()["regions"] == 3
+    with pytest.raises(ray_hixl.InvalidRegion, match="called more often than register_memory"):
+        ray_hixl.deregister_memory(tensor)
+    for other in others:
+        ray_hixl.deregister_memory(other)
+    assert ray_hixl.stats()["regions"] == 0
+
+
+def test_a_resized_storage_is_registered_anew(peer_of_process: ray_hixl.Peer) -> None:
+    tensor = torch.zeros(10)
+    ray_hixl.register_memory(tensor)
+    tensor.resize_(1000).fill_(7)
+    ray_hixl.register_memory(tensor)
+    assert ray_hixl.stats()["regions"] == 1, "not what it was"
+    [found] = process._registered.values()
+    remote = peer_of_process.region(found.region.descriptor)
+    into = bytearray(remote.nbytes)
+    with process.engine().register(into) as local:
+        peer_of_process.read([(local, 0, remote, 0, remote.nbytes)])
+    assert torch.equal(torch.frombuffer(into, dtype=torch.float32), tensor)
+    for left in (1, 0):
+        ray_hixl.deregister_memory(tensor)
+        assert ray_hixl.stats()["regions"] == left
+
+
+def test_a_registered_storage_lives() -> None:
+    tensor = torch.ones(3)
+    storage = weakref.ref(tensor.untyped_storage())
+    ray_hixl.register_memory(tensor)
+    view = tensor[1:]
+    tensor.set_(torch.zeros(2))  # another storage
+    with pytest.raises(ray_hixl.InvalidRegion):
+        ray_hixl.deregister_memory(tensor)
+    ray_hixl.deregister_memory(view)
+    assert ray_hixl.stats()["regions"] == 0
+    ray_hixl.register_memory(view)
+    process.engine().close()
+    del view
+    gc.collect()
+    assert storage() is not None, "or another would be taken for it"
 
 
 def test_registrations_end_with_the_engine() -> None:
