@@ -213,13 +213,14 @@ class Engine:
     def register(self, buffer: Any, remote_write: bool = False) -> Region:
         """Shows memory to peers, without copying it; the region keeps it alive.
 
-        NPU memory: HIXL gets the whole allocation that holds it, and keeps that until no peer is connected. Tensors in it are published
-        without a copy from then on, and received into directly. Peers that are connected already make a new connection once.
+        NPU memory: HIXL gets the whole allocation that holds it (in an expandable segment of torch's allocator the tensor's storage, from a
+        multiple of 2 MiB on), and keeps that until no peer is connected. Tensors in it are published without a copy from then on, and
+        received into directly. Peers that are connected already make a new connection once.
 
         :param buffer: a contiguous tensor of the CPU or an NPU, a DLPack object or a buffer. Read-only buffers may be read by peers.
         :param remote_write: may peers write to it? For a later version: no engine asks for that yet.
         :raises UnsupportedTensor: the memory is not plain dense memory.
-        :raises NotAvailable: NPU memory that HIXL cannot have (expandable segments of torch's allocator, for one), or no HIXL.
+        :raises NotAvailable: NPU memory that HIXL cannot have (in an expandable segment a tensor that begins before that), or no HIXL.
         """
         use_torch()
         return self._core.register(buffer, remote_write)

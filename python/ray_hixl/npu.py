@@ -123,21 +123,19 @@ def check_format(tensor: torch.Tensor, which: str) -> tuple[int, int]:
 
 
 def segment_of(tensor: torch.Tensor) -> tuple[int, int] | None:
-    """Address and bytes of the whole allocation of torch's allocator that holds a tensor; None if it is not torch's memory.
+    """Address and bytes of what HIXL gets where a tensor is registered; None if it is not memory of torch's allocator.
 
-    :raises NotAvailable: HIXL cannot register that allocation.
+    That is the whole allocation that holds it; of an expandable segment, which grows and shrinks, only what the storage keeps mapped.
+
+    :raises NotAvailable: HIXL cannot register that memory.
     """
     address = tensor.data_ptr()
     for segment in _npu.memory_snapshot():
         start, size = segment["address"], segment["total_size"]
         if segment["device"] != tensor.device.index or not start <= address < start + size:
             continue
-        if segment.get("is_expandable"):
-            raise NotAvailable(
-                "the tensor lies in an expandable segment of torch's allocator, which grows and shrinks, so that it cannot be registered: "
-                "start without expandable_segments in PYTORCH_NPU_ALLOC_CONF, or take the tensor from ray_hixl.empty(), whose memory "
-                "register_memory_pool() sizes"
-            )
+        if segment.get("is_expandable") and (pages := _pages_of(tensor))[0] >= start:
+            return pages
         if start % _HUGE_PAGE:
             raise NotAvailable(
                 f"the tensor lies in an allocation of torch's allocator that begins at {start:#x}, but HIXL registers memory that begins "
@@ -145,6 +143,28 @@ def segment_of(tensor: torch.Tensor) -> tuple[int, int] | None:
             )
         return start, size
     return None
+
+
+def _pages_of(tensor: torch.Tensor) -> tuple[int, int]:
+    """Address and bytes of what a tensor's storage keeps mapped, and no neighbour's: itself, from its first multiple of 2 MiB on.
+
+    Of a storage inside of one page the page, which everything in it keeps mapped.
+
+    :raises NotAvailable: the tensor begins before that.
+    """
+    storage = tensor.untyped_storage()
+    begin, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    page = begin // _HUGE_PAGE * _HUGE_PAGE
+    if end <= page + _HUGE_PAGE:
+        return page, _HUGE_PAGE
+    start = page if begin == page else page + _HUGE_PAGE
+    if tensor.data_ptr() < start:
+        raise NotAvailable(
+            f"the tensor lies in an expandable segment of torch's allocator and begins at {tensor.data_ptr():#x}, but HIXL registers "
+            "memory that begins at a multiple of 2 MiB, and what lies before it is its neighbour's: allocate 2 MiB more and take the slice "
+            "that begins at one (docs/npu.md), or take the tensor from ray_hixl.empty(), whose memory register_memory_pool() sizes"
+        )
+    return start, end - start
 
 
 def pack(tensors: Sequence[torch.Tensor], indices: Sequence[int], addresses: Sequence[int], device: int) -> None:

@@ -122,10 +122,11 @@ def register_memory(tensor: torch.Tensor) -> None:
     """Keeps the memory of a tensor's whole storage registered until ``deregister_memory``, counted, and the storage alive.
 
     CPU memory needs no registration to be published; this shows it to peers as one region. NPU memory: HIXL gets the whole segment of
-    torch's allocator that holds the tensor. Tensors in it are then published without a copy and can be targets of fetches. Do it early:
-    peers that are connected already must make a new connection to reach it. A storage that was resized is registered anew by the next call.
+    torch's allocator that holds the tensor; of an expandable segment, which grows and shrinks, only the storage, from a multiple of 2 MiB
+    on (docs/npu.md). Tensors in it are then published without a copy and can be targets of fetches. Do it early: peers that are connected
+    already must make a new connection to reach it. A storage that was resized is registered anew by the next call.
 
-    :raises NotAvailable: HIXL cannot have the memory (expandable segments of torch's allocator, for one), or there is no HIXL.
+    :raises NotAvailable: HIXL cannot have the memory (a tensor in an expandable segment that begins before that), or there is no HIXL.
     """
     storage, memory = _registrable(tensor)
     own = engine()
@@ -224,11 +225,18 @@ def _storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
 
 
 def _registrable(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
-    """The number of a tensor's storage, and its bytes."""
+    """The number of a tensor's storage, and its bytes: all of them, on an NPU those that HIXL can have."""
     import torch
 
     storage = _storage_of(tensor)
-    return storage._cdata, torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
+    memory = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
+    if tensor.device.type == "npu":
+        from ray_hixl import npu
+
+        segment = npu.segment_of(tensor)
+        if segment is not None:
+            memory = memory[max(0, segment[0] - memory.data_ptr()) :]
+    return storage._cdata, memory
 
 
 def _node_ip() -> str | None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 import values
-from modes import once
 
 import ray_hixl
 from ray_hixl import NotAvailable, npu, process
@@ -241,35 +237,10 @@ def test_register_memory_pool(own_process: None, owner: Owner) -> None:
         ray_hixl.register_memory_pool(1 << 20, "cpu")
 
 
-@once
-def test_expandable_segments_are_refused() -> None:
-    script = """
-import torch, torch_npu, ray_hixl
-with ray_hixl.Engine() as engine:
-    x = torch.arange(1000, device="npu")
-    assert torch.npu.memory_snapshot()[0]["is_expandable"]
-    for call in (engine.register, ray_hixl.register_memory):
-        try:
-            call(x)
-        except ray_hixl.NotAvailable as error:
-            print(error)
-    print(engine.fetch(engine.publish([x])).result()[0].cpu().tolist() == list(range(1000)))
-"""
-    environment = {**os.environ, "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True"}
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    *refusals, works = ended.stdout.splitlines()
-    assert works == "True", "publishing packs it"
-    assert len(refusals) == 2
-    for refusal in refusals:
-        assert "lies in an expandable segment" in refusal
-        assert "start without expandable_segments in PYTORCH_NPU_ALLOC_CONF" in refusal
-        assert "ray_hixl.empty()" in refusal
-
-
-def test_segment_that_begins_anywhere(monkeypatch: pytest.MonkeyPatch, engine: ray_hixl.Engine) -> None:
-    x = torch.ones(10, device="npu")
-    segment = {"device": 0, "address": x.data_ptr() - 512, "total_size": 4096, "is_expandable": False}
+@pytest.mark.parametrize("expandable", [False, True])
+def test_segment_that_begins_anywhere(monkeypatch: pytest.MonkeyPatch, engine: ray_hixl.Engine, expandable: bool) -> None:
+    x = next(each for each in (torch.ones(10, device="npu") for _ in range(9)) if each.data_ptr() % HUGE_PAGE)
+    segment = {"device": 0, "address": x.data_ptr(), "total_size": 4096, "is_expandable": expandable}
     monkeypatch.setattr(torch.npu, "memory_snapshot", lambda: [segment | {"device": 1}, segment])
     with pytest.raises(NotAvailable, match="multiple of 2 MiB"):
         engine.register(x)

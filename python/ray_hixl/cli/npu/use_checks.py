@@ -31,8 +31,10 @@ def check_settings(machine: Machine, options: Options) -> list[Finding]:
         found.append(Finding(topic, "NIC's patience", WARNING if late else WORKS, what, remedy))
     allocator = machine.variable("PYTORCH_NPU_ALLOC_CONF") or machine.variable("PYTORCH_ALLOC_CONF")
     if "expandable_segments:true" in allocator.replace(" ", "").lower():
-        what = "expandable_segments is on: whether such memory can be registered (register_memory) is not known for every version"
-        remedy = "published tensors are packed into a slab, which is not concerned; for zero copies take ray_hixl.empty(device=...)"
+        what = "expandable_segments is on: whether HIXL takes such memory (register_memory) is not known for every version"
+        remedy = (
+            "what is registered should begin at a multiple of 2 MiB (docs/npu.md); or take ray_hixl.empty(device=...). All else is packed"
+        )
         found.append(Finding(topic, "torch's allocator", WARNING, what, remedy))
     return found
 
