@@ -48,6 +48,10 @@ inline constexpr std::array kMessages = {
                 kDeviceDescriptionBytes + DeviceDescription::kLongestEngine + DeviceDescription::kLongestFingerprint},
     MessageInfo{MessageType::kCheck, "check", 4, 4 + Check::kMostHandles* kHandleBytes, 0, true},
     MessageInfo{MessageType::kChecked, "checked", 0, 0},
+    MessageInfo{MessageType::kAwaitRecall, "await_recall", 7, 6 + DeviceDescription::kLongestEngine, 0, true},
+    MessageInfo{MessageType::kRecalled, "recalled", 0, 0},
+    MessageInfo{MessageType::kReleaseDevice, "release_device", 7, 6 + DeviceDescription::kLongestEngine, 0, true},
+    MessageInfo{MessageType::kReleased, "released", 0, 0},
 };
 
 constexpr bool every_message_fits_a_frame() {

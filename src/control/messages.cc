@@ -209,6 +209,28 @@ void read(ByteReader& reader, Check& message) {
 void write(ByteWriter&, const Checked&) {}
 void read(ByteReader&, Checked&) {}
 
+// A device, and HIXL's name of the engine there.
+template <class Message>
+void write_engine(ByteWriter& writer, const Message& message) {
+  writer.u32(message.device);
+  writer.text(message.engine);
+}
+template <class Message>
+void read_engine(ByteReader& reader, Message& message) {
+  message.device = read_device(reader);
+  message.engine = read_printable(reader, DeviceDescription::kLongestEngine, '!');
+  if (message.engine.empty()) reader.fail();
+}
+
+void write(ByteWriter& writer, const AwaitRecall& message) { write_engine(writer, message); }
+void read(ByteReader& reader, AwaitRecall& message) { read_engine(reader, message); }
+void write(ByteWriter&, const Recalled&) {}
+void read(ByteReader&, Recalled&) {}
+void write(ByteWriter& writer, const ReleaseDevice& message) { write_engine(writer, message); }
+void read(ByteReader& reader, ReleaseDevice& message) { read_engine(reader, message); }
+void write(ByteWriter&, const Released&) {}
+void read(ByteReader&, Released&) {}
+
 // How many descriptors come with a message.
 template <class Message>
 std::uint16_t descriptors_of(const Message&) {
@@ -262,6 +284,14 @@ std::vector<std::byte> encode(std::uint64_t request, const DeviceDescription& me
 }
 std::vector<std::byte> encode(std::uint64_t request, const Check& message) { return make_frame(MessageType::kCheck, request, message); }
 std::vector<std::byte> encode(std::uint64_t request, const Checked& message) { return make_frame(MessageType::kChecked, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const AwaitRecall& message) {
+  return make_frame(MessageType::kAwaitRecall, request, message);
+}
+std::vector<std::byte> encode(std::uint64_t request, const Recalled& message) { return make_frame(MessageType::kRecalled, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const ReleaseDevice& message) {
+  return make_frame(MessageType::kReleaseDevice, request, message);
+}
+std::vector<std::byte> encode(std::uint64_t request, const Released& message) { return make_frame(MessageType::kReleased, request, message); }
 
 Result<Welcome> decode_welcome(ByteView body) { return parse<Welcome>(MessageType::kWelcome, body); }
 Result<Resolve> decode_resolve(ByteView body) { return parse<Resolve>(MessageType::kResolve, body); }
@@ -281,5 +311,9 @@ Result<DeviceDescription> decode_device_description(ByteView body) {
 }
 Result<Check> decode_check(ByteView body) { return parse<Check>(MessageType::kCheck, body); }
 Result<Checked> decode_checked(ByteView body) { return parse<Checked>(MessageType::kChecked, body); }
+Result<AwaitRecall> decode_await_recall(ByteView body) { return parse<AwaitRecall>(MessageType::kAwaitRecall, body); }
+Result<Recalled> decode_recalled(ByteView body) { return parse<Recalled>(MessageType::kRecalled, body); }
+Result<ReleaseDevice> decode_release_device(ByteView body) { return parse<ReleaseDevice>(MessageType::kReleaseDevice, body); }
+Result<Released> decode_released(ByteView body) { return parse<Released>(MessageType::kReleased, body); }
 
 }  // namespace ray_hixl::control

@@ -38,6 +38,10 @@ enum class MessageType : std::uint16_t {
   kDeviceDescription = 14,  // server
   kCheck = 15,              // client: are these slots still live?
   kChecked = 16,            // server: all of them were; otherwise kFailure answers
+  kAwaitRecall = 17,        // client: I may be linked to this engine of yours; answer when I am to take the link down
+  kRecalled = 18,           // server
+  kReleaseDevice = 19,      // client: I have no link to this engine of yours any more
+  kReleased = 20,           // server
 };
 
 // "resolve", "reading", ...; "unknown" for values outside the list.
@@ -165,6 +169,19 @@ struct DeviceDescription {
   static constexpr std::size_t kLongestFingerprint = 1024;
 };
 
+// HIXL's link from the client to an engine of the server: for as long as there may be one the server takes no memory out, and does not
+// replace the engine, without asking for it.
+struct AwaitRecall {
+  std::uint32_t device = 0;
+  std::string engine;  // as it was described
+};
+struct Recalled {};
+struct ReleaseDevice {
+  std::uint32_t device = 0;
+  std::string engine;
+};
+struct Released {};
+
 struct Check {
   std::vector<Handle> handles;
   static constexpr std::size_t kMostHandles = std::size_t{1} << 16;
@@ -188,6 +205,10 @@ struct Checked {};
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const DeviceDescription& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Check& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Checked& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const AwaitRecall& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Recalled& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const ReleaseDevice& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Released& message);
 
 [[nodiscard]] Result<Welcome> decode_welcome(ByteView body);
 [[nodiscard]] Result<Resolve> decode_resolve(ByteView body);
@@ -206,5 +227,9 @@ struct Checked {};
 [[nodiscard]] Result<DeviceDescription> decode_device_description(ByteView body);
 [[nodiscard]] Result<Check> decode_check(ByteView body);
 [[nodiscard]] Result<Checked> decode_checked(ByteView body);
+[[nodiscard]] Result<AwaitRecall> decode_await_recall(ByteView body);
+[[nodiscard]] Result<Recalled> decode_recalled(ByteView body);
+[[nodiscard]] Result<ReleaseDevice> decode_release_device(ByteView body);
+[[nodiscard]] Result<Released> decode_released(ByteView body);
 
 }  // namespace ray_hixl::control

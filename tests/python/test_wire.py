@@ -40,6 +40,10 @@ EXAMPLES = {
     "device_description": frames.device_description(13, "10.0.0.7:26000", 4, 6, "hixl 1; hccs"),
     "check": frames.check(14, [HANDLE, OTHER]),
     "checked": frames.checked(14),
+    "await_recall": frames.await_recall(15, 2, "10.0.0.7:26000"),
+    "recalled": frames.recalled(15),
+    "release_device": frames.release_device(16, 2, "10.0.0.7:26000"),
+    "released": frames.released(16),
 }
 
 

@@ -1,6 +1,8 @@
 #include "transport/hixl/channel.h"
 
+#include <functional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,9 +15,11 @@ class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
  public:
   Impl(const Context& context, std::shared_ptr<Npus> npus, const PeerView& peer, Port& port)
       : npus_(std::move(npus)),
-        shared_(std::make_shared<DeliveryContext>(DeliveryContext{context, *npus_, peer, std::make_shared<Locator>(port),
-                                                                  peer.same_pid_namespace && peer.welcome.pid == context.process.pid,
-                                                                  [this] { return state(); }})) {}
+        shared_(std::make_shared<DeliveryContext>(DeliveryContext{
+            context, *npus_, peer,
+            std::make_shared<Locator>(
+                port, [kept = npus_](const std::string& engine, std::function<void()> done) { take_down(*kept, engine, std::move(done)); }),
+            peer.same_pid_namespace && peer.welcome.pid == context.process.pid, [this] { return state(); }})) {}
 
   [[nodiscard]] Status usable() const { return npus_->usable(); }
   void submit(std::shared_ptr<Job> job);
@@ -24,6 +28,7 @@ class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
 
  private:
   using Deliveries = std::set<std::shared_ptr<Delivery>>;
+  static void take_down(const Npus& npus, const std::string& engine, std::function<void()> done);
   [[nodiscard]] Deliveries deliveries();
   [[nodiscard]] Status state();
   void forget(const Delivery& ended);
@@ -50,6 +55,12 @@ void HixlChannel::Impl::submit(std::shared_ptr<Job> job) {
   if (!closed.is_ok()) return job->end(closed);
   job.reset();
   delivery->start();
+}
+
+// The links of all NPUs here to an engine of the peer's; `done` when the last one is down.
+void HixlChannel::Impl::take_down(const Npus& npus, const std::string& engine, std::function<void()> done) {
+  const std::shared_ptr<void> when_last_is_down(nullptr, [done = std::move(done)](void*) { done(); });
+  for (const auto& npu : npus.all_started()) npu->driver().recall(engine, [when_last_is_down] {});
 }
 
 void HixlChannel::Impl::forget(const Delivery& ended) {

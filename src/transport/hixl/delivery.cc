@@ -7,6 +7,11 @@
 #include "transport/liveness.h"
 
 namespace ray_hixl::transport::hixl {
+namespace {
+
+constexpr int kMostDescriptions = 5;  // of a peer that takes its engine for itself again and again
+
+}  // namespace
 
 Delivery::Delivery(std::shared_ptr<const DeliveryContext> context, const void* channel, std::shared_ptr<Job> job, Ended ended)
     : context_(std::move(context)), channel_(channel), transfer_(job->transfer), ended_(std::move(ended)), job_(std::move(job)) {}
@@ -16,7 +21,7 @@ void Delivery::start() { locate(); }
 // Null if it has ended, or if something may write for it and `only_if_still`.
 std::shared_ptr<Job> Delivery::take(bool only_if_still) {
   const MutexLock lock(mutex_);
-  return only_if_still && moving_ ? nullptr : std::exchange(job_, nullptr);
+  return only_if_still && moving_ > 0 ? nullptr : std::exchange(job_, nullptr);
 }
 
 void Delivery::end(const std::shared_ptr<Job>& taken, const Status& status) {
@@ -124,52 +129,91 @@ Status Delivery::check_peer_engine(const control::DeviceDescription& description
 }
 
 void Delivery::move() {
-  std::shared_ptr<Job> job;
   {
     const MutexLock lock(mutex_);
-    if (!job_ || moving_) return;
-    moving_ = true;
-    missing_ = routes_.size();
-    job = job_;
+    if (!job_ || moving_ > 0) return;
+    moving_ = missing_ = routes_.size();
   }
-  for (std::size_t i = 0; i < routes_.size(); ++i) {
-    Route& route = routes_[i];
-    const std::shared_ptr<Npu> npu = context_->npus.started(route.local);
-    if (!npu) {
-      moved(route, Status(Code::kClosed, "the engine was closed"));
-      continue;
-    }
-    auto move = std::make_shared<Move>();
-    move->ops = std::move(route.ops);
-    move->remote_epoch = route.remote_epoch;
-    move->local_epoch = route.local_epoch;
-    move->transfer = transfer_;
-    move->channel = channel_;
-    move->owner = context_->peer.descriptor.incarnation;
-    move->done = [self = shared_from_this(), &route](const Status& status) { self->moved(route, status); };
-    if (context_->same_process) {
-      npu->move(std::move(move), route.remote);
-    } else {
-      move->described_epoch = descriptions_[i]->epoch;
-      npu->driver().submit(descriptions_[i]->engine, std::move(move));
-      // A close that came before the submit has abandoned the channel too early for this move.
-      if (const Status open = context_->state(); !open.is_ok()) npu->driver().abandon(channel_, open);
-    }
-  }
+  for (std::size_t route = 0; route < routes_.size(); ++route) submit(route);
 }
 
-void Delivery::moved(const Route& route, const Status& status) {
+// The move is counted as moving.
+void Delivery::submit(std::size_t index) {
+  Route& route = routes_[index];
+  const std::shared_ptr<Npu> npu = context_->npus.started(route.local);
+  if (!npu) return finished(index, true, Status(Code::kClosed, "the engine was closed"));
+  auto move = std::make_shared<Move>();
+  move->ops = std::move(route.ops);
+  move->remote_epoch = route.remote_epoch;
+  move->local_epoch = route.local_epoch;
+  move->transfer = transfer_;
+  move->channel = channel_;
+  move->owner = context_->peer.descriptor.incarnation;
+  move->done = [self = shared_from_this(), index, raw = move.get()](const Status& status) { self->moved(index, *raw, status); };
+  if (context_->same_process) return npu->move(std::move(move), route.remote);
+  move->described_epoch = descriptions_[index]->epoch;
+  npu->driver().submit(descriptions_[index]->engine, std::move(move));
+  // A close that came before the submit has abandoned the channel too early for this move.
+  if (const Status open = context_->state(); !open.is_ok()) npu->driver().abandon(channel_, open);
+}
+
+void Delivery::moved(std::size_t index, Move& move, const Status& status) {
+  if (!may_have_moved(index, move, status)) return finished(index, true, status);
+  routes_[index].ops = std::move(move.ops);
+  {
+    const MutexLock lock(mutex_);
+    --moving_;
+  }
+  describe_again(index, move.recalled, status);
+}
+
+// Has the peer's engine another name by now?
+bool Delivery::may_have_moved(std::size_t index, const Move& move, const Status& status) const {
+  if (context_->same_process || stopping() || routes_[index].descriptions >= kMostDescriptions) return false;
+  return move.recalled || status.code() == Code::kConnectError || status.code() == Code::kPeerGone;
+}
+
+// Nothing of it moves meanwhile: the answer may never come.
+void Delivery::describe_again(std::size_t index, bool was_recalled, const Status& failure) {
+  Route& route = routes_[index];
+  ++route.descriptions;
+  context_->locator->forget(route.remote, descriptions_[index]);
+  const auto described = [weak = weak_from_this(), index, was_recalled, failure](const Result<Locator::Description>& description) {
+    const auto self = weak.lock();
+    if (!self) return;
+    if (!description.is_ok()) return self->finished(index, false, failure);
+    if (!was_recalled && (*description)->engine == self->descriptions_[index]->engine) return self->finished(index, false, failure);
+    {
+      const MutexLock lock(self->mutex_);
+      if (!self->job_) return;
+      ++self->moving_;
+    }
+    self->descriptions_[index] = *description;
+    self->submit(index);
+  };
+  context_->locator->describe(route.remote, described);
+  if (const Status open = context_->state(); !open.is_ok()) return end_if_still(open);
+  if (stopping()) end_if_still(transfer_->stop_reason());
+}
+
+void Delivery::finished(std::size_t index, bool moved, const Status& status) {
   Status first;
   bool depends_on_source = false;  // it brought the bytes, or HIXL does not know the memory, which its owner may have freed meanwhile
   {
     const MutexLock lock(mutex_);
+    if (!job_) return;
     if (error_.is_ok() && !status.is_ok()) error_ = status;
     if (status.is_ok()) {
-      transfer_->add_bytes(control::TransportKind::kHixl, route.bytes);
-      context_->engine.counters.fetched[static_cast<std::size_t>(control::TransportKind::kHixl)].fetch_add(route.bytes,
+      const std::uint64_t bytes = routes_[index].bytes;
+      transfer_->add_bytes(control::TransportKind::kHixl, bytes);
+      context_->engine.counters.fetched[static_cast<std::size_t>(control::TransportKind::kHixl)].fetch_add(bytes,
                                                                                                            std::memory_order_relaxed);
     }
-    if (--missing_ > 0) return;
+    if (!moved) ++moving_;
+    if (--missing_ > 0) {
+      --moving_;
+      return;
+    }
     first = error_;
     depends_on_source = first.is_ok() || first.code() == Code::kInternal;
   }
@@ -190,7 +234,7 @@ void Delivery::confirm(const Status& moved) {
   });
   {
     const MutexLock lock(mutex_);
-    moving_ = false;
+    moving_ = 0;
   }
   if (const Status open = context_->state(); !open.is_ok()) return end(open);
   if (stopping()) end(transfer_->stop_reason());

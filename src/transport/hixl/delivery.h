@@ -2,6 +2,8 @@
 //
 //   locate what has no address yet -> describe the peer's engines -> move -> (ask whether the source was still live)
 //
+// A peer may replace an engine, which then has another name: a move that meets nobody asks for the description again.
+//
 // Its channel keeps it until the job has ended, and HIXL's moves do; the answers that it waits for do not: they may never come. The job
 // ends exactly once: while HIXL has none of it, as soon as somebody wants it to; otherwise when the last move has ended. Any thread.
 #pragma once
@@ -50,7 +52,11 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   void described(std::size_t route, const Result<Locator::Description>& description);
   [[nodiscard]] Status check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const;
   void move();
-  void moved(const Route& route, const Status& status);
+  void submit(std::size_t route);
+  void moved(std::size_t route, Move& move, const Status& status);
+  [[nodiscard]] bool may_have_moved(std::size_t route, const Move& move, const Status& status) const;
+  void describe_again(std::size_t route, bool was_recalled, const Status& failure);
+  void finished(std::size_t route, bool moved, const Status& status);
   void confirm(const Status& moved);
   void end(const Status& status);
   void end(const std::shared_ptr<Job>& taken, const Status& status);
@@ -68,8 +74,8 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   Mutex mutex_;
   std::shared_ptr<Job> job_ RAY_HIXL_GUARDED_BY(mutex_);  // null once it ended
   std::size_t missing_ RAY_HIXL_GUARDED_BY(mutex_) = 0;   // answers or moves
-  bool moving_ RAY_HIXL_GUARDED_BY(mutex_) = false;
-  Status error_ RAY_HIXL_GUARDED_BY(mutex_);  // the first one
+  std::size_t moving_ RAY_HIXL_GUARDED_BY(mutex_) = 0;    // moves that may write
+  Status error_ RAY_HIXL_GUARDED_BY(mutex_);              // the first one
 };
 
 }  // namespace ray_hixl::transport::hixl

@@ -66,7 +66,34 @@ void Locator::described(std::int32_t device, Result<Reply> reply) {
     waiting = std::move(asked_[device]);
     asked_.erase(device);
   }
+  if (description.is_ok()) await_recall(device, *description);
   for (const Described& answer : waiting) answer(description);
+}
+
+void Locator::forget(std::int32_t device, const Description& description) {
+  const MutexLock lock(mutex_);
+  const auto found = described_.find(device);
+  if (found != described_.end() && found->second == description) described_.erase(found);
+}
+
+// The answer may never come. A peer of an earlier version has none.
+void Locator::await_recall(std::int32_t device, const Description& description) {
+  const auto number = static_cast<std::uint32_t>(device);
+  const auto awaits = [number, description](std::uint64_t id) {
+    return control::encode(id, control::AwaitRecall{number, description->engine});
+  };
+  port_.request(awaits, [weak = weak_from_this(), device, number, description](const Result<Reply>& reply) {
+    const auto self = weak.lock();
+    if (!self || !reply.is_ok() || reply->type != control::MessageType::kRecalled) return;
+    self->forget(device, description);
+    self->recalled_(description->engine, [weak, number, description] {
+      const auto alive = weak.lock();
+      if (!alive) return;
+      alive->port_.request(
+          [number, description](std::uint64_t id) { return control::encode(id, control::ReleaseDevice{number, description->engine}); },
+          [](const Result<Reply>&) {});
+    });
+  });
 }
 
 }  // namespace ray_hixl::transport::hixl

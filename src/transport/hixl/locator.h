@@ -1,4 +1,5 @@
-// Locator: what this engine knows of where a peer keeps its device memory, and how HIXL reaches it. Asks once for each and remembers.
+// Locator: what this engine knows of where a peer keeps its device memory, and how HIXL reaches it. Asks once for each and remembers, until
+// the peer recalls it.
 //
 // Any thread; answers come in the caller's thread if they are known, else on the loop thread.
 #pragma once
@@ -7,7 +8,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
@@ -25,18 +28,25 @@ class Locator : public std::enable_shared_from_this<Locator> {
   using Description = std::shared_ptr<const control::DeviceDescription>;
   using Described = std::function<void(Result<Description>)>;
 
-  explicit Locator(Port& port) : port_(port) {}
+  // The peer wants an engine for itself: links to it are to be taken down; `done` once they are. Loop thread.
+  using Recalled = std::function<void(const std::string& engine, std::function<void()> done)>;
+
+  Locator(Port& port, Recalled recalled) : port_(port), recalled_(std::move(recalled)) {}
 
   // The parts of a slot that lie in device memory.
   void locate(const Handle& handle, Located answer);
   // The peer's engine on one of its devices.
   void describe(std::int32_t device, Described answer);
+  // It is asked for again, unless another one is known by now.
+  void forget(std::int32_t device, const Description& description);
   [[nodiscard]] Port& port() const { return port_; }
 
  private:
   void described(std::int32_t device, Result<Reply> reply);
+  void await_recall(std::int32_t device, const Description& description);
 
   Port& port_;
+  const Recalled recalled_;
   Mutex mutex_;
   std::unordered_map<Handle, Ranges> located_ RAY_HIXL_GUARDED_BY(mutex_);
   std::map<std::int32_t, Description> described_ RAY_HIXL_GUARDED_BY(mutex_);

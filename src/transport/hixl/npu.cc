@@ -33,23 +33,29 @@ class Npu::Registration {
   std::shared_ptr<const void> owner_;
 };
 
-Npu::Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, std::int32_t index)
+Npu::Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, const Recall& recall, std::int32_t index)
     : Device(index),
       cann_(cann),
       options_(options),
+      recall_(recall),
       registry_(reaper),
       driver_({index, [&cann, index] { cann.acl.set_device(index); }, to_milliseconds(options.connect_timeout_s),
                to_milliseconds(options.stall_timeout_s), [this] { return registry_.epoch(); },
-               [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }}) {}
+               [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); },
+               [this](std::function<void()> then) { this->recall(std::move(then)); },
+               [this] {
+                 if (recall_.end) recall_.end(this->index());
+               }}) {}
 
 Npu::~Npu() = default;
 
-Result<std::shared_ptr<Npu>> Npu::start(const Cann& cann, const Options& options, memory::Reaper& reaper, std::int32_t index) {
+Result<std::shared_ptr<Npu>> Npu::start(const Cann& cann, const Options& options, memory::Reaper& reaper, const Recall& recall,
+                                        std::int32_t index) {
   if (index < 0 || static_cast<std::uint32_t>(index) >= cann.devices) {
     return Status(Code::kInvalidArgument, "there is no " + npu_name(index) + ": this process sees " + std::to_string(cann.devices) +
                                               " NPU(s), see ASCEND_RT_VISIBLE_DEVICES");
   }
-  auto npu = std::make_shared<Npu>(cann, options, reaper, index);
+  auto npu = std::make_shared<Npu>(cann, options, reaper, recall, index);
   if (const Status driven = npu->driver_.start(); !driven.is_ok()) return driven.with_context("cannot use " + npu_name(index));
   npu->use_slabs(device::Slabs::create(slab_memory(npu), options.slab_bytes, std::max(options.slab_bytes, options.slab_cap_bytes)));
   Status started = npu->start_hixl();
@@ -79,8 +85,20 @@ std::string Npu::engine_name() const {
   return name_;
 }
 
+// Readers have as long as requests have to end.
+void Npu::recall(std::function<void()> then) {
+  if (!recall_.begin) return then();
+  recall_.begin(index(), Deadline::in(to_milliseconds(options_.stall_timeout_s)), [weak = weak_from_this(), then = std::move(then)] {
+    if (const auto npu = weak.lock()) then();
+  });
+}
+
 // On a thread that may block. What was published stays where it is, and so do the epochs: nobody is linked.
 Result<std::unique_ptr<Hixl>> Npu::renew(std::unique_ptr<Hixl> old) {
+  {
+    const MutexLock lock(mutex_);
+    name_.clear();
+  }
   if (old) {
     registry_.unbind(*old);
     old->finalize();

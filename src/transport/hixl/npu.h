@@ -5,10 +5,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "base/deadline.h"
 #include "base/mutex.h"
 #include "device/device.h"
 #include "memory/reaper.h"
@@ -19,15 +21,21 @@
 
 namespace ray_hixl::transport::hixl {
 
+// What an NPU asks of the readers of other engines; see Readers. Null functions: there are none.
+struct Recall {
+  std::function<void(std::int32_t device, Deadline deadline, std::function<void()> then)> begin;
+  std::function<void(std::int32_t device)> end;
+};
+
 class Npu final : public device::Device, public std::enable_shared_from_this<Npu> {
  public:
   // Starts HIXL on the device and registers a first slab, which takes a moment. All arguments outlive it.
   [[nodiscard]] static Result<std::shared_ptr<Npu>> start(const Cann& cann, const Options& options, memory::Reaper& reaper,
-                                                          std::int32_t index);
-  Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, std::int32_t index);
+                                                          const Recall& recall, std::int32_t index);
+  Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, const Recall& recall, std::int32_t index);
   ~Npu() override;
 
-  // "ip:port", what peers connect to. Changes when HIXL's engine is replaced.
+  // "ip:port", what peers connect to. Changes when HIXL's engine is replaced; empty while there is none.
   [[nodiscard]] std::string engine_name() const;
   [[nodiscard]] Driver& driver() { return driver_; }
   [[nodiscard]] Registry& registry() { return registry_; }
@@ -56,6 +64,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   class Registration;
 
   [[nodiscard]] Status start_hixl();
+  void recall(std::function<void()> then);
   [[nodiscard]] Result<std::unique_ptr<Hixl>> renew(std::unique_ptr<Hixl> old);
   void forget(const std::byte* base, std::shared_ptr<const void> owner);
   void collect();
@@ -64,6 +73,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
 
   const Cann& cann_;
   const Options& options_;
+  const Recall recall_;
   mutable Mutex mutex_;
   std::string name_ RAY_HIXL_GUARDED_BY(mutex_);
   Registry registry_;

@@ -28,7 +28,7 @@ Result<std::shared_ptr<device::Device>> Npus::get(std::int32_t index) {
     const MutexLock lock(mutex_);
     if (stopped_) return Status(Code::kClosed, "the engine was closed; create another one");
   }
-  Result<std::shared_ptr<Npu>> npu = Npu::start(*Cann::get(), options_, reaper_, index);
+  Result<std::shared_ptr<Npu>> npu = Npu::start(*Cann::get(), options_, reaper_, recall_, index);
   if (!npu.is_ok()) return npu.status();
   loaded_();
   const MutexLock lock(mutex_);

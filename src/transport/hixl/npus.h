@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/mutex.h"
@@ -27,6 +28,8 @@ class Npus final : public device::Devices {
   std::vector<DeviceStats> stats() const override;
   void stop() override;
 
+  // What those that are started from here on ask of readers. Before the first one.
+  void set_recall(Recall recall) { recall_ = std::move(recall); }
   // The NPU if it was started; null otherwise.
   [[nodiscard]] std::shared_ptr<Npu> started(std::int32_t index) const;
   [[nodiscard]] std::vector<std::shared_ptr<Npu>> all_started() const;
@@ -35,6 +38,7 @@ class Npus final : public device::Devices {
   const Options& options_;
   memory::Reaper& reaper_;
   const std::function<void()> loaded_;
+  Recall recall_;
   Mutex starting_;  // held while one is started
   mutable Mutex mutex_;
   std::map<std::int32_t, std::shared_ptr<Npu>> npus_ RAY_HIXL_GUARDED_BY(mutex_);

@@ -22,6 +22,7 @@ struct Route {
   std::uint64_t local_epoch = 0;   // and ours
   std::uint64_t bytes = 0;         // payload: an op may also move the padding between two tensors
   std::vector<OpDesc> ops;
+  int descriptions = 0;  // of the peer's engine that were asked for again
 };
 
 // The registration of these bytes of a device here, if there is one: device::Device::find().

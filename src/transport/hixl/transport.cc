@@ -1,14 +1,13 @@
 // hixl: device memory through HIXL, CANN's one-sided library. The reader connects and reads; the owner takes no part but to say where its
 // memory lies. Between two engines of one process the runtime copies, since HIXL does not link an engine to its own process's.
-#include <map>
-#include <set>
+#include <functional>
 #include <utility>
 
 #include "transport/factories.h"
 #include "transport/hixl/cann/cann.h"
-#include "transport/hixl/cann/start.h"
 #include "transport/hixl/channel.h"
 #include "transport/hixl/npus.h"
+#include "transport/hixl/readers.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
@@ -34,7 +33,15 @@ Result<control::Located> locate(const memory::SlotContent& content, const Npus& 
 
 class HixlTransport final : public Transport {
  public:
-  explicit HixlTransport(const Context& context) : context_(context), npus_(std::static_pointer_cast<Npus>(context.devices)) {}
+  explicit HixlTransport(const Context& context) : context_(context), npus_(std::static_pointer_cast<Npus>(context.devices)) {
+    npus_->set_recall({[readers = std::weak_ptr(readers_)](std::int32_t device, Deadline deadline, std::function<void()> then) {
+                         if (const auto alive = readers.lock()) return alive->recall(device, deadline, std::move(then));
+                         then();
+                       },
+                       [readers = std::weak_ptr(readers_)](std::int32_t device) {
+                         if (const auto alive = readers.lock()) alive->reopen(device);
+                       }});
+  }
 
   control::TransportKind kind() const override { return control::TransportKind::kHixl; }
   bool reads_by_address() const override { return false; }
@@ -47,22 +54,18 @@ class HixlTransport final : public Transport {
   bool serve(const control::Frame& request, Responder& responder) override {
     switch (request.type) {
       case control::MessageType::kLocate: located(request, std::move(responder)); return true;
-      case control::MessageType::kDescribeDevice: described(request, std::move(responder)); return true;
+      case control::MessageType::kDescribeDevice: describe(request, std::move(responder)); return true;
+      case control::MessageType::kAwaitRecall: await_recall(request, std::move(responder)); return true;
+      case control::MessageType::kReleaseDevice: release(request, std::move(responder)); return true;
       default: return false;
     }
   }
 
   void accept(Fd, std::vector<std::byte>) override {}  // hixl needs no connection of its own: hangs up
 
-  void session_ended(const ReaderView& reader) override {
-    const auto found = readers_.extract(&reader);
-    if (found.empty()) return;
-    for (const std::int32_t index : found.mapped()) {
-      if (const auto npu = npus_->started(index)) npu->reader_went();
-    }
-  }
+  void session_ended(const ReaderView& reader) override { readers_->session_ended(reader); }
 
-  void shut_down() override {}
+  void shut_down() override { readers_->shut_down(); }
 
  private:
   void located(const control::Frame& request, Responder responder) {
@@ -78,25 +81,27 @@ class HixlTransport final : public Transport {
     std::move(responder).answer(context_.copy_pool, (*content)->ranges.size(), std::move(make));
   }
 
-  void described(const control::Frame& request, Responder responder) {
+  void describe(const control::Frame& request, Responder responder) {
     const Result<control::DescribeDevice> wanted = control::decode_describe_device(request.body);
     if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
-    const auto index = static_cast<std::int32_t>(wanted->device);
-    const auto npu = npus_->started(index);
-    if (!npu) {
-      return std::move(responder).fail(Status(Code::kInvalidRegion, "nothing is registered on npu:" + std::to_string(index)));
-    }
-    if (readers_[&responder.reader()].insert(index).second) npu->reader_came();
-    const Cann& cann = *Cann::get();
-    auto frame = control::encode(responder.request(),
-                                 control::DeviceDescription{npu->engine_name(), npu->registry().epoch(),
-                                                            static_cast<std::uint32_t>(cann.physical_device(index)), fingerprint(cann)});
-    std::move(responder).send(std::move(frame));
+    readers_->describe(static_cast<std::int32_t>(wanted->device), std::move(responder));
+  }
+
+  void await_recall(const control::Frame& request, Responder responder) {
+    const Result<control::AwaitRecall> wanted = control::decode_await_recall(request.body);
+    if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
+    readers_->await_recall(static_cast<std::int32_t>(wanted->device), wanted->engine, std::move(responder));
+  }
+
+  void release(const control::Frame& request, Responder responder) {
+    const Result<control::ReleaseDevice> wanted = control::decode_release_device(request.body);
+    if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
+    readers_->release(static_cast<std::int32_t>(wanted->device), wanted->engine, std::move(responder));
   }
 
   const Context& context_;
-  const std::shared_ptr<Npus> npus_;                             // what create_devices() made
-  std::map<const ReaderView*, std::set<std::int32_t>> readers_;  // loop thread only; the devices that each may be linked to
+  const std::shared_ptr<Npus> npus_;  // what create_devices() made
+  const std::shared_ptr<Readers> readers_ = std::make_shared<Readers>(context_.loop, *npus_);
 };
 
 }  // namespace

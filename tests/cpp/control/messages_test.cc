@@ -43,6 +43,10 @@ const std::vector<Decoder>& decoders() {
       {"device_description", outcome<decode_device_description>},
       {"check", outcome<decode_check>},
       {"checked", outcome<decode_checked>},
+      {"await_recall", outcome<decode_await_recall>},
+      {"recalled", outcome<decode_recalled>},
+      {"release_device", outcome<decode_release_device>},
+      {"released", outcome<decode_released>},
   };
   return kAll;
 }
@@ -176,6 +180,24 @@ TEST(Messages, check_messages_have_the_documented_bytes) {
   EXPECT_EQ(decode_check(body_of(documented("check")))->handles, handles);
   EXPECT_EQ(encode(14, Checked{}), documented("checked"));
   EXPECT_TRUE(decode_checked(body_of(documented("checked"))).is_ok());
+}
+
+TEST(Messages, recall_messages_have_the_documented_bytes) {
+  EXPECT_EQ(encode(15, AwaitRecall{2, "10.0.0.7:26000"}), documented("await_recall"));
+  const Result<AwaitRecall> awaits = decode_await_recall(body_of(documented("await_recall")));
+  ASSERT_TRUE(awaits.is_ok());
+  EXPECT_EQ(awaits->device, 2u);
+  EXPECT_EQ(awaits->engine, "10.0.0.7:26000");
+  EXPECT_EQ(encode(15, Recalled{}), documented("recalled"));
+  EXPECT_EQ(encode(16, ReleaseDevice{2, "10.0.0.7:26000"}), documented("release_device"));
+  const Result<ReleaseDevice> releases = decode_release_device(body_of(documented("release_device")));
+  ASSERT_TRUE(releases.is_ok());
+  EXPECT_EQ(releases->device, 2u);
+  EXPECT_EQ(releases->engine, "10.0.0.7:26000");
+  EXPECT_EQ(encode(16, Released{}), documented("released"));
+  EXPECT_FALSE(decode_await_recall(body_of(encode(1, AwaitRecall{0x10000, "a:1"}))).is_ok());
+  EXPECT_FALSE(decode_release_device(body_of(encode(1, ReleaseDevice{1, ""}))).is_ok());
+  EXPECT_FALSE(decode_release_device(body_of(encode(1, ReleaseDevice{1, "a b"}))).is_ok());
 }
 
 TEST(Messages, a_failure_that_is_no_failure_is_malformed) {

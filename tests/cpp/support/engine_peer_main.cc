@@ -137,9 +137,11 @@ class EnginePeer {
     const auto used = std::ranges::find(stats.devices, kDevice, &DeviceStats::device);
     const DeviceStats device = used == stats.devices.end() ? DeviceStats{} : *used;
     const std::map<std::string, std::uint64_t> fields = {
-        {"regions", stats.regions},           {"objects", stats.objects},      {"resolved", stats.resolved},
-        {"served_bytes", stats.served_bytes}, {"sessions", stats.sessions},    {"links", stats.links},
-        {"connects", device.connects},        {"refreshes", device.refreshes}, {"retries", device.retries}};
+        {"regions", stats.regions},    {"objects", stats.objects},
+        {"resolved", stats.resolved},  {"served_bytes", stats.served_bytes},
+        {"sessions", stats.sessions},  {"links", stats.links},
+        {"connects", device.connects}, {"refreshes", device.refreshes},
+        {"retries", device.retries},   {"broken", device.links_broken + device.connects_failed}};
     return std::to_string(fields.at(next<std::string>(in)));
   }
 

@@ -30,6 +30,10 @@ class Type(enum.IntEnum):
     DEVICE_DESCRIPTION = 14
     CHECK = 15
     CHECKED = 16
+    AWAIT_RECALL = 17
+    RECALLED = 18
+    RELEASE_DEVICE = 19
+    RELEASED = 20
 
 
 class Code(enum.IntEnum):
@@ -167,6 +171,22 @@ def located(request: int, ranges: Sequence[tuple[int, int, int, int, int]]) -> F
 
 def describe_device(request: int, device: int) -> Frame:
     return Frame(Type.DESCRIBE_DEVICE, request, struct.pack("<I", device))
+
+
+def await_recall(request: int, device: int, engine: str) -> Frame:
+    return Frame(Type.AWAIT_RECALL, request, struct.pack("<I", device) + _text(engine))
+
+
+def recalled(request: int) -> Frame:
+    return Frame(Type.RECALLED, request)
+
+
+def release_device(request: int, device: int, engine: str) -> Frame:
+    return Frame(Type.RELEASE_DEVICE, request, struct.pack("<I", device) + _text(engine))
+
+
+def released(request: int) -> Frame:
+    return Frame(Type.RELEASED, request)
 
 
 def device_description(request: int, engine: str, epoch: int, physical: int, fingerprint: str) -> Frame:

@@ -56,6 +56,15 @@ void Driver::submit(const std::string& name, std::shared_ptr<Move> move) {
   if (!posted) move->end(closed());
 }
 
+void Driver::recall(const std::string& name, std::function<void()> then) {
+  const bool posted = post([this, name, then] {
+    const auto found = remotes_.find(name);
+    if (found == remotes_.end()) return then();
+    found->second->recall(then);
+  });
+  if (!posted) then();
+}
+
 void Driver::heed_stops() {
   post([this] {
     for (const auto& [name, remote] : remotes_) remote->heed_stops();

@@ -37,6 +37,9 @@ class Driver final : public RemoteHost {
     std::function<std::uint64_t()> local_epoch;  // of what is registered now; any thread
     // Ends the engine, if there still is one, and starts another that knows the same memory. On a thread that may block.
     std::function<Result<std::unique_ptr<Hixl>>(std::unique_ptr<Hixl> old)> renew;
+    // Asks readers of other engines to take their links here down; `then` runs once they have, or have had their time, on any thread.
+    std::function<void(std::function<void()> then)> recall;
+    std::function<void()> reopen;  // they may link again
   };
   explicit Driver(Setup setup);
   ~Driver() override;  // REQUIRES: stop(), if it was started
@@ -78,6 +81,9 @@ class Driver final : public RemoteHost {
 
   // Starts a move to the peer's engine `name`. Any thread. After stop() it ends as closed.
   void submit(const std::string& name, std::shared_ptr<Move> move);
+  // The link to the peer's engine `name` goes down once its requests have ended; moves that wait for it end as recalled. Then `then` runs,
+  // on the driver's thread; at once where there is no link. Any thread.
+  void recall(const std::string& name, std::function<void()> then);
   // See Remote. Any thread; return at once.
   void heed_stops();
   void abandon(const void* channel, const Status& why);
@@ -139,6 +145,7 @@ class Driver final : public RemoteHost {
   std::vector<PollResult> results_;
   Task link_down_;
   bool tainted_ = false;
+  bool recalled_ = false;  // readers of other engines have let go, or had their time
   bool renewing_ = false;
   std::optional<Deadline> quiet_by_;     // tainted: requests that have not ended by then are given up, too
   std::optional<Deadline> renew_after_;  // no other try until then

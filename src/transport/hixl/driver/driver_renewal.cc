@@ -18,6 +18,10 @@ void Driver::taint() {
   if (tainted_ || closing_) return;
   tainted_ = true;
   quiet_by_ = Deadline::in(setup_.stall_timeout);
+  recalled_ = !setup_.recall;
+  if (setup_.recall) {
+    setup_.recall([this] { post([this] { recalled_ = true; }); });
+  }
 }
 
 bool Driver::is_quiet() const {
@@ -29,7 +33,7 @@ void Driver::advance_renewal() {
   if (!tainted_ || renewing_ || closing_ || has_links()) return;
   const bool is_dirty = std::ranges::any_of(remotes_, [](const auto& each) { return each.second->is_dirty(); });
   if (hixl_ && !is_dirty) return end_renewal();  // all requests have ended after all
-  if (renew_after_ && !renew_after_->passed()) return;
+  if (!recalled_ || (renew_after_ && !renew_after_->passed())) return;
   if (failed_renewals_ >= kMostFailedRenewals && remotes_.empty() && deferred_.empty()) return;  // nobody wants it just now
   renew();
 }
@@ -61,6 +65,7 @@ void Driver::renewed(Result<std::unique_ptr<Hixl>> hixl) {
   const Status why = hixl.status().with_context("HIXL on npu:" + std::to_string(setup_.device) + " had to be started anew, and cannot be");
   for (const auto& [name, remote] : remotes_) remote->end_waiting(why);
   for (const HixlTask& task : std::exchange(deferred_, {})) task(why);
+  if (setup_.reopen) setup_.reopen();  // to be told that there is none
 }
 
 void Driver::end_renewal() {
@@ -68,6 +73,7 @@ void Driver::end_renewal() {
   failed_renewals_ = 0;
   quiet_by_.reset();
   renew_after_.reset();
+  if (setup_.reopen) setup_.reopen();
   for (const auto& [name, remote] : remotes_) remote->engine_is_gone();
   for (const HixlTask& task : std::exchange(deferred_, {})) task(hixl_.get());
 }

@@ -33,6 +33,7 @@ struct Move {
   std::size_t submitted = 0;         // ops
   std::size_t in_flight = 0;         // requests
   int attempts = 0;                  // links that failed under it, or could not be made for it
+  bool recalled = false;             // it ended since the peer took its engine for itself: it is to be described anew
   bool lost = false;                 // a request of it failed: nothing of it ends before its link is down
   bool refreshed = false;            // a link was made anew because it did not know this move's memory
   Status failure;                    // it ends with this once nothing is in flight

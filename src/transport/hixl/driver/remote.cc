@@ -116,10 +116,10 @@ void Remote::connect() {
 void Remote::connected(const Outcome& outcome) {
   if (outcome.is_ok()) {
     state_ = State::kUp;
-    if (!broken_.empty() || !host_.takes_moves()) return disconnect();  // nobody wants it any more
+    if (!broken_.empty() || !recalls_.empty() || !host_.takes_moves()) return disconnect();  // nobody wants it any more
     return advance();
   }
-  state_ = State::kDown;
+  went_down();
   host_.counters().connects_failed.fetch_add(1, std::memory_order_relaxed);
   const auto waiting = std::exchange(waiting_, {});
   int attempts = 0;
@@ -148,8 +148,13 @@ void Remote::disconnect() {
             [self = shared_from_this()](const Outcome&) { self->disconnected(); });
 }
 
-void Remote::disconnected() {
+void Remote::went_down() {
   state_ = State::kDown;
+  for (const auto& then : std::exchange(recalls_, {})) then();
+}
+
+void Remote::disconnected() {
+  went_down();
   if (!dirty_ || host_.is_closing()) let_go();
   advance();
 }
@@ -207,6 +212,18 @@ void Remote::give_up() {
   }
   state_ = State::kGivenUp;
   host_.taint();
+  advance();
+}
+
+void Remote::recall(std::function<void()> then) {
+  for (const auto& move : std::exchange(waiting_, {})) {
+    move->recalled = true;
+    if (move->failure.is_ok()) move->failure = Status(Code::kConnectError, "the engine at " + name_ + " takes no readers just now");
+    settle(move);
+  }
+  if (!linked()) return then();
+  recalls_.push_back(std::move(then));
+  if (state_ == State::kUp) state_ = State::kDraining;
   advance();
 }
 

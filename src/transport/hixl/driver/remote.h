@@ -75,6 +75,8 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void abandon(const void* channel, const Status& why);
   // HIXL is done with a request, well or not (`failure` says how).
   void finished(std::uint64_t id, const std::string& failure);
+  // The peer wants its engine for itself: see Driver::recall().
+  void recall(std::function<void()> then);
   // The engine is to be replaced: the link goes down once its requests have ended; `now`: it is given up if they have not.
   void retire(bool now);
   // The engine is gone: nothing arrives late from here on.
@@ -111,6 +113,7 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void break_link(const std::string& why, Cause cause, std::chrono::milliseconds patience);
   void give_up();
   void let_go();
+  void went_down();
   void submit();
   [[nodiscard]] bool submit_chunk(const std::shared_ptr<Move>& move);
   void settle(const std::shared_ptr<Move>& move);
@@ -132,9 +135,10 @@ class Remote : public std::enable_shared_from_this<Remote> {
   std::set<const void*> channels_;  // that have used it and are not gone
   std::deque<std::shared_ptr<Move>> waiting_;
   std::vector<Request> requests_;
-  std::vector<std::shared_ptr<Move>> lost_;  // whose requests failed: tried again, or ended, once the link is down
-  std::optional<Deadline> give_up_at_;       // a draining link
-  bool dirty_ = false;                       // it went down with requests in flight
+  std::vector<std::shared_ptr<Move>> lost_;     // whose requests failed: tried again, or ended, once the link is down
+  std::optional<Deadline> give_up_at_;          // a draining link
+  std::vector<std::function<void()>> recalls_;  // run when it is down
+  bool dirty_ = false;                          // it went down with requests in flight
   std::optional<Deadline> due_;
   std::optional<Deadline> not_before_;  // no connecting until then
   std::optional<Deadline> busy_until_;  // HIXL was short of something: no reading until then, or until a request has ended

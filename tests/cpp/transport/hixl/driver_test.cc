@@ -111,7 +111,7 @@ class DriverTest : public testing::Test {
   std::chrono::milliseconds stall = 50ms;
   std::unique_ptr<Driver> driver =
       std::make_unique<Driver>(Driver::Setup{kDevice, [this] { ++prepared; }, 1s, stall, [this] { return epoch.load(); },
-                                             [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }});
+                                             [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }, nullptr, nullptr});
   bool stopped = false;
 };
 
@@ -425,7 +425,7 @@ TEST_F(DriverTest, stops_once_a_connect_under_way_has_come_back) {
 // Whatever comes while it stops is done or refused: nothing is taken and then left without an answer.
 TEST_F(DriverTest, answers_everybody_who_asks_while_it_stops) {
   for (int round = 0; round < 20; ++round) {
-    Driver stopping({kDevice + 2, [] {}, 1s, 1s, [] { return std::uint64_t{1}; }, nullptr});
+    Driver stopping({kDevice + 2, [] {}, 1s, 1s, [] { return std::uint64_t{1}; }, nullptr, nullptr, nullptr});
     ASSERT_THAT(stopping.start(), IsOk());
     std::atomic<bool> refused = false;
     std::thread caller([&] {
@@ -476,7 +476,7 @@ TEST_F(DriverTest, takes_a_link_down_where_no_thread_more_can_be_had) {
 
 TEST(DriverWithoutThreads, says_so_when_it_starts) {
   without_threads([] {
-    Driver driver({kDevice, [] {}, 1s, 1s, [] { return 1; }, nullptr});
+    Driver driver({kDevice, [] {}, 1s, 1s, [] { return 1; }, nullptr, nullptr, nullptr});
     EXPECT_THAT(driver.start(), FailsWith(Code::kOutOfMemory));
   });
 }
@@ -487,7 +487,8 @@ class DriverThatHangs : public testing::Test {};
 TEST_F(DriverThatHangs, gives_up_at_the_deadline) {
   expect_to_stay("hixl-npu-" + std::to_string(kDevice + 1));
   static ScriptedHixl& script = *new ScriptedHixl;
-  static auto* const driver = new Driver({kDevice + 1, [] {}, 1s, 1s, [] { return 1; }, nullptr});  // for ever, as the move
+  static auto* const driver =
+      new Driver({kDevice + 1, [] {}, 1s, 1s, [] { return 1; }, nullptr, nullptr, nullptr});  // for ever, as the move
   ASSERT_THAT(driver->start(), IsOk());
   ASSERT_TRUE(driver
                   ->call<bool>([]() -> Result<bool> {

@@ -483,6 +483,69 @@ TEST_F(HixlFaults, what_is_published_and_registered_outlives_the_engine_that_it_
   EXPECT_TRUE(holds_pattern(registered, 9));
 }
 
+// Readers of an engine that has to be replaced.
+class HixlRecall : public HixlFaults {
+ protected:
+  // An object of this process, of one tensor.
+  Bytes publish_here(std::uint64_t seed) {
+    memory.push_back(make_region(**consumer, 4096, seed, SourceMemory::kSlab, kPeerDevice));
+    const SourceTensor source{memory.back().range(), 0};
+    return consumer->objects().publish(std::vector{uint8_layout(4096)}, std::vector{source}, nullptr);
+  }
+  // Has this process's engine replaced: what it reads does not end.
+  void taint() {
+    const std::uint64_t before = device().renewals;
+    const FakeSwitch never("FAKE_HIXL_TRANSFER_DELAY_US", kNever);
+    const Fetch fetch = start_stuck(owner.publish({4096}, 1, SourceMemory::kSlab));
+    fetch.transfer().cancel();
+    EXPECT_TRUE(eventually([&] { return device().renewals == before + 1; }));
+  }
+  std::vector<Region> memory;
+  PeerProcess reader;
+};
+
+TEST_F(HixlRecall, readers_find_what_was_published_at_the_engine_that_comes_after) {
+  const Bytes object = publish_here(7);
+  ASSERT_EQ(reader.fetch(object, 7), "ok");
+  ASSERT_EQ(reader.stat("connects"), 1u);
+  for (std::uint64_t i = 1; i <= 3; ++i) {
+    taint();
+    EXPECT_EQ(reader.fetch(object, 7), "ok");
+    EXPECT_EQ(reader.fetch(publish_here(50 + i), 50 + i), "ok");
+    EXPECT_EQ(reader.stat("connects"), 1 + i);
+  }
+  EXPECT_EQ(reader.stat("broken"), 0u) << "it had taken its link down before";
+  EXPECT_EQ(reader.stat("retries"), 0u);
+}
+
+TEST_F(HixlRecall, what_readers_have_in_flight_ends_first) {
+  const Bytes object = publish_here(7);
+  ASSERT_EQ(reader.fetch(object, 7), "ok");
+  reader.set_fake("FAKE_HIXL_TRANSFER_DELAY_US", "100000");
+  const std::uint64_t begun = reader.fake_count("TransferAsync");
+  Bytes many = object;
+  std::thread tainting([this] { taint(); });
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(reader.fetch(object, 7), "ok");
+  tainting.join();
+  EXPECT_EQ(reader.fake_count("TransferAsync"), begun + 5);
+  EXPECT_EQ(reader.stat("broken"), 0u);
+}
+
+// What it is told of is whatever engine is there then.
+TEST_F(HixlRecall, a_reader_that_was_not_asked_finds_the_engine_by_itself) {
+  const Bytes object = publish_here(7);
+  ASSERT_EQ(reader.fetch(object, 7), "ok");
+  reader.set_fake("FAKE_HIXL_TRANSFER_DELAY_US", "700000");  // longer than the engine waits for it
+  std::thread tainting([this] {
+    std::this_thread::sleep_for(100ms);
+    taint();
+  });
+  EXPECT_EQ(reader.fetch(object, 7), "ok") << "its link went away under it";
+  tainting.join();
+  reader.set_fake("FAKE_HIXL_TRANSFER_DELAY_US", "0");
+  EXPECT_EQ(reader.fetch(object, 7), "ok");
+}
+
 // ---- Memory that comes late and goes early.
 
 TEST_F(HixlFaults, memory_that_was_registered_after_the_connect_is_read) {

@@ -1,0 +1,99 @@
+#include "transport/hixl/readers.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "control/messages.h"
+#include "transport/hixl/cann/start.h"
+
+namespace ray_hixl::transport::hixl {
+
+void Readers::describe(std::int32_t device, Responder responder) {
+  const auto npu = npus_.started(device);
+  if (!npu) return std::move(responder).fail(Status(Code::kInvalidRegion, "nothing is registered on " + npu_name(device)));
+  Device& known = devices_[device];
+  if (known.recalling) return known.waiting.push_back(std::move(responder));
+  const std::string engine = npu->engine_name();
+  if (engine.empty()) {
+    return std::move(responder).fail(Status(Code::kNotAvailable, "HIXL on " + npu_name(device) + " of the peer cannot be started again"));
+  }
+  if (known.holders.try_emplace(&responder.reader()).second) npu->reader_came();
+  const Cann& cann = *Cann::get();
+  auto frame = control::encode(responder.request(),
+                               control::DeviceDescription{engine, npu->registry().epoch(),
+                                                          static_cast<std::uint32_t>(cann.physical_device(device)), fingerprint(cann)});
+  std::move(responder).send(std::move(frame));
+}
+
+void Readers::await_recall(std::int32_t device, const std::string& engine, Responder responder) {
+  const auto npu = npus_.started(device);
+  Device& known = devices_[device];
+  const auto holder = known.holders.find(&responder.reader());
+  if (!npu || known.recalling || holder == known.holders.end() || engine != npu->engine_name()) {
+    const std::uint64_t request = responder.request();
+    return std::move(responder).send(control::encode(request, control::Recalled{}));
+  }
+  holder->second.reset();  // an earlier one has no answer any more
+  holder->second.emplace(std::move(responder));
+}
+
+void Readers::release(std::int32_t device, const std::string& engine, Responder responder) {
+  const auto npu = npus_.started(device);
+  if (npu && engine == npu->engine_name()) let_go(device, responder.reader());
+  const std::uint64_t request = responder.request();
+  std::move(responder).send(control::encode(request, control::Released{}));
+}
+
+void Readers::session_ended(const ReaderView& reader) {
+  for (auto& [index, device] : devices_) {
+    std::erase_if(device.waiting, [&](const Responder& each) { return &each.reader() == &reader; });
+    let_go(index, reader);
+  }
+}
+
+void Readers::let_go(std::int32_t index, const ReaderView& reader) {
+  Device& device = devices_[index];
+  if (device.holders.erase(&reader) == 0) return;
+  if (const auto npu = npus_.started(index)) npu->reader_went();
+  if (device.holders.empty()) end_wait(device);
+}
+
+void Readers::shut_down() { devices_.clear(); }
+
+void Readers::recall(std::int32_t device, Deadline deadline, std::function<void()> then) {
+  loop_.post([self = shared_from_this(), device, deadline, then = std::move(then)] { self->begin_recall(device, deadline, then); });
+}
+
+void Readers::begin_recall(std::int32_t index, Deadline deadline, std::function<void()> then) {
+  Device& device = devices_[index];
+  device.recalling = true;
+  device.then = std::move(then);
+  for (auto& [reader, awaits] : device.holders) {
+    if (!awaits) continue;
+    const std::uint64_t request = awaits->request();
+    std::move(*awaits).send(control::encode(request, control::Recalled{}));
+    awaits.reset();
+  }
+  if (device.holders.empty()) return end_wait(device);
+  device.timer = loop_.at(deadline, [weak = weak_from_this(), index] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->devices_[index].timer = 0;
+    self->end_wait(self->devices_[index]);
+  });
+}
+
+void Readers::end_wait(Device& device) {
+  if (device.timer != 0) loop_.cancel(std::exchange(device.timer, 0));
+  if (const auto then = std::exchange(device.then, nullptr)) then();
+}
+
+void Readers::reopen(std::int32_t device) {
+  loop_.post([self = shared_from_this(), device] {
+    Device& known = self->devices_[device];
+    known.recalling = false;
+    for (Responder& each : std::exchange(known.waiting, {})) self->describe(device, std::move(each));
+  });
+}
+
+}  // namespace ray_hixl::transport::hixl

@@ -1,0 +1,59 @@
+// Readers: whose links may lead to the HIXL engines of this process, as their sessions tell, and how they are asked to take them down.
+//
+// While anybody may be linked, no memory can be taken out, and the engine cannot be replaced under him: his requests would fail. A reader
+// that was given a description of an engine awaits its recall; recalled, it lets what it reads finish, takes its link down and says so. Who
+// asks for a description meanwhile gets it afterwards. Loop thread, but for recall() and reopen().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/deadline.h"
+#include "net/loop.h"
+#include "transport/hixl/npus.h"
+#include "transport/responder.h"
+
+namespace ray_hixl::transport::hixl {
+
+class Readers : public std::enable_shared_from_this<Readers> {
+ public:
+  // Both outlive it.
+  Readers(net::Loop& loop, const Npus& npus) : loop_(loop), npus_(npus) {}
+
+  // The reader may be linked from here on.
+  void describe(std::int32_t device, Responder responder);
+  void await_recall(std::int32_t device, const std::string& engine, Responder responder);
+  void release(std::int32_t device, const std::string& engine, Responder responder);
+  void session_ended(const ReaderView& reader);
+  // Lets go of everybody.
+  void shut_down();
+
+  // Asks all readers of a device to take their links down. `then` runs once they have, or at the deadline, on the loop thread; nobody is
+  // told of the device until reopen(). Any thread.
+  void recall(std::int32_t device, Deadline deadline, std::function<void()> then);
+  void reopen(std::int32_t device);
+
+ private:
+  struct Device {
+    std::map<const ReaderView*, std::optional<Responder>> holders;  // with the answer that each awaits
+    std::list<Responder> waiting;                                   // for a description
+    bool recalling = false;
+    std::function<void()> then;  // null once it ran
+    net::Loop::TimerId timer = 0;
+  };
+
+  void begin_recall(std::int32_t index, Deadline deadline, std::function<void()> then);
+  void let_go(std::int32_t index, const ReaderView& reader);
+  void end_wait(Device& device);
+
+  net::Loop& loop_;
+  const Npus& npus_;
+  std::map<std::int32_t, Device> devices_;
+};
+
+}  // namespace ray_hixl::transport::hixl
