@@ -19,6 +19,7 @@ nb::dict to_dict(const DeviceStats& device) {
   nb::dict made;
   made["device"] = device.device;
   made["registrations"] = device.registrations;
+  made["unused_bytes"] = device.unused_bytes;
   made["epoch"] = device.epoch;
   made["connects"] = device.connects;
   made["connects_failed"] = device.connects_failed;

@@ -10,6 +10,11 @@ namespace ray_hixl::transport::hixl {
 namespace {
 
 constexpr std::chrono::seconds kStopMargin{5};
+constexpr std::uint64_t kMostUnusedBytes = std::uint64_t{64} << 20;  // of registrations that wait for readers to let go
+constexpr std::size_t kMostUnusedRegistrations = 256;                // of the 4096 that a peer may see
+
+// On A2 and A3 HIXL takes 50 GB, by its documentation.
+std::uint64_t registered_cap(const Cann& cann) { return cann.soc.starts_with("Ascend910") ? 50'000'000'000 : UINT64_MAX; }
 
 std::chrono::milliseconds to_milliseconds(double seconds) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(seconds_to_duration(seconds));
@@ -38,11 +43,11 @@ Npu::Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, const
       cann_(cann),
       options_(options),
       recall_(recall),
-      registry_(reaper),
+      registry_(reaper, registered_cap(cann)),
       driver_({index, [&cann, index] { cann.acl.set_device(index); }, to_milliseconds(options.connect_timeout_s),
                to_milliseconds(options.stall_timeout_s), [this] { return registry_.epoch(); },
                [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); },
-               [this](std::function<void()> then) { this->recall(std::move(then)); },
+               [this](bool anyway, std::function<void(bool all)> then) { this->recall(anyway, std::move(then)); },
                [this] {
                  if (recall_.end) recall_.end(this->index());
                }}) {}
@@ -86,10 +91,11 @@ std::string Npu::engine_name() const {
 }
 
 // Readers have as long as requests have to end.
-void Npu::recall(std::function<void()> then) {
-  if (!recall_.begin) return then();
-  recall_.begin(index(), Deadline::in(to_milliseconds(options_.stall_timeout_s)), [weak = weak_from_this(), then = std::move(then)] {
-    if (const auto npu = weak.lock()) then();
+void Npu::recall(bool anyway, std::function<void(bool all)> then) {
+  if (!recall_.begin) return then(true);
+  const Deadline deadline = Deadline::in(to_milliseconds(options_.stall_timeout_s));
+  recall_.begin(index(), anyway, deadline, [weak = weak_from_this(), then = std::move(then)](bool all) {
+    if (const auto npu = weak.lock()) then(all);
   });
 }
 
@@ -133,10 +139,21 @@ void Npu::forget(const std::byte* base, std::shared_ptr<const void> owner) {
   driver_.post([self = shared_from_this()] { self->collect(); });
 }
 
-// Driver's thread.
+// Driver's thread. Where somebody is linked memory can only be taken out if all of them let go for a moment; they are asked for that once
+// there is much of it, and again when there is as much more.
 void Npu::collect() {
-  if (driver_.has_links() || readers_.load(std::memory_order_relaxed) > 0 || driver_.hixl_or_null() == nullptr) return;
-  registry_.collect(*driver_.hixl_or_null());
+  if (driver_.hixl_or_null() == nullptr) return;
+  if (!driver_.has_links() && readers_.load(std::memory_order_relaxed) == 0) {
+    registry_.collect(*driver_.hixl_or_null());
+    asked_at_ = {};
+    return;
+  }
+  const Registry::Unused unused = registry_.unused();
+  const bool is_much =
+      unused.bytes >= asked_at_.bytes + kMostUnusedBytes || unused.registrations >= asked_at_.registrations + kMostUnusedRegistrations;
+  if (!is_much) return;
+  asked_at_ = unused;
+  driver_.ask_for_room();
 }
 
 void Npu::reader_went() {
@@ -178,6 +195,7 @@ DeviceStats Npu::stats() const {
   DeviceStats stats;
   stats.device = index();
   stats.registrations = registry_.size();
+  stats.unused_bytes = registry_.unused().bytes;
   stats.epoch = registry_.epoch();
   stats.connects = c.connects.load(std::memory_order_relaxed);
   stats.connects_failed = c.connects_failed.load(std::memory_order_relaxed);

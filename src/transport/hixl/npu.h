@@ -23,7 +23,7 @@ namespace ray_hixl::transport::hixl {
 
 // What an NPU asks of the readers of other engines; see Readers. Null functions: there are none.
 struct Recall {
-  std::function<void(std::int32_t device, Deadline deadline, std::function<void()> then)> begin;
+  std::function<void(std::int32_t device, bool anyway, Deadline deadline, std::function<void(bool all)> then)> begin;
   std::function<void(std::int32_t device)> end;
 };
 
@@ -64,7 +64,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   class Registration;
 
   [[nodiscard]] Status start_hixl();
-  void recall(std::function<void()> then);
+  void recall(bool anyway, std::function<void(bool all)> then);
   [[nodiscard]] Result<std::unique_ptr<Hixl>> renew(std::unique_ptr<Hixl> old);
   void forget(const std::byte* base, std::shared_ptr<const void> owner);
   void collect();
@@ -78,6 +78,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   std::string name_ RAY_HIXL_GUARDED_BY(mutex_);
   Registry registry_;
   std::atomic<std::uint64_t> readers_{0};  // engines that may be linked to this one
+  Registry::Unused asked_at_;              // what there was when links were asked to let go; driver's thread only
   Driver driver_;
 };
 

@@ -60,14 +60,18 @@ void Readers::let_go(std::int32_t index, const ReaderView& reader) {
 
 void Readers::shut_down() { devices_.clear(); }
 
-void Readers::recall(std::int32_t device, Deadline deadline, std::function<void()> then) {
-  loop_.post([self = shared_from_this(), device, deadline, then = std::move(then)] { self->begin_recall(device, deadline, then); });
+void Readers::recall(std::int32_t device, bool anyway, Deadline deadline, Then then) {
+  loop_.post([self = shared_from_this(), device, anyway, deadline, then = std::move(then)] {
+    self->begin_recall(device, anyway, deadline, then);
+  });
 }
 
-void Readers::begin_recall(std::int32_t index, Deadline deadline, std::function<void()> then) {
+void Readers::begin_recall(std::int32_t index, bool anyway, Deadline deadline, Then then) {
   Device& device = devices_[index];
+  const auto cannot_be_asked = [](const auto& holder) { return !holder.second.has_value(); };
+  if (!anyway && !device.recalling && std::ranges::any_of(device.holders, cannot_be_asked)) return then(false);
   device.recalling = true;
-  device.then = std::move(then);
+  device.then.push_back(std::move(then));
   for (auto& [reader, awaits] : device.holders) {
     if (!awaits) continue;
     const std::uint64_t request = awaits->request();
@@ -75,6 +79,7 @@ void Readers::begin_recall(std::int32_t index, Deadline deadline, std::function<
     awaits.reset();
   }
   if (device.holders.empty()) return end_wait(device);
+  if (device.timer != 0) return;
   device.timer = loop_.at(deadline, [weak = weak_from_this(), index] {
     const auto self = weak.lock();
     if (!self) return;
@@ -85,7 +90,7 @@ void Readers::begin_recall(std::int32_t index, Deadline deadline, std::function<
 
 void Readers::end_wait(Device& device) {
   if (device.timer != 0) loop_.cancel(std::exchange(device.timer, 0));
-  if (const auto then = std::exchange(device.then, nullptr)) then();
+  for (const Then& then : std::exchange(device.then, {})) then(device.holders.empty());
 }
 
 void Readers::reopen(std::int32_t device) {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/deadline.h"
 #include "net/loop.h"
@@ -33,9 +34,10 @@ class Readers : public std::enable_shared_from_this<Readers> {
   // Lets go of everybody.
   void shut_down();
 
-  // Asks all readers of a device to take their links down. `then` runs once they have, or at the deadline, on the loop thread; nobody is
-  // told of the device until reopen(). Any thread.
-  void recall(std::int32_t device, Deadline deadline, std::function<void()> then);
+  // Asks all readers of a device to take their links down, or none where one cannot be asked and not `anyway`. `then` runs, on the loop
+  // thread, with true once they have, else with false at the deadline or at once; nobody is told of the device until reopen(). Any thread.
+  using Then = std::function<void(bool all)>;
+  void recall(std::int32_t device, bool anyway, Deadline deadline, Then then);
   void reopen(std::int32_t device);
 
  private:
@@ -43,11 +45,11 @@ class Readers : public std::enable_shared_from_this<Readers> {
     std::map<const ReaderView*, std::optional<Responder>> holders;  // with the answer that each awaits
     std::list<Responder> waiting;                                   // for a description
     bool recalling = false;
-    std::function<void()> then;  // null once it ran
+    std::vector<Then> then;
     net::Loop::TimerId timer = 0;
   };
 
-  void begin_recall(std::int32_t index, Deadline deadline, std::function<void()> then);
+  void begin_recall(std::int32_t index, bool anyway, Deadline deadline, Then then);
   void let_go(std::int32_t index, const ReaderView& reader);
   void end_wait(Device& device);
 

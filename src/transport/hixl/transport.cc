@@ -34,9 +34,9 @@ Result<control::Located> locate(const memory::SlotContent& content, const Npus& 
 class HixlTransport final : public Transport {
  public:
   explicit HixlTransport(const Context& context) : context_(context), npus_(std::static_pointer_cast<Npus>(context.devices)) {
-    npus_->set_recall({[readers = std::weak_ptr(readers_)](std::int32_t device, Deadline deadline, std::function<void()> then) {
-                         if (const auto alive = readers.lock()) return alive->recall(device, deadline, std::move(then));
-                         then();
+    npus_->set_recall({[readers = std::weak_ptr(readers_)](std::int32_t device, bool anyway, Deadline deadline, Readers::Then then) {
+                         if (const auto alive = readers.lock()) return alive->recall(device, anyway, deadline, std::move(then));
+                         then(true);
                        },
                        [readers = std::weak_ptr(readers_)](std::int32_t device) {
                          if (const auto alive = readers.lock()) alive->reopen(device);

@@ -117,7 +117,7 @@ void Driver::advance_all() {
   bool went_down = false;
   const bool is_late = quiet_by_ && quiet_by_->passed();
   for (auto it = remotes_.begin(); it != remotes_.end();) {
-    if (tainted_) it->second->retire(is_late);
+    if (quieting_) it->second->retire(is_late && tainted_);
     it->second->advance();
     if (it->second->idle()) {
       it = remotes_.erase(it);

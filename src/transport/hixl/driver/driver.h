@@ -4,7 +4,8 @@
 // It owns every Remote. Any thread may post; what is posted, and what comes back from errands, runs on the driver's thread.
 //
 // Where a link goes down with requests in flight, HIXL's engine cannot be trusted any more (see Remote). It takes no new moves, and once
-// nothing else is in flight it is replaced by a fresh one; moves wait for that, at most until their deadline.
+// nothing else is in flight it is replaced by a fresh one; moves wait for that, at most until their deadline. The same quiet, without a
+// fresh engine, lets memory be taken out that nobody uses any more.
 #pragma once
 
 #include <chrono>
@@ -37,8 +38,9 @@ class Driver final : public RemoteHost {
     std::function<std::uint64_t()> local_epoch;  // of what is registered now; any thread
     // Ends the engine, if there still is one, and starts another that knows the same memory. On a thread that may block.
     std::function<Result<std::unique_ptr<Hixl>>(std::unique_ptr<Hixl> old)> renew;
-    // Asks readers of other engines to take their links here down; `then` runs once they have, or have had their time, on any thread.
-    std::function<void(std::function<void()> then)> recall;
+    // Asks readers of other engines to take their links here down, or none where one cannot be asked and not `anyway`; `then` is told
+    // whether all have, once they have or have had their time, on any thread.
+    std::function<void(bool anyway, std::function<void(bool all)> then)> recall;
     std::function<void()> reopen;  // they may link again
   };
   explicit Driver(Setup setup);
@@ -89,6 +91,9 @@ class Driver final : public RemoteHost {
   void abandon(const void* channel, const Status& why);
   // Links that are not down. Driver's thread.
   [[nodiscard]] bool has_links() const;
+  // Has all links here and the readers of other engines let go for a moment, if all of them do so in time: link_down runs then. Driver's
+  // thread.
+  void ask_for_room();
   // Runs on the driver's thread when a link went down.
   void set_link_down(Task task) { link_down_ = std::move(task); }
 
@@ -106,7 +111,7 @@ class Driver final : public RemoteHost {
   [[nodiscard]] std::chrono::milliseconds connect_timeout() const override { return setup_.connect_timeout; }
   [[nodiscard]] std::chrono::milliseconds stall_timeout() const override { return setup_.stall_timeout; }
   [[nodiscard]] DriverCounters& counters() override { return counters_; }
-  [[nodiscard]] bool takes_moves() const override { return !tainted_ && hixl_ != nullptr; }
+  [[nodiscard]] bool takes_moves() const override { return !quieting_ && hixl_ != nullptr; }
   [[nodiscard]] bool has_room(std::size_t mine) const override;
   void taint() override;
   [[nodiscard]] bool is_quiet() const override;
@@ -119,6 +124,7 @@ class Driver final : public RemoteHost {
   void work();
   void run_tasks();
   void advance_all();
+  void begin_quiet();
   void advance_renewal();
   void renew();
   void renewed(Result<std::unique_ptr<Hixl>> hixl);
@@ -144,10 +150,12 @@ class Driver final : public RemoteHost {
   std::uint64_t next_request_ = 1;
   std::vector<PollResult> results_;
   Task link_down_;
-  bool tainted_ = false;
+  bool asking_ = false;    // readers, to let go for a moment
+  bool quieting_ = false;  // every link goes down, and none is made
+  bool tainted_ = false;   // and the engine is replaced then
   bool recalled_ = false;  // readers of other engines have let go, or had their time
   bool renewing_ = false;
-  std::optional<Deadline> quiet_by_;     // tainted: requests that have not ended by then are given up, too
+  std::optional<Deadline> quiet_by_;     // requests that have not ended by then: given up, too, or left alone where nothing is tainted
   std::optional<Deadline> renew_after_;  // no other try until then
   int failed_renewals_ = 0;              // in a row
   std::vector<HixlTask> deferred_;       // until there is an engine again

@@ -15,13 +15,34 @@ constexpr int kMostFailedRenewals = 3;  // from then on nobody waits for the nex
 }  // namespace
 
 void Driver::taint() {
-  if (tainted_ || closing_) return;
+  if (closing_ || tainted_) return;
   tainted_ = true;
-  quiet_by_ = Deadline::in(setup_.stall_timeout);
   recalled_ = !setup_.recall;
-  if (setup_.recall) {
-    setup_.recall([this] { post([this] { recalled_ = true; }); });
-  }
+  begin_quiet();
+  if (recalled_) return;
+  setup_.recall(true, [this](bool) { post([this] { recalled_ = true; }); });
+}
+
+// Readers first: while they are asked, and where one does not answer, links here go on.
+void Driver::ask_for_room() {
+  if (asking_ || quieting_ || closing_ || !hixl_) return;
+  asking_ = true;
+  const auto answered = [this](bool all) {
+    post([this, all] {
+      asking_ = false;
+      if (quieting_ || closing_) return;
+      if (!all) return setup_.reopen();
+      recalled_ = true;
+      begin_quiet();
+    });
+  };
+  if (setup_.recall) return setup_.recall(false, answered);
+  answered(true);
+}
+
+void Driver::begin_quiet() {
+  quieting_ = true;
+  quiet_by_ = Deadline::in(setup_.stall_timeout);
 }
 
 bool Driver::is_quiet() const {
@@ -30,10 +51,15 @@ bool Driver::is_quiet() const {
 
 // Once every link is down.
 void Driver::advance_renewal() {
-  if (!tainted_ || renewing_ || closing_ || has_links()) return;
+  if (!quieting_ || renewing_ || closing_) return;
+  if (!tainted_ && quiet_by_->passed()) return end_renewal();  // somebody needs longer: another time
+  if (has_links() || !recalled_) return;
   const bool is_dirty = std::ranges::any_of(remotes_, [](const auto& each) { return each.second->is_dirty(); });
-  if (hixl_ && !is_dirty) return end_renewal();  // all requests have ended after all
-  if (!recalled_ || (renew_after_ && !renew_after_->passed())) return;
+  if (hixl_ && !is_dirty) {  // or all requests have ended after all
+    if (link_down_) link_down_();
+    return end_renewal();
+  }
+  if (renew_after_ && !renew_after_->passed()) return;
   if (failed_renewals_ >= kMostFailedRenewals && remotes_.empty() && deferred_.empty()) return;  // nobody wants it just now
   renew();
 }
@@ -69,6 +95,7 @@ void Driver::renewed(Result<std::unique_ptr<Hixl>> hixl) {
 }
 
 void Driver::end_renewal() {
+  quieting_ = false;
   tainted_ = false;
   failed_renewals_ = 0;
   quiet_by_.reset();
@@ -80,7 +107,7 @@ void Driver::end_renewal() {
 
 void Driver::with_hixl(HixlTask task) {
   if (hixl_) return task(hixl_.get());
-  if (closing_ || !tainted_) return task(closed());
+  if (closing_ || !quieting_) return task(closed());
   deferred_.push_back(std::move(task));
 }
 

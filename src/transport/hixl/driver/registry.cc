@@ -34,6 +34,28 @@ std::optional<Registered> Registry::hold(const std::byte* address, std::uint64_t
   return Registered{it->first, it->second.length, it->second.epoch};
 }
 
+Registry::Unused Registry::unused() const {
+  const MutexLock lock(mutex_);
+  Unused unused;
+  for (const auto& [base, entry] : entries_) {
+    if (entry.users > 0) continue;
+    ++unused.registrations;
+    unused.bytes += entry.length;
+  }
+  return unused;
+}
+
+Status Registry::check_room(std::uint64_t length) const {
+  std::uint64_t used = 0;
+  std::uint64_t unused = 0;
+  for (const auto& [base, entry] : entries_) (entry.users > 0 ? used : unused) += entry.length;
+  if (length <= cap_bytes_ && used + unused <= cap_bytes_ - length) return Status::ok();
+  return Status(Code::kOutOfMemory, "HIXL takes " + std::to_string(cap_bytes_) + " bytes of registered memory on this chip, of which " +
+                                        std::to_string(used) + " are in use and " + std::to_string(unused) +
+                                        " wait for readers to let go; " + std::to_string(length) +
+                                        " more do not fit. Deregister some, or register parts");
+}
+
 std::size_t Registry::size() const {
   const MutexLock lock(mutex_);
   return entries_.size();
@@ -54,6 +76,7 @@ Result<const std::byte*> Registry::add(Hixl& hixl, const std::byte* address, std
       return Status(Code::kInvalidArgument,
                     "the memory overlaps some that is registered already, in part only; register whole allocations");
     }
+    RAY_HIXL_RETURN_IF_ERROR(check_room(length));
   }
   void* handle = nullptr;
   const Outcome outcome = hixl.register_device_memory(reinterpret_cast<std::uintptr_t>(address), length, handle);

@@ -27,8 +27,8 @@ using device::Registered;
 
 class Registry {
  public:
-  // Owners are dropped on the reaper, which outlives it.
-  explicit Registry(memory::Reaper& reaper) : reaper_(reaper) {}
+  // Owners are dropped on the reaper, which outlives it. `cap_bytes`: HIXL takes no more.
+  explicit Registry(memory::Reaper& reaper, std::uint64_t cap_bytes = UINT64_MAX) : reaper_(reaper), cap_bytes_(cap_bytes) {}
 
   // Of the latest registration; 0 before the first.
   [[nodiscard]] std::uint64_t epoch() const { return epoch_.load(std::memory_order_acquire); }
@@ -37,9 +37,15 @@ class Registry {
   // The same, and one more user of it, for remove(). Any thread.
   [[nodiscard]] std::optional<Registered> hold(const std::byte* address, std::uint64_t length);
   [[nodiscard]] std::size_t size() const;  // registrations, those that wait for their end included
+  // What nobody uses any more, and HIXL still has.
+  struct Unused {
+    std::size_t registrations = 0;
+    std::uint64_t bytes = 0;
+  };
+  [[nodiscard]] Unused unused() const;
 
-  // Registers the memory, or counts one more user of the registration that holds it. kInvalidArgument where it overlaps one in part. Gives
-  // the base of the registration, for remove().
+  // Registers the memory, or counts one more user of the registration that holds it. kInvalidArgument where it overlaps one in part,
+  // kOutOfMemory beyond the cap. Gives the base of the registration, for remove().
   [[nodiscard]] Result<const std::byte*> add(Hixl& hixl, const std::byte* address, std::uint64_t length);
   // One user less. The last one's `owner` stays until collect() has taken the registration out.
   void remove(const std::byte* base, std::shared_ptr<const void> owner);
@@ -67,7 +73,10 @@ class Registry {
   void take_out(Hixl& hixl, bool all);
   [[nodiscard]] static Status refused(const Outcome& outcome, std::uint64_t length);
 
+  [[nodiscard]] Status check_room(std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
+
   memory::Reaper& reaper_;
+  const std::uint64_t cap_bytes_;
   std::atomic<std::uint64_t> epoch_{0};
   mutable Mutex mutex_;
   Entries entries_ RAY_HIXL_GUARDED_BY(mutex_);  // by base

@@ -531,6 +531,46 @@ TEST_F(HixlRecall, what_readers_have_in_flight_ends_first) {
   EXPECT_EQ(reader.stat("broken"), 0u);
 }
 
+// Weights that are made anew at every step, a KV cache that is: what nobody uses any more does not pile up under a reader that stays.
+TEST_F(HixlRecall, memory_that_nobody_uses_any_more_is_taken_out_under_a_reader_that_stays) {
+  expect_served(owner);  // a link of our own, too
+  const auto step = [this](std::uint64_t seed) {
+    const Region region = make_region(**consumer, 32 * kMiB, seed, SourceMemory::kDevice, kPeerDevice);
+    const SourceTensor source{region.range(), 0};
+    const Bytes object = consumer->objects().publish(std::vector{uint8_layout(32 * kMiB)}, std::vector{source}, nullptr);
+    EXPECT_EQ(reader.fetch(object, seed), "ok");
+    EXPECT_TRUE(consumer->objects().release(object));
+  };
+  std::uint64_t most = 0;
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+    step(seed);
+    most = std::max(most, device().unused_bytes);
+    EXPECT_TRUE(eventually([this] { return device().unused_bytes < 96 * kMiB; })) << "after " << seed << " steps";
+  }
+  EXPECT_GE(most, 32 * kMiB) << "it was there";
+  EXPECT_EQ(reader.stat("broken"), 0u);
+  EXPECT_EQ(device().renewals, 0u);
+  expect_served(owner);
+}
+
+TEST_F(HixlRecall, a_reader_that_does_not_answer_keeps_what_it_may_read_and_delays_nobody) {
+  expect_served(owner);
+  const Bytes object = publish_here(7);
+  ASSERT_EQ(reader.fetch(object, 7), "ok");
+  reader.pause();
+  std::chrono::nanoseconds longest{};
+  for (std::uint64_t seed = 1; seed <= 6; ++seed) {
+    (void)make_region(**consumer, 32 * kMiB, seed, SourceMemory::kDevice, kPeerDevice);
+    const auto begin = std::chrono::steady_clock::now();
+    expect_served(owner);
+    longest = std::max(longest, std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin));
+  }
+  EXPECT_EQ(device().unused_bytes, 6 * 32 * kMiB);
+  EXPECT_LT(longest, scaled(150ms)) << "links here go on meanwhile";
+  reader.resume();
+  EXPECT_EQ(reader.fetch(object, 7), "ok");
+}
+
 // What it is told of is whatever engine is there then.
 TEST_F(HixlRecall, a_reader_that_was_not_asked_finds_the_engine_by_itself) {
   const Bytes object = publish_here(7);

@@ -135,6 +135,38 @@ TEST_F(RegistryTest, refuses_what_overlaps_in_part) {
   EXPECT_EQ(registry.size(), 3u);
 }
 
+TEST_F(RegistryTest, refuses_more_than_hixl_takes_before_hixl_does) {
+  Registry small{reaper, 3 * kHugePage};
+  const std::byte* const first = small.add(*hixl, kMemory, kHugePage).value();
+  ASSERT_THAT(small.add(*hixl, kMemory + 4 * kHugePage, kHugePage).status(), IsOk());
+  small.remove(first, nullptr);
+  EXPECT_EQ(small.unused().registrations, 1u);
+  EXPECT_EQ(small.unused().bytes, kHugePage);
+  (void)script.take_calls();
+  const Status full = small.add(*hixl, kMemory + 8 * kHugePage, 2 * kHugePage).status();
+  EXPECT_THAT(full, FailsWith(Code::kOutOfMemory));
+  EXPECT_THAT(full.message(), HasSubstr("2097152 are in use and 2097152 wait for readers"));
+  EXPECT_THAT(script.calls(), IsEmpty());
+  EXPECT_THAT(small.add(*hixl, kMemory + 4 * kHugePage, 4096).status(), IsOk()) << "it is registered already";
+  EXPECT_THAT(small.add(*hixl, kMemory + 8 * kHugePage, kHugePage).status(), IsOk());
+}
+
+TEST_F(RegistryTest, binds_to_another_engine_what_still_has_a_user) {
+  const std::byte* const used = add(kMemory, kHugePage);
+  std::atomic<bool> gone = false;
+  const std::byte* const unused = add(kMemory + 8 * kHugePage, kHugePage);
+  registry.remove(unused, owner(gone));
+  registry.unbind(*hixl);
+  EXPECT_TRUE(eventually([&] { return gone.load(); }));
+  EXPECT_EQ(epoch_of(used, 1), 1u) << "lookups go on";
+  (void)script.take_calls();
+  script.answer("register", {kFailed});
+  EXPECT_THAT(registry.bind(*hixl), FailsWith(Code::kNotAvailable));
+  EXPECT_THAT(registry.bind(*hixl), IsOk());
+  EXPECT_THAT(script.calls(), ElementsAre("register", "register"));
+  EXPECT_EQ(registry.epoch(), 2u);
+}
+
 TEST_F(RegistryTest, takes_everything_out_at_the_end) {
   std::atomic<bool> waiting_gone = false;
   std::atomic<bool> used_gone = false;
