@@ -24,8 +24,6 @@ constexpr std::uint64_t kLargestSegment = std::uint64_t{64} << 20;
 
 std::uint64_t round_up(std::uint64_t bytes) { return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment; }
 
-using Segments = std::vector<std::unique_ptr<Segment>>;
-
 // The callback that hears of retired segments. Called without a lock; after set() returned, the one before is neither running nor called.
 class RetiredHook {
  public:
@@ -74,6 +72,7 @@ struct Arena::Impl {
     bool is_private = false;
     std::uint64_t forks = fork_count();
   };
+  using Segments = std::map<std::uint32_t, Owned>;  // by their ids
   struct Lease;
   // What dead blocks left to unmap. Whoever wants new memory unmaps it, or the one for whom the loop asked elsewhere.
   struct Doomed {
@@ -81,11 +80,9 @@ struct Arena::Impl {
     std::vector<std::pair<std::byte*, std::uint64_t>> private_memory;  // address, length
     std::uint64_t bytes = 0;
 
-    void add(Segments more) {
-      for (std::unique_ptr<Segment>& segment : more) {
-        bytes += segment->length();
-        segments.push_back(std::move(segment));
-      }
+    void add(Segments::node_type segment) {  // moved as it is: without memory, which may be what is short
+      bytes += segment.mapped().segment->length();
+      segments.insert(std::move(segment));
     }
     void add_private(std::byte* address, std::uint64_t length) {
       bytes += length;
@@ -102,19 +99,20 @@ struct Arena::Impl {
   const ProcessGuard process;
   RetiredHook retired;
   mutable Mutex mutex;
-  std::map<std::uint32_t, Owned> segments RAY_HIXL_GUARDED_BY(mutex);
+  Segments segments RAY_HIXL_GUARDED_BY(mutex);
   std::map<std::byte*, std::uint32_t> bases RAY_HIXL_GUARDED_BY(mutex);  // segment by its first byte
   FreeRanges free_ranges RAY_HIXL_GUARDED_BY(mutex);                     // of all segments
   std::uint32_t next_segment RAY_HIXL_GUARDED_BY(mutex) = 1;
   ArenaStats stats RAY_HIXL_GUARDED_BY(mutex);
   Doomed doomed RAY_HIXL_GUARDED_BY(mutex);
-  std::uint64_t unmapping RAY_HIXL_GUARDED_BY(mutex) = 0;  // bytes that were doomed, and threads are at
+  std::uint64_t unmapping RAY_HIXL_GUARDED_BY(mutex) = 0;      // bytes that were doomed, and threads are at
+  std::uint64_t unmapped_ever RAY_HIXL_GUARDED_BY(mutex) = 0;  // bytes; only grows
   Condition unmapped;
 
   void count_taken(std::uint32_t segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
   std::byte* adopt(std::unique_ptr<Segment> segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
   bool give_back(const Place& block) RAY_HIXL_REQUIRES(mutex);
-  [[nodiscard]] Segments take_surplus(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_REQUIRES(mutex);
+  void doom_surplus(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_REQUIRES(mutex);
 
   Result<Place> find_room(std::uint64_t length);
   std::byte* recycle(std::uint64_t length);
@@ -125,8 +123,8 @@ struct Arena::Impl {
   Result<std::byte*> take_private(std::uint64_t length);
   bool release(const Place& block);
   void unmap_doomed() RAY_HIXL_EXCLUDES(mutex);
-  void unmap_all_doomed() RAY_HIXL_EXCLUDES(mutex);
-  void shed(std::uint64_t incoming, std::uint64_t keep);
+  void shed(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_EXCLUDES(mutex);
+  void make_room(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_EXCLUDES(mutex);
 };
 
 // What the pointer to a block keeps: the arena, and the memory until the pointer dies.
@@ -191,32 +189,37 @@ bool Arena::Impl::give_back(const Place& block) {
 
 // Empty segments, the oldest first: those that retain bytes, and others as long as the arena would map more than `keep` bytes together with
 // `incoming` ones.
-Segments Arena::Impl::take_surplus(std::uint64_t incoming, std::uint64_t keep) {
-  Segments surplus;
+void Arena::Impl::doom_surplus(std::uint64_t incoming, std::uint64_t keep) {
   for (auto it = segments.begin(); it != segments.end();) {
-    Owned& owned = it->second;
-    if (owned.used > 0 || (owned.retained == 0 && stats.mapped_bytes + incoming <= keep)) {
-      ++it;
-      continue;
-    }
-    std::unique_ptr<Segment> segment = std::move(owned.segment);
-    free_ranges.remove(segment->base(), segment->length());
-    bases.erase(segment->base());
+    const auto each = it++;
+    const Owned& owned = each->second;
+    if (owned.used > 0 || (owned.retained == 0 && stats.mapped_bytes + incoming <= keep)) continue;
+    const Segment& segment = *owned.segment;
+    free_ranges.remove(segment.base(), segment.length());
+    bases.erase(segment.base());
     --stats.segments;
     stats.retained_bytes -= owned.retained;
-    stats.mapped_bytes -= segment->length();
-    surplus.push_back(std::move(segment));
-    it = segments.erase(it);
+    stats.mapped_bytes -= segment.length();
+    doomed.add(segments.extract(each));
   }
-  return surplus;
 }
 
+// Lets surplus go, and unmaps it.
 void Arena::Impl::shed(std::uint64_t incoming, std::uint64_t keep) {
   {
     const MutexLock lock(mutex);
-    doomed.add(take_surplus(incoming, keep));
+    doom_surplus(incoming, keep);
   }
   unmap_doomed();
+}
+
+// Before more memory is mapped: lets surplus go, and waits until as much is unmapped as other threads are at now. What they begin meanwhile
+// is not waited for, since there may be no end of it.
+void Arena::Impl::make_room(std::uint64_t incoming, std::uint64_t keep) {
+  shed(incoming, keep);
+  MutexLock lock(mutex);
+  const std::uint64_t until = unmapped_ever + unmapping;
+  while (unmapped_ever < until) unmapped.wait(lock);
 }
 
 // Null if no segment has room.
@@ -246,11 +249,10 @@ std::uint64_t Arena::Impl::next_segment_bytes() const {
 // From a new segment. Pages are taken without the lock, so that others go on recycling meanwhile.
 Result<std::byte*> Arena::Impl::grow(std::uint64_t length) {
   const std::uint64_t wanted = std::max(length, next_segment_bytes());
-  unmap_all_doomed();
-  shed(wanted, keep_bytes);
+  make_room(wanted, keep_bytes);
   Result<std::unique_ptr<Segment>> segment = new_segment(wanted);
   if (!segment.is_ok() && segment.status().code() == Code::kOutOfMemory) {  // then without spares
-    shed(0, 0);
+    make_room(0, 0);
     segment = new_segment(length);
   }
   if (!segment.is_ok()) return segment.status();
@@ -267,8 +269,12 @@ bool Arena::Impl::retains_too_much() const {
 }
 
 Result<std::byte*> Arena::Impl::take_private(std::uint64_t length) {
-  unmap_all_doomed();
-  const Result<std::byte*> address = PrivateMemory::take(length);
+  make_room(length, keep_bytes);
+  Result<std::byte*> address = PrivateMemory::take(length);
+  if (!address.is_ok() && address.status().code() == Code::kOutOfMemory) {
+    make_room(0, 0);
+    address = PrivateMemory::take(length);
+  }
   if (!address.is_ok()) return address;
   const MutexLock lock(mutex);
   stats.mapped_bytes += length;
@@ -302,7 +308,7 @@ bool Arena::Impl::release(const Place& block) {
     stats.used_bytes -= block.length;
     --stats.live_blocks;
   } else if (give_back(block)) {
-    doomed.add(take_surplus(0, keep_bytes));
+    doom_surplus(0, keep_bytes);
   }
   return doomed.bytes > before;
 }
@@ -314,23 +320,13 @@ void Arena::Impl::unmap_doomed() {
   unmapping += now.bytes;
   lock.unlock();
   for (const auto& [address, length] : now.private_memory) PrivateMemory::give_back(address, length);
-  std::vector<std::uint32_t> gone;
-  for (std::unique_ptr<Segment>& segment : now.segments) {
-    gone.push_back(segment->id());
-    segment.reset();
-  }
+  for (auto& [id, owned] : now.segments) owned.segment.reset();
   lock.lock();
   unmapping -= now.bytes;
+  unmapped_ever += now.bytes;
   unmapped.notify_all();
   lock.unlock();
-  for (const std::uint32_t segment : gone) retired.call(segment);  // which may want new memory
-}
-
-// Also what other threads are at: before more memory is mapped.
-void Arena::Impl::unmap_all_doomed() {
-  unmap_doomed();
-  MutexLock lock(mutex);
-  while (unmapping > 0) unmapped.wait(lock);
+  for (const auto& [id, owned] : now.segments) retired.call(id);  // which may want new memory
 }
 
 std::shared_ptr<Arena> Arena::create(ArenaKind kind, std::uint64_t keep_bytes, DropElsewhere elsewhere) {

@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <future>
 #include <iterator>
 #include <map>
 #include <random>
@@ -16,15 +20,18 @@
 #include "memory/blocks.h"
 #include "support/event.h"
 #include "support/forbidden_calls.h"
+#include "support/held_calls.h"
 #include "support/pattern.h"
 
 namespace ray_hixl::memory {
 namespace {
 
 using test::Event;
+using test::HeldCalls;
 using test::kMiB;
 
 constexpr std::uint64_t kKeepAll = std::uint64_t{1} << 40;
+constexpr std::chrono::milliseconds kWhile{100};  // in which what must not happen would have happened
 
 TEST(Arena, a_block_is_aligned_writable_and_counted) {
   const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);
@@ -225,10 +232,11 @@ TEST(Arena, what_dies_on_an_event_loop_is_free_at_once_and_unmapped_elsewhere) {
   EXPECT_TRUE(left.empty());
 }
 
-TEST(Arena, new_memory_does_not_wait_for_what_others_are_still_to_unmap) {
+TEST(Arena, new_memory_takes_the_place_of_what_others_are_still_to_unmap) {
   std::vector<std::shared_ptr<const void>> left;
   const auto arena =
       Arena::create(ArenaKind::kLanding, 0, [&](std::shared_ptr<const void> leftover) { left.push_back(std::move(leftover)); });
+  arena->set_retired([&](std::uint32_t) { EXPECT_EQ(arena->stats().mapped_bytes, 0U); });
   for (int i = 0; i < 3; ++i) {
     BlockPtr block = allocate(arena, kSegment);
     EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
@@ -238,6 +246,84 @@ TEST(Arena, new_memory_does_not_wait_for_what_others_are_still_to_unmap) {
     }).join();
   }
   EXPECT_EQ(left.size(), 3U);
+}
+
+TEST(Arena, new_memory_waits_for_what_others_are_unmapping_which_counts_until_it_is_gone) {
+  const auto arena = Arena::create(ArenaKind::kLanding, 0);
+  BlockPtr block = allocate(arena, kSegment);
+  std::future<std::uint64_t> mapped;
+  HeldCalls dropper(SYS_munmap, kSegment, [&] { block.reset(); });
+  ASSERT_TRUE(dropper.comes());
+  EXPECT_EQ(arena->stats().segments, 0U);
+  EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
+  mapped = std::async(std::launch::async, [&] {
+    const BlockPtr next = allocate(arena, kSegment);
+    return arena->stats().mapped_bytes;
+  });
+  EXPECT_EQ(mapped.wait_for(kWhile), std::future_status::timeout);
+  dropper.let_go();
+  EXPECT_EQ(mapped.get(), kSegment);
+}
+
+TEST(Arena, new_memory_does_not_wait_for_what_others_begin_to_unmap_meanwhile) {
+  constexpr std::uint64_t kLength = 3 * Arena::kAlignment;
+  constexpr std::size_t kEach = 500;
+  const auto arena = Arena::create(ArenaKind::kLanding, 0);
+  std::array<std::vector<BlockPtr>, 2> blocks;
+  test::without_memfds([&] {  // each is unmapped alone then
+    for (auto& each : blocks) {
+      while (each.size() < kEach) each.push_back(allocate(arena, kLength));
+    }
+  });
+  std::future<BlockPtr> allocated;
+  HeldCalls one(SYS_munmap, kLength, [&] { blocks[0].clear(); });
+  HeldCalls other(SYS_munmap, kLength, [&] { blocks[1].clear(); });
+  HeldCalls* busy = &one;
+  HeldCalls* next = &other;
+  ASSERT_TRUE(busy->comes());
+  allocated = std::async(std::launch::async, [&] { return allocate(arena, 1); });
+  const auto is_done = [&] { return allocated.wait_for(std::chrono::milliseconds(10)) == std::future_status::ready; };
+  for (std::size_t left = 2 * kEach - 1; left > 0 && !is_done(); --left) {  // something is unmapped all the time
+    ASSERT_TRUE(next->comes());
+    busy->let_go();
+    std::swap(busy, next);
+  }
+  EXPECT_TRUE(is_done());
+}
+
+TEST(Arena, where_there_is_no_memory_it_asks_again_when_others_have_unmapped) {
+  const auto arena = Arena::create(ArenaKind::kLanding, 0);
+  BlockPtr block = allocate(arena, kSegment);
+  Result<BlockPtr> made = Status(Code::kInternal, "not made");
+  {
+    HeldCalls allocator(SYS_ftruncate, 2 * kSegment, [&] { made = arena->allocate(2 * kSegment); });
+    ASSERT_TRUE(allocator.comes());
+    HeldCalls dropper(SYS_munmap, kSegment, [&] { block.reset(); });
+    ASSERT_TRUE(dropper.comes());
+    allocator.fail(ENOMEM);
+    ASSERT_FALSE(allocator.comes(kWhile)) << "beside what is being unmapped";
+    dropper.let_go();
+    ASSERT_TRUE(allocator.comes());
+    allocator.let_go();
+  }
+  EXPECT_TRUE(made.is_ok()) << made.status().to_string();
+}
+
+TEST(Arena, where_there_is_no_private_memory_it_asks_again_without_spares) {
+  constexpr std::uint64_t kLength = kSegment + 16 * Arena::kAlignment;  // not that of a thread's stack with its guard
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  allocate(arena, kSegment).reset();
+  ASSERT_EQ(arena->stats().segments, 1U);
+  Result<BlockPtr> made = Status(Code::kInternal, "not made");
+  {
+    HeldCalls allocator(SYS_mmap, kLength, [&] { test::without_memfds([&] { made = arena->allocate(kLength); }); });
+    ASSERT_TRUE(allocator.comes());
+    allocator.fail(ENOMEM);
+    ASSERT_TRUE(allocator.comes());
+    EXPECT_EQ(arena->stats().mapped_bytes, 0U);
+    allocator.let_go();
+  }
+  EXPECT_TRUE(made.is_ok()) << made.status().to_string();
 }
 
 TEST(Arena, a_block_outlives_every_other_pointer_to_its_arena) {
