@@ -50,7 +50,7 @@ def count(findings: Sequence[Finding]) -> str:
 
 
 def shorten(text: str) -> str:
-    """A long sentence (HIXL's errors for sixteen ports) without its middle, for a screen. JSON has all of it."""
+    """A long sentence (an error of HIXL with its ports) without its middle, for a screen. JSON has all of it."""
     if len(text) <= _LONGEST or "\n" in text:
         return text
     return f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"

@@ -3,37 +3,25 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
+#include <initializer_list>
+#include <optional>
 #include <string_view>
 #include <utility>
 
-#include "base/random.h"
+#include "transport/hixl/cann/ports.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
 
-constexpr int kTries = 16;
+constexpr int kTries = 4;                        // each that fails keeps slots of the device until the process ends
 constexpr std::string_view kVersion = " HIXL ";  // what comes before it in a fingerprint
 constexpr int kActiveChannels = 16;              // each takes two of the device's streams; one value for all engines of a process
 
 std::string variable(const char* name) {
   const char* const text = std::getenv(name);
   return text == nullptr ? "" : text;
-}
-
-struct Ports {
-  std::uint16_t host = 0;    // of the TCP listener
-  std::uint16_t device = 0;  // of the listener on the device's own NIC
-};
-
-// Two different ones of the range.
-Ports draw_ports(const PortRange& range) {
-  std::uint32_t random[2];
-  fill_random(std::as_writable_bytes(std::span(random)));
-  const std::uint32_t count = std::uint32_t{range.last} - range.first + 1;
-  const std::uint32_t host = random[0] % count;
-  const std::uint32_t device = (host + 1 + random[1] % (count - 1)) % count;
-  return {static_cast<std::uint16_t>(range.first + host), static_cast<std::uint16_t>(range.first + device)};
 }
 
 HixlOptions make_options(bool client_server, const Ports& ports) {
@@ -53,13 +41,44 @@ std::string engine_name(const std::string& host, std::uint16_t port) {
   return (is_v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
-// What is often missing where HIXL does not start.
-std::string advice(const Cann& cann) {
+// What keeps HIXL from starting. It answers one status for nearly all of it.
+enum class Cause : std::uint8_t { kPort, kNoDeviceIp, kKernels, kResources, kUnknown };
+
+Cause cause_of(const Outcome& outcome) {
+  if (is_out_of_memory(outcome.code)) return Cause::kResources;
+  if (outcome.code != kFailed) return Cause::kUnknown;
+  std::string said = outcome.said;
+  std::ranges::transform(said, said.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const auto speaks_of = [&](std::initializer_list<std::string_view> words) {
+    return std::ranges::any_of(words, [&](std::string_view word) { return said.find(word) != std::string::npos; });
+  };
+  if (speaks_of({"listen", "bind", "address already in use"})) return Cause::kPort;
+  if (speaks_of({"device ip", "hccn"})) return Cause::kNoDeviceIp;
+  if (speaks_of({"kernel", "aicpu", "ascend_home_path"})) return Cause::kKernels;
+  if (speaks_of({"memory", "stream", "notify", "endpoint", "queue"})) return Cause::kResources;
+  return Cause::kUnknown;
+}
+
+// Can the next try end otherwise? A cause that nobody named may be a port of the device's NIC, which cannot be looked at.
+bool is_worth_another_try(Cause cause, const Outcome& outcome) {
+  return cause == Cause::kPort || (cause == Cause::kUnknown && outcome.code == kFailed);
+}
+
+std::string hint(Cause cause, const Cann& cann, const Outcome& outcome) {
   std::string text;
-  if (!cann.soc.starts_with("Ascend950") && ::access("/etc/hccn.conf", R_OK) != 0) {
+  if (is_worth_another_try(cause, outcome)) text += "; if ports are taken, widen or move hixl_ports";
+  if (cause == Cause::kNoDeviceIp) text += "; the device's NIC needs an address: hccn_tool -i N -ip -s address A netmask M";
+  const bool may_lack_addresses = cause == Cause::kNoDeviceIp || cause == Cause::kUnknown;
+  if (may_lack_addresses && !cann.soc.starts_with("Ascend950") && ::access("/etc/hccn.conf", R_OK) != 0) {
     text += "; /etc/hccn.conf, which has the addresses of the devices' NICs, cannot be read: mount it into the container";
   }
-  if (variable("ASCEND_HOME_PATH").empty()) text += "; ASCEND_HOME_PATH is not set: source CANN's set_env.sh";
+  if (cause == Cause::kKernels) text += "; HIXL's part for the device comes with CANN's toolkit, and is found by ASCEND_HOME_PATH";
+  if ((cause == Cause::kKernels || cause == Cause::kUnknown) && variable("ASCEND_HOME_PATH").empty()) {
+    text += "; ASCEND_HOME_PATH is not set: source CANN's set_env.sh";
+  }
+  if (cause == Cause::kResources) {
+    text += "; the NPU has too little memory, or too few streams or queues left: fewer processes on it (npu-smi info), or less for torch";
+  }
   return text + ". ray-hixl doctor --npu looks further";
 }
 
@@ -81,19 +100,24 @@ bool agree(std::string_view fingerprint, std::string_view other) {
 
 Result<Started> start(const Cann& cann, const Options& options) {
   std::string tried;
-  std::string why;  // of the last one: all of them say much the same
-  bool may_be_ports = true;
-  for (int attempt = 0; attempt < kTries && may_be_ports; ++attempt) {
-    const Ports ports = draw_ports(options.hixl_ports);
-    Started started{std::make_unique<Hixl>(cann.api, cann.acl), engine_name(options.host, ports.host)};
-    const Outcome outcome = started.hixl->initialize(started.name, make_options(cann.client_server, ports));
+  Outcome outcome;  // of the last one: all of them say much the same
+  Cause cause = Cause::kPort;
+  for (int attempt = 0; attempt < kTries && is_worth_another_try(cause, outcome); ++attempt) {
+    const std::optional<Ports> ports = draw_ports(options.host, options.hixl_ports);
+    if (!ports) {
+      return Status(Code::kNotAvailable, "HIXL does not start: no port of " + options.host + " in hixl_ports " +
+                                             std::to_string(options.hixl_ports.first) + "-" + std::to_string(options.hixl_ports.last) +
+                                             " is free; widen or move hixl_ports");
+    }
+    Started started{std::make_unique<Hixl>(cann.api, cann.acl), engine_name(options.host, ports->host)};
+    (void)cann.acl.recent_error();  // of what came before
+    outcome = started.hixl->initialize(started.name, make_options(cann.client_server, *ports));
     if (outcome.is_ok()) return started;
-    tried += (tried.empty() ? "" : ", ") + started.name + " (NIC port " + std::to_string(ports.device) + ")";
-    why = outcome.text();
-    may_be_ports = outcome.code == kFailed;
+    tried += (tried.empty() ? "" : ", ") + started.name + " (NIC port " + std::to_string(ports->device) + ")";
+    started.hixl.reset();
+    cause = is_taken(options.host, ports->host) ? Cause::kPort : cause_of(outcome);
   }
-  const std::string ports = may_be_ports ? "; if ports are taken, widen or move hixl_ports" : "";
-  return Status(Code::kNotAvailable, "HIXL does not start: " + why + "; tried at " + tried + ports + advice(cann));
+  return Status(Code::kNotAvailable, "HIXL does not start: " + outcome.text() + "; tried at " + tried + hint(cause, cann, outcome));
 }
 
 }  // namespace ray_hixl::transport::hixl

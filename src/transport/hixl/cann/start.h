@@ -1,4 +1,4 @@
-// Starting HIXL's engine on a device: its options, its ports, and a new try with others where some are taken.
+// Starting HIXL's engine on a device: its options, its ports, and what to do where it does not start.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,9 @@ struct Started {
   std::unique_ptr<Hixl> hixl;
   std::string name;  // "ip:port": what peers connect to
 };
-// HIXL binds its ports itself and cannot take any that is free: both are drawn from options.hixl_ports, and a new object tries others while
-// it fails, 16 times at most. The error has every code, and what else the runtime said. REQUIRES: the thread's device is set.
+// With ports of options.hixl_ports. Where one of them was the cause, or nobody says what it was, a new object tries others, 4 times in all:
+// HIXL keeps what a failed start took. Any other cause ends it at once. The error has the code, what else the runtime said, and what to do
+// about that. REQUIRES: the thread's device is set.
 [[nodiscard]] Result<Started> start(const Cann& cann, const Options& options);
 
 }  // namespace ray_hixl::transport::hixl

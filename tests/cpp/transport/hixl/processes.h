@@ -1,6 +1,7 @@
 // What the tests share that let real processes meet over the FAKE HIXL: a consumer here, owners elsewhere, and what is asked of them.
 #pragma once
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -31,11 +32,11 @@ inline Bytes over_tcp(const Bytes& metadata) {
 // A TCP port of loopback that is kept while it lives.
 class TakenPort {
  public:
-  explicit TakenPort(std::uint16_t port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  explicit TakenPort(std::uint16_t port, const std::string& ip = "127.0.0.1") : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    (void)::inet_pton(AF_INET, ip.c_str(), &address.sin_addr);
     socklen_t length = sizeof(address);
     is_taken_ = ::bind(fd_, reinterpret_cast<sockaddr*>(&address), length) == 0 && ::listen(fd_, 1) == 0 &&
                 ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length) == 0;

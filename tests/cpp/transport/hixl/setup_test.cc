@@ -22,15 +22,20 @@ class HccnConf {
     const int pid = ::getpid();  // no other test that runs at this time has the same net
     const std::string net = "127." + std::to_string(192 + pid / 250 % 60) + "." + std::to_string(pid % 250) + ".";
     std::ofstream file(path_);
-    for (int device = 0; device < 2; ++device) file << "address_" << device << "=" << net << ++last << "\n";
+    for (int device = 0; device < 2; ++device) {
+      addresses_.push_back(net + std::to_string(++last));
+      file << "address_" << device << "=" << addresses_.back() << "\n";
+    }
   }
   ~HccnConf() { std::filesystem::remove(path_); }
   HccnConf(const HccnConf&) = delete;
   HccnConf& operator=(const HccnConf&) = delete;
   [[nodiscard]] std::string setting() const { return "FAKE_HIXL_HCCN_CONF=" + path_; }
+  [[nodiscard]] const std::string& address(std::size_t device) const { return addresses_.at(device); }
 
  private:
   const std::string path_;
+  std::vector<std::string> addresses_;
 };
 
 const std::string k85 = "RAY_HIXL_CANN_PATH=" FAKE_CANN_LIB ":" FAKE_CANN_LIB "/hixl85";
@@ -161,24 +166,62 @@ TEST_F(HixlSetup, a_missing_hccn_conf_is_named) {
                           HasSubstr("FAILED (503900)"), HasSubstr("/nowhere/hccn.conf"), HasSubstr("/etc/hccn.conf")));
 }
 
-TEST_F(HixlSetup, busy_ports_are_tried_sixteen_times) {
+// HIXL would keep 16 slots of the device for each of them.
+TEST_F(HixlSetup, busy_ports_are_not_tried) {
   const auto [first, second] = take_two_ports();
   const std::string range = std::to_string(first.port()) + "-" + std::to_string(second.port());
   PeerProcess owner(with({}, {"hixl_ports=" + range}));
   PeerProcess reader;
+  EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("not_available"), HasSubstr("HIXL does not start: no port of 127.0.0.1"),
+                                          HasSubstr(range), HasSubstr("widen or move hixl_ports")));
+  EXPECT_EQ(owner.fake_count("Initialize"), 0u);
+}
+
+// Nobody can look at those of the device's NIC.
+TEST_F(HixlSetup, busy_ports_of_the_nic_are_tried_four_times) {
+  const PortRange ports = two_free_ports();
+  const TakenPort first(ports.first, conf.address(1));
+  const TakenPort second(ports.last, conf.address(1));
+  ASSERT_TRUE(first.is_taken() && second.is_taken());
+  PeerProcess owner(with({conf.setting()}, {"hixl_ports=" + std::to_string(ports.first) + "-" + std::to_string(ports.last)}));
+  PeerProcess reader;
   const std::string said = fetch(reader, owner);
-  EXPECT_THAT(said, AllOf(StartsWith("not_available"), HasSubstr("HIXL does not start"), HasSubstr("cannot listen at 127.0.0.1:"),
-                          HasSubstr("hixl_ports")));
-  const auto times = [&](const std::string& words) {
-    std::size_t found = 0;
-    for (std::size_t at = said.find(words); at != std::string::npos; at = said.find(words, at + 1)) ++found;
-    return found;
-  };
-  EXPECT_EQ(times("(NIC port "), 16u);
-  EXPECT_EQ(times("FAILED (503900)"), 1u) << "which says much the same each time";
-  EXPECT_EQ(owner.fake_count("Initialize"), 16u);
+  EXPECT_THAT(said, AllOf(StartsWith("not_available"), HasSubstr("FAILED (503900)"), HasSubstr("network card is taken"),
+                          HasSubstr("widen or move hixl_ports"), Not(HasSubstr("npu-smi"))));
+  std::size_t tries = 0;
+  for (std::size_t at = said.find("(NIC port "); at != std::string::npos; at = said.find("(NIC port ", at + 1)) ++tries;
+  EXPECT_EQ(tries, 4u);
+  EXPECT_EQ(owner.fake_count("Initialize"), 4u);
   EXPECT_EQ(owner.fake_count("live_engines"), 0u);
 }
+
+TEST_F(HixlSetup, a_start_that_fails_for_what_nobody_names_is_tried_again) {
+  PeerProcess owner(with({"FAKE_HIXL_FAIL_INITIALIZE=strange:3"}));
+  PeerProcess reader;
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  EXPECT_EQ(owner.fake_count("Initialize"), 4u);
+}
+
+struct FailingStart {
+  std::string cause;
+  std::string hint;
+};
+
+class HixlFailingStart : public HixlSetup, public testing::WithParamInterface<FailingStart> {};
+
+TEST_P(HixlFailingStart, is_not_tried_on_other_ports) {
+  PeerProcess owner(with({"FAKE_HIXL_FAIL_INITIALIZE=" + GetParam().cause}));
+  PeerProcess reader;
+  EXPECT_THAT(fetch(reader, owner),
+              AllOf(StartsWith("not_available"), HasSubstr("FAILED (503900): "), HasSubstr(GetParam().hint), Not(HasSubstr("hixl_ports"))));
+  EXPECT_EQ(owner.fake_count("Initialize"), 1u);
+}
+
+INSTANTIATE_TEST_SUITE_P(For, HixlFailingStart,
+                         testing::Values(FailingStart{"device_ip", "hccn_tool -i N -ip -s"},
+                                         FailingStart{"kernel", "found by ASCEND_HOME_PATH"}, FailingStart{"stream", "npu-smi info"},
+                                         FailingStart{"endpoint", "npu-smi info"}),
+                         [](const auto& start) { return start.param.cause; });
 
 TEST_F(HixlSetup, one_free_port_among_busy_ones_is_found) {
   auto [first, second] = take_two_ports();
