@@ -6,7 +6,8 @@
 namespace ray_hixl::transport::hixl {
 namespace {
 
-constexpr std::size_t kMostOps = 4096;  // of one request
+constexpr std::size_t kMostOps = 4096;        // of one request
+constexpr std::uint64_t kMostRegions = 4096;  // of a peer; there is no limit to one's own
 constexpr int kMostAttempts = 3;
 constexpr std::chrono::milliseconds kPatience{200};    // with requests of a peer that is gone
 constexpr std::chrono::milliseconds kRetryPause{50};   // before connecting again, times the attempts
@@ -15,6 +16,15 @@ constexpr std::int32_t kDisconnectMs = 1000;           // HIXL ignores it in som
 
 // May another connect succeed where this one did not, with the peer as it is?
 bool is_worth_another_try(HixlCode code) { return code != kTimeout && code != kParamInvalid && code != kUnsupported; }
+
+// What to do about a connect that failed, to a peer that has registered memory so many times.
+std::string advice(const Outcome& outcome, std::uint64_t registrations) {
+  if (outcome.code == kParamInvalid && (registrations > kMostRegions || outcome.said.find("region") != std::string::npos)) {
+    return ". HIXL takes " + std::to_string(kMostRegions) + " regions of a peer, and this one has registered " +
+           std::to_string(registrations) + ": let it register fewer and larger ones, or raise its slab_bytes";
+  }
+  return ". Both sides need the same HCCL_INTRA_ROCE_ENABLE, devices that reach each other (hccn_tool -ping), and free device memory";
+}
 
 }  // namespace
 
@@ -129,10 +139,7 @@ void Remote::connected(const Outcome& outcome) {
       waiting_.push_back(move);
       continue;
     }
-    move->failure = Status(Code::kConnectError,
-                           "HIXL cannot connect to " + name_ + ": " + outcome.text() +
-                               ". Both sides need the same HCCL_INTRA_ROCE_ENABLE, devices that reach each other (hccn_tool -ping), and "
-                               "free device memory");
+    move->failure = Status(Code::kConnectError, "HIXL cannot connect to " + name_ + ": " + outcome.text() + advice(outcome, remote_epoch_));
     settle(move);
   }
   if (!waiting_.empty()) not_before_ = Deadline::in(kRetryPause * attempts);

@@ -13,10 +13,12 @@ namespace ray_hixl::test {
 namespace {
 
 using namespace transport::hixl;
+using testing::AllOf;
 using testing::AnyOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::SizeIs;
 using transport::TransferState;
 
@@ -298,6 +300,18 @@ TEST_F(RemoteTest, knows_that_a_link_shows_what_the_peer_had_when_it_was_describ
   while (!host.errands.empty()) host.run_errand();
   const Watched third = add({.remote_epoch = 3});
   EXPECT_THAT(script.requests(), SizeIs(3)) << "so does the next one";
+}
+
+TEST_F(RemoteTest, speaks_of_regions_where_the_peer_has_too_many) {
+  script.answer("connect", {kParamInvalid, kParamInvalid});
+  const Watched full = add({.remote_epoch = 4097});
+  host.run_errand();
+  EXPECT_THAT(full.result(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(full.result().message(),
+              AllOf(HasSubstr("PARAM_INVALID (103900)"), HasSubstr("registered 4097"), Not(HasSubstr("HCCL_INTRA_ROCE_ENABLE"))));
+  const Watched other = add({.remote_epoch = 4096, .life = std::byte{2}});
+  host.run_errand();
+  EXPECT_THAT(other.result().message(), AllOf(HasSubstr("HCCL_INTRA_ROCE_ENABLE"), Not(HasSubstr("regions"))));
 }
 
 TEST_F(RemoteTest, makes_the_link_anew_once_where_hixl_does_not_know_the_memory) {
