@@ -210,7 +210,7 @@ DeviceStats Npu::stats() const {
 }
 
 void Npu::stop() {
-  const Deadline deadline = Deadline::in(to_milliseconds(options_.connect_timeout_s) + kStopMargin);
+  const Deadline deadline = Deadline::in(kConnectStages * to_milliseconds(options_.connect_timeout_s) + kStopMargin);
   const bool let_go = driver_.stop(deadline, [this] {
     Hixl* const hixl = driver_.hixl_or_null();
     if (hixl == nullptr) return;

@@ -37,6 +37,7 @@ struct Move {
   bool lost = false;                 // a request of it failed: nothing of it ends before its link is down
   bool refreshed = false;            // a link was made anew because it did not know this move's memory
   Status failure;                    // it ends with this once nothing is in flight
+  std::optional<Deadline> link_by;   // set while a link is being made for it: when it does not wait any more
   std::optional<Deadline> patience;  // set once it is to stop: when its link is given up for it
 
   [[nodiscard]] bool ended() const { return done == nullptr; }

@@ -13,6 +13,7 @@ constexpr std::chrono::milliseconds kPatience{200};    // with requests of a pee
 constexpr std::chrono::milliseconds kRetryPause{50};   // before connecting again, times the attempts
 constexpr std::chrono::milliseconds kBackPressure{1};  // when HIXL is short of something
 constexpr std::int32_t kDisconnectMs = 1000;           // HIXL ignores it in some engines
+constexpr std::chrono::milliseconds kOwnWords{250};    // past the time of a connect: HIXL's answer says more than that there is none
 
 // May another connect succeed where this one did not, with the peer as it is?
 bool is_worth_another_try(HixlCode code) { return code != kTimeout && code != kParamInvalid && code != kUnsupported; }
@@ -79,7 +80,7 @@ void Remote::advance() {
     case State::kGivenUp:
       if (requests_.empty() || host_.is_quiet()) disconnect();
       return;
-    case State::kConnecting:
+    case State::kConnecting: return end_late();
     case State::kDisconnecting: return;
   }
 }
@@ -108,6 +109,7 @@ void Remote::connect() {
   cause_ = Cause::kGivenUp;
   busy_until_.reset();
   give_up_at_.reset();
+  late_ = false;
   // Both are read before the connect: it shows at least this much.
   local_epoch_ = host_.local_epoch();
   remote_epoch_ = known_epoch_;
@@ -121,12 +123,32 @@ void Remote::connect() {
         return hixl.connect(peer, timeout);
       },
       [self = shared_from_this()](const Outcome& outcome) { self->connected(outcome); });
+  end_late();
+}
+
+// HIXL's call goes on, and gives each of its stages the whole time.
+void Remote::end_late() {
+  for (const auto& move : std::exchange(waiting_, {})) {
+    if (!move->link_by) move->link_by = Deadline::in(host_.connect_timeout() + kOwnWords);
+    if (!move->link_by->passed()) {
+      wake_at(*move->link_by);
+      waiting_.push_back(move);
+      continue;
+    }
+    late_ = true;
+    move->failure = Status(Code::kConnectError, "HIXL has not linked to " + name_ + " within connect_timeout_s (" +
+                                                    std::to_string(host_.connect_timeout().count()) +
+                                                    " ms): the peer is too busy, or out of reach (hccn_tool -ping)");
+    settle(move);
+  }
 }
 
 void Remote::connected(const Outcome& outcome) {
   if (outcome.is_ok()) {
     state_ = State::kUp;
-    if (!broken_.empty() || !recalls_.empty() || !host_.takes_moves()) return disconnect();  // nobody wants it any more
+    for (const auto& move : waiting_) move->link_by.reset();
+    const bool unwanted = late_ && waiting_.empty();
+    if (unwanted || !broken_.empty() || !recalls_.empty() || !host_.takes_moves()) return disconnect();
     return advance();
   }
   went_down();
@@ -134,7 +156,8 @@ void Remote::connected(const Outcome& outcome) {
   const auto waiting = std::exchange(waiting_, {});
   int attempts = 0;
   for (const auto& move : waiting) {
-    if (++move->attempts < kMostAttempts && is_worth_another_try(outcome.code) && !move->transfer->stopping()) {
+    const bool is_late = move->link_by && move->link_by->passed();
+    if (++move->attempts < kMostAttempts && is_worth_another_try(outcome.code) && !is_late && !move->transfer->stopping()) {
       attempts = std::max(attempts, move->attempts);
       waiting_.push_back(move);
       continue;

@@ -5,7 +5,8 @@
 //
 // A link shows the memory that both sides had registered when it was made. A move that needs newer memory has the link drained and made
 // anew. A link that failed is taken down before anything else: until then late bytes may still arrive, so its moves end, or are tried
-// again, only afterwards.
+// again, only afterwards. For a link that is being made moves wait as long as a connect may take; HIXL's call may take longer, and what
+// comes of it goes down again where nobody wants it by then.
 //
 // No link is taken down while a request may still finish, since HIXL would leave a record of that request to whoever gets its slot next,
 // who then is told of an end before it came. A link whose requests do not end in time is given up: it goes down once nothing else is in
@@ -30,6 +31,9 @@
 #include "transport/hixl/driver/move.h"
 
 namespace ray_hixl::transport::hixl {
+
+// A connect of HIXL's may take so many times its timeout.
+inline constexpr int kConnectStages = 5;
 
 // What a Remote needs of its driver. Calls come from, and errands report back on, the driver's thread.
 class RemoteHost {
@@ -106,6 +110,7 @@ class Remote : public std::enable_shared_from_this<Remote> {
 
   void connect();
   void connected(const Outcome& outcome);
+  void end_late();
   void disconnect();
   void disconnected();
   // Moves are tried again on another link: so many times after failures, and always where nothing failed.
@@ -132,6 +137,7 @@ class Remote : public std::enable_shared_from_this<Remote> {
   std::uint64_t local_epoch_ = 0;   // and of ours
   std::string broken_;              // why the link is being taken down; empty: to make it anew
   Cause cause_ = Cause::kGivenUp;   // the same
+  bool late_ = false;               // while connecting: a move did not wait for it any more
   std::set<const void*> channels_;  // that have used it and are not gone
   std::deque<std::shared_ptr<Move>> waiting_;
   std::vector<Request> requests_;

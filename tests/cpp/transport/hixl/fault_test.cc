@@ -98,6 +98,37 @@ TEST_F(HixlShortConnect, a_connect_that_times_out_says_so) {
   EXPECT_THAT(fetch.transfer().result().message(), AllOf(HasSubstr("TIMEOUT (103901)"), HasSubstr(dead.hixl_name()), HasSubstr("FAKE")));
 }
 
+// 3 s of HIXL's, which gives each of its stages the whole time.
+TEST_F(HixlShortConnect, a_connect_of_slow_stages_ends_in_its_time) {
+  PeerProcess slow;
+  const Bytes object = slow.publish({4096}, 1, SourceMemory::kSlab);
+  {
+    const FakeSwitch stages("FAKE_HIXL_STAGE_DELAY_MS", "600");
+    const Fetch fetch = start(object);
+    EXPECT_THAT(fetch, EndsWithin(1500ms));
+    EXPECT_THAT(fetch.transfer().result(), FailsWith(Code::kConnectError));
+    EXPECT_THAT(fetch.transfer().result().message(), AllOf(HasSubstr(slow.hixl_name()), HasSubstr("connect_timeout_s (700 ms)")));
+    EXPECT_TRUE(eventually([] { return fake_count("Disconnect") == 1; })) << "the link came, and nobody wanted it any more";
+  }
+  expect_fetched(object, {4096}, 1);
+  EXPECT_EQ(device().connects, 2u);
+}
+
+class HixlSlowConnect : public HixlProcesses {
+ protected:
+  HixlSlowConnect() : HixlProcesses(with_connect_timeout(1.5)) {}
+};
+
+TEST_F(HixlSlowConnect, is_waited_for_when_the_engine_closes) {
+  PeerProcess slow;
+  const Bytes object = slow.publish({4096}, 1, SourceMemory::kSlab);
+  const FakeSwitch stages("FAKE_HIXL_STAGE_DELAY_MS", "1450");
+  const Fetch fetch = start(object);
+  ASSERT_TRUE(eventually([&] { return device().connects == 1; }));
+  (*consumer)->close();
+  EXPECT_EQ(fake_count("live_engines"), 0u) << "nothing is left behind";
+}
+
 TEST_F(HixlShortConnect, closing_waits_no_longer_than_a_connect_takes) {
   PeerProcess dead;
   const Bytes object = dead.publish({4096}, 1, SourceMemory::kSlab);

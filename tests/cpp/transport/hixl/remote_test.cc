@@ -34,7 +34,7 @@ class ManualHost final : public RemoteHost {
   void run(std::function<Outcome()> call, std::function<void(Outcome)> done) override {
     errands.push_back({std::move(call), std::move(done)});
   }
-  std::chrono::milliseconds connect_timeout() const override { return 1s; }
+  std::chrono::milliseconds connect_timeout() const override { return connect_time; }
   std::chrono::milliseconds stall_timeout() const override { return 50ms; }
   DriverCounters& counters() override { return counts; }
   bool takes_moves() const override { return !tainted; }
@@ -55,6 +55,7 @@ class ManualHost final : public RemoteHost {
     std::function<void(Outcome)> done;
   };
   std::deque<Errand> errands;
+  std::chrono::milliseconds connect_time = 1s;
   std::uint64_t epoch = 1;
   std::uint64_t last_request = 0;
   DriverCounters counts;
@@ -300,6 +301,34 @@ TEST_F(RemoteTest, knows_that_a_link_shows_what_the_peer_had_when_it_was_describ
   while (!host.errands.empty()) host.run_errand();
   const Watched third = add({.remote_epoch = 3});
   EXPECT_THAT(script.requests(), SizeIs(3)) << "so does the next one";
+}
+
+TEST_F(RemoteTest, does_not_wait_longer_for_a_link_than_a_connect_may_take) {
+  host.connect_time = 10ms;
+  const Watched early = add();
+  EXPECT_FALSE(early.ended());
+  advance_when_due();
+  EXPECT_THAT(early.result(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(early.result().message(), AllOf(HasSubstr("peer:1"), HasSubstr("connect_timeout_s (10 ms)")));
+  EXPECT_FALSE(remote->idle()) << "HIXL's call goes on";
+  host.run_errand();
+  EXPECT_TRUE(remote->disconnecting()) << "nobody wants it";
+  host.run_errand();
+  EXPECT_TRUE(remote->idle());
+  EXPECT_THAT(script.calls(), ElementsAre("connect peer:1", "disconnect peer:1"));
+}
+
+TEST_F(RemoteTest, uses_a_late_link_for_who_still_waits) {
+  host.connect_time = 10ms;
+  const Watched early = add();
+  advance_when_due();
+  EXPECT_TRUE(early.ended());
+  const Watched later = add();
+  EXPECT_FALSE(later.ended()) << "it has a time of its own";
+  host.run_errand();
+  complete_all();
+  EXPECT_THAT(later.result(), IsOk());
+  EXPECT_THAT(script.calls(), ElementsAre("connect peer:1", "read peer:1 1"));
 }
 
 TEST_F(RemoteTest, speaks_of_regions_where_the_peer_has_too_many) {
