@@ -18,6 +18,8 @@ using testing::SizeIs;
 using testing::UnorderedElementsAre;
 using transport::hixl::Connectors;
 
+constexpr int kMost = 64;  // threads
+
 class ConnectorsTest : public testing::Test {
  protected:
   // What errands use lives until they have ended.
@@ -61,9 +63,9 @@ TEST_F(ConnectorsTest, do_not_keep_an_errand_waiting_for_others_that_block) {
   blocked.set();
 }
 
-TEST_F(ConnectorsTest, use_four_threads_at_most) {
+TEST_F(ConnectorsTest, use_64_threads_at_most) {
   std::vector<int> order;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < kMost; ++i) {
     (void)connectors.run([&] {
       ++begun;
       EXPECT_TRUE(blocked.wait());
@@ -79,8 +81,8 @@ TEST_F(ConnectorsTest, use_four_threads_at_most) {
     const std::lock_guard lock(mutex);
     return order;
   };
-  EXPECT_TRUE(eventually([&] { return begun == 4; }));
-  EXPECT_THAT(threads_named("test-conn"), SizeIs(4));
+  EXPECT_TRUE(eventually([&] { return begun == kMost; }));
+  EXPECT_THAT(threads_named("test-conn"), SizeIs(kMost));
   EXPECT_THAT(ordered(), IsEmpty());
   blocked.set();
   EXPECT_TRUE(eventually([&] { return ordered().size() == 3; }));
@@ -99,21 +101,21 @@ TEST_F(ConnectorsTest, reuse_their_threads) {
 
 TEST_F(ConnectorsTest, drop_what_has_not_begun_and_wait_for_the_rest) {
   std::atomic<bool> dropped = false;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < kMost; ++i) {
     (void)connectors.run([&] {
       ++begun;
       EXPECT_TRUE(blocked.wait());
       ++finished;
     });
   }
-  ASSERT_TRUE(eventually([&] { return begun == 4; }));
+  ASSERT_TRUE(eventually([&] { return begun == kMost; }));
   const std::shared_ptr<const void> watched(&dropped, [&](const void*) { dropped = true; });
   (void)connectors.run([kept = std::shared_ptr<const void>(watched)] { ADD_FAILURE() << "it had not begun"; });
-  EXPECT_FALSE(connectors.stop(Deadline::in(10ms))) << "four errands hang";
+  EXPECT_FALSE(connectors.stop(Deadline::in(10ms))) << "all its errands hang";
   EXPECT_EQ(watched.use_count(), 1) << "what waited is dropped";
   blocked.set();
   EXPECT_TRUE(connectors.stop(Deadline::in(10s)));
-  EXPECT_EQ(finished, 4);
+  EXPECT_EQ(finished, kMost);
   (void)connectors.run([] { ADD_FAILURE() << "it is stopped"; });
 }
 
@@ -132,6 +134,25 @@ TEST_F(ConnectorsTest, let_an_errand_wait_for_the_threads_that_are_there) {
   without_threads([&] { EXPECT_THAT(connectors.run([&] { ++finished; }), IsOk()); });
   blocked.set();
   EXPECT_TRUE(eventually([&] { return finished == 1; }));
+}
+
+TEST_F(ConnectorsTest, end_threads_that_have_nothing_to_do_but_the_last) {
+  Connectors shortly{"short-conn", [] {}, 20ms};
+  for (int round = 1; round <= 3; ++round) {
+    Event all_begun;
+    for (int i = 0; i < 6; ++i) {
+      (void)shortly.run([&] {
+        if (++begun == 6 * round) all_begun.set();
+        EXPECT_TRUE(all_begun.wait());
+        ++finished;
+      });
+    }
+    EXPECT_TRUE(eventually([&] { return finished == 6 * round && threads_named("short-conn").size() == 1; }));
+  }
+  without_threads([&] { EXPECT_THAT(shortly.run([&] { ++begun; }), IsOk()) << "the last one stays"; });
+  EXPECT_TRUE(eventually([&] { return begun == 19; }));
+  EXPECT_TRUE(shortly.stop(Deadline::in(10s)));
+  EXPECT_THAT(threads_named("short-conn"), IsEmpty());
 }
 
 TEST_F(ConnectorsTest, stop_without_ever_having_run) { EXPECT_TRUE(connectors.stop(Deadline::in(0s))); }

@@ -203,6 +203,25 @@ TEST_F(DriverTest, is_not_delayed_by_a_connect_that_hangs) {
   script.let_go("connect dead:1");
 }
 
+TEST_F(DriverTest, is_not_delayed_by_many_peers_that_are_dead) {
+  script.hold("connect");
+  std::vector<WatchedTransfer> dead;
+  for (int i = 0; i < 12; ++i) {
+    dead.push_back(submit("dead:" + std::to_string(i)));
+    script.hold("connect dead:" + std::to_string(i));
+  }
+  ASSERT_TRUE(eventually([&] { return script.count("connect") == dead.size(); }));
+  script.let_go("connect");
+  const auto [live, request] = submit_and_wait("a:1");
+  script.end(request, kCompleted);
+  EXPECT_THAT(live.wait(), IsOk());
+  for (std::size_t i = 0; i < dead.size(); ++i) {
+    EXPECT_FALSE(dead[i].ended());
+    script.let_go("connect dead:" + std::to_string(i));
+  }
+  for (const WatchedTransfer& move : dead) EXPECT_THAT(complete_until_ended(move), IsOk());
+}
+
 TEST_F(DriverTest, sleeps_while_nothing_is_in_flight) {
   const auto [move, request] = submit_and_wait("a:1");
   script.end(request, kCompleted);
