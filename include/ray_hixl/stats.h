@@ -32,6 +32,7 @@ struct DeviceStats {
   std::uint64_t epoch = 0;          // rises with every registration
   std::uint64_t connects = 0;       // begun
   std::uint64_t connects_failed = 0;
+  std::uint64_t disconnects_failed = 0;
   std::uint64_t refreshes = 0;     // links made anew because memory was registered after they had been made
   std::uint64_t links_broken = 0;  // taken down because something failed or nobody used them any more
   std::uint64_t unused_bytes = 0;  // registered memory that nobody uses any more, until peers let go

@@ -23,6 +23,7 @@ nb::dict to_dict(const DeviceStats& device) {
   made["epoch"] = device.epoch;
   made["connects"] = device.connects;
   made["connects_failed"] = device.connects_failed;
+  made["disconnects_failed"] = device.disconnects_failed;
   made["refreshes"] = device.refreshes;
   made["links_broken"] = device.links_broken;
   made["renewals"] = device.renewals;

@@ -199,6 +199,7 @@ DeviceStats Npu::stats() const {
   stats.epoch = registry_.epoch();
   stats.connects = c.connects.load(std::memory_order_relaxed);
   stats.connects_failed = c.connects_failed.load(std::memory_order_relaxed);
+  stats.disconnects_failed = c.disconnects_failed.load(std::memory_order_relaxed);
   stats.refreshes = c.refreshes.load(std::memory_order_relaxed);
   stats.links_broken = c.links_broken.load(std::memory_order_relaxed);
   stats.renewals = c.renewals.load(std::memory_order_relaxed);

@@ -9,6 +9,7 @@ namespace ray_hixl::transport::hixl {
 struct DriverCounters {
   std::atomic<std::uint64_t> connects{0};
   std::atomic<std::uint64_t> connects_failed{0};
+  std::atomic<std::uint64_t> disconnects_failed{0};
   std::atomic<std::uint64_t> refreshes{0};  // links made anew for newer memory
   std::atomic<std::uint64_t> links_broken{0};
   std::atomic<std::uint64_t> renewals{0};   // engines replaced by a fresh one

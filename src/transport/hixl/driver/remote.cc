@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
+
 namespace ray_hixl::transport::hixl {
 namespace {
 
@@ -175,7 +177,7 @@ void Remote::disconnect() {
   state_ = State::kDisconnecting;
   due_.reset();
   host_.run([&hixl = host_.hixl(), peer = text_] { return hixl.disconnect(peer, kDisconnectMs); },
-            [self = shared_from_this()](const Outcome&) { self->disconnected(); });
+            [self = shared_from_this()](const Outcome& outcome) { self->disconnected(outcome); });
 }
 
 void Remote::went_down() {
@@ -183,13 +185,26 @@ void Remote::went_down() {
   for (const auto& then : std::exchange(recalls_, {})) then();
 }
 
-void Remote::disconnected() {
+void Remote::disconnected(const Outcome& outcome) {
+  const bool is_up = !outcome.is_ok() && outcome.code != kNotConnected && !host_.is_closing();
+  if (is_up) return end_with_engine(outcome);
   went_down();
   if (!dirty_ || host_.is_closing()) let_go();
   advance();
 }
 
+// The link may still write.
+void Remote::end_with_engine(const Outcome& outcome) {
+  state_ = State::kDown;
+  dirty_ = true;
+  host_.counters().disconnects_failed.fetch_add(1, std::memory_order_relaxed);
+  log(LogLevel::kWarning, "HIXL does not take its link to " + name_ + " down, so its engine is replaced: " + outcome.text());
+  host_.taint();
+  advance();
+}
+
 void Remote::engine_is_gone() {
+  went_down();
   let_go();
   advance();
 }

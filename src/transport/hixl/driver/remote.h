@@ -97,10 +97,10 @@ class Remote : public std::enable_shared_from_this<Remote> {
   [[nodiscard]] bool polls() const { return !requests_.empty() && (is_busy() || state_ == State::kGivenUp); }
   // It has requests that are expected to end.
   [[nodiscard]] bool is_busy() const { return !requests_.empty() && (state_ == State::kUp || state_ == State::kDraining); }
-  // HIXL may still use slots of its requests, until the engine is gone.
+  // HIXL may still use it, or slots of its requests, until the engine is gone.
   [[nodiscard]] bool is_dirty() const { return dirty_; }
   [[nodiscard]] bool wants_room() const { return state_ == State::kUp && !waiting_.empty(); }
-  [[nodiscard]] bool idle() const { return state_ == State::kDown && waiting_.empty() && requests_.empty() && lost_.empty(); }
+  [[nodiscard]] bool idle() const { return state_ == State::kDown && !dirty_ && waiting_.empty() && requests_.empty() && lost_.empty(); }
   [[nodiscard]] bool linked() const { return state_ != State::kDown; }
   // When advance() is due without any other event.
   [[nodiscard]] std::optional<Deadline> due() const { return due_; }
@@ -112,7 +112,8 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void connected(const Outcome& outcome);
   void end_late();
   void disconnect();
-  void disconnected();
+  void disconnected(const Outcome& outcome);
+  void end_with_engine(const Outcome& outcome);
   // Moves are tried again on another link: so many times after failures, and always where nothing failed.
   enum class Cause : std::uint8_t { kFailure, kGivenUp };
   void break_link(const std::string& why, Cause cause, std::chrono::milliseconds patience);
@@ -144,7 +145,7 @@ class Remote : public std::enable_shared_from_this<Remote> {
   std::vector<std::shared_ptr<Move>> lost_;     // whose requests failed: tried again, or ended, once the link is down
   std::optional<Deadline> give_up_at_;          // a draining link
   std::vector<std::function<void()>> recalls_;  // run when it is down
-  bool dirty_ = false;                          // it went down with requests in flight
+  bool dirty_ = false;                          // it went down with requests in flight, or HIXL did not take it down
   std::optional<Deadline> due_;
   std::optional<Deadline> not_before_;  // no connecting until then
   std::optional<Deadline> busy_until_;  // HIXL was short of something: no reading until then, or until a request has ended

@@ -222,6 +222,18 @@ TEST_F(DriverTest, is_not_delayed_by_many_peers_that_are_dead) {
   for (const WatchedTransfer& move : dead) EXPECT_THAT(complete_until_ended(move), IsOk());
 }
 
+TEST_F(DriverTest, replaces_the_engine_where_hixl_does_not_take_a_link_down) {
+  const auto [first, request] = submit_and_wait("a:1");
+  script.end(request, kCompleted);
+  EXPECT_THAT(first.wait(), IsOk());
+  script.answer("disconnect", {kFailed});
+  EXPECT_THAT(complete_until_ended(submit("a:1", nullptr, 2)), IsOk());
+  EXPECT_THAT(script.calls(),
+              ElementsAre("connect a:1", "read a:1 1", "disconnect a:1", "finalize", "initialize", "connect a:1", "read a:1 1"));
+  EXPECT_EQ(driver->counters().renewals, 1u);
+  EXPECT_EQ(driver->counters().disconnects_failed, 1u);
+}
+
 TEST_F(DriverTest, sleeps_while_nothing_is_in_flight) {
   const auto [move, request] = submit_and_wait("a:1");
   script.end(request, kCompleted);

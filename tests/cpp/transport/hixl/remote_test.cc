@@ -331,6 +331,34 @@ TEST_F(RemoteTest, uses_a_late_link_for_who_still_waits) {
   EXPECT_THAT(script.calls(), ElementsAre("connect peer:1", "read peer:1 1"));
 }
 
+TEST_F(RemoteTest, lets_nothing_go_where_hixl_does_not_take_the_link_down) {
+  const Watched move = add_in_flight();
+  script.answer("disconnect", {kStrange});
+  fail_all();
+  host.run_errand();
+  EXPECT_TRUE(host.tainted);
+  EXPECT_EQ(host.counts.disconnects_failed, 1u);
+  EXPECT_TRUE(remote->is_dirty());
+  stop(move);
+  EXPECT_FALSE(move.ended()) << "its bytes may still come";
+  EXPECT_FALSE(remote->idle());
+  EXPECT_THAT(host.errands, IsEmpty());
+  replace_engine();
+  EXPECT_THAT(move.result(), FailsWith(Code::kCancelled));
+  EXPECT_TRUE(remote->idle());
+}
+
+TEST_F(RemoteTest, takes_a_link_that_hixl_does_not_know_for_one_that_is_down) {
+  const Watched move = add_in_flight();
+  script.answer("disconnect", {kNotConnected});
+  fail_all();
+  host.run_errand();
+  EXPECT_FALSE(host.tainted);
+  host.run_errand();
+  complete_all();
+  EXPECT_THAT(move.result(), IsOk());
+}
+
 TEST_F(RemoteTest, speaks_of_regions_where_the_peer_has_too_many) {
   script.answer("connect", {kParamInvalid, kParamInvalid});
   const Watched full = add({.remote_epoch = 4097});
