@@ -129,6 +129,7 @@ class Driver final : public RemoteHost {
   void renew();
   void renewed(Result<std::unique_ptr<Hixl>> hixl);
   void end_renewal();
+  void let_go_of_dirty();
   void with_hixl(HixlTask task);
   [[nodiscard]] bool in_flight() const;
   [[nodiscard]] bool poll();

@@ -86,12 +86,19 @@ void Driver::renewed(Result<std::unique_ptr<Hixl>> hixl) {
   }
   const auto pause = kRenewPause * (1 << std::min(failed_renewals_, 10));
   renew_after_ = Deadline::in(std::min<std::chrono::milliseconds>(pause, kLongestRenewPause));
-  for (const auto& [name, remote] : remotes_) remote->engine_is_gone();
+  let_go_of_dirty();
   if (++failed_renewals_ < kMostFailedRenewals) return;
   const Status why = hixl.status().with_context("HIXL on npu:" + std::to_string(setup_.device) + " had to be started anew, and cannot be");
   for (const auto& [name, remote] : remotes_) remote->end_waiting(why);
   for (const HixlTask& task : std::exchange(deferred_, {})) task(why);
   if (setup_.reopen) setup_.reopen();  // to be told that there is none
+}
+
+// The engine that they may have been used by is gone, or never was.
+void Driver::let_go_of_dirty() {
+  for (const auto& [name, remote] : remotes_) {
+    if (remote->is_dirty()) remote->engine_is_gone();
+  }
 }
 
 void Driver::end_renewal() {
@@ -101,7 +108,8 @@ void Driver::end_renewal() {
   quiet_by_.reset();
   renew_after_.reset();
   if (setup_.reopen) setup_.reopen();
-  for (const auto& [name, remote] : remotes_) remote->engine_is_gone();
+  let_go_of_dirty();
+  for (const auto& [name, remote] : remotes_) remote->advance();  // moves have waited for this
   for (const HixlTask& task : std::exchange(deferred_, {})) task(hixl_.get());
 }
 

@@ -83,7 +83,7 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void recall(std::function<void()> then);
   // The engine is to be replaced: the link goes down once its requests have ended; `now`: it is given up if they have not.
   void retire(bool now);
-  // The engine is gone: nothing arrives late from here on.
+  // The engine is gone: nothing arrives late from here on. REQUIRES: is_dirty(), and the link is down.
   void engine_is_gone();
   // Ends the moves that HIXL does not have.
   void end_waiting(const Status& why);

@@ -371,6 +371,24 @@ TEST_F(DriverTest, keeps_the_engine_where_everything_has_ended_after_all) {
   EXPECT_EQ(script.count("finalize"), 0u);
 }
 
+TEST_F(DriverTest, makes_room_only_where_what_is_in_flight_ends_in_time) {
+  std::atomic<int> down = 0;
+  ASSERT_TRUE(driver->post([&] { driver->set_link_down([&] { ++down; }); }));
+  const auto [slow, request] = submit_and_wait("a:1");
+  ASSERT_TRUE(driver->post([this] { driver->ask_for_room(); }));
+  const WatchedTransfer later = submit("b:1");
+  EXPECT_TRUE(eventually([&] { return script.requests().size() == 2; })) << "others go on after that time";
+  EXPECT_FALSE(slow.ended());
+  for (const auto& each : script.requests()) script.end(each.id, kCompleted);
+  EXPECT_THAT(slow.wait(), IsOk());
+  EXPECT_THAT(later.wait(), IsOk());
+  EXPECT_EQ(script.count("read"), 2u) << "nothing is read again";
+  EXPECT_EQ(script.count("finalize"), 0u);
+  ASSERT_TRUE(eventually([&] { return script.count("disconnect") >= 1; }));
+  ASSERT_TRUE(driver->post([this] { driver->ask_for_room(); }));
+  EXPECT_TRUE(eventually([&] { return down >= 1; })) << "now all links go down for a moment";
+}
+
 TEST_F(DriverTest, has_what_needs_an_engine_wait_for_the_next_one) {
   script.hold("initialize");
   const WatchedTransfer stuck = submit_stuck("a:1");
