@@ -46,11 +46,14 @@ void Begun::leave(nb::object error) {
 std::vector<std::string> Begun::stop(nb::object& error) {
   const std::vector<Part> parts = std::exchange(parts_, {});
   const auto end = Clock::now() + to_duration(seconds_);
-  for (const Part& part : parts) insist(error, end, [&] { part.transfer.attr("cancel")(); });
+  for (const Part& part : parts) insist(error, end, [&] { call_python(attribute_of(part.transfer, "cancel"), nb::make_tuple()); });
   std::vector<std::string> writing;
   for (const Part& part : parts) {
     bool has_stopped = !part.writes;
-    if (part.writes) insist(error, end, [&] { has_stopped = nb::cast<bool>(part.transfer.attr("stopped")(seconds_until(end))); });
+    const auto ask = [&] {
+      has_stopped = nb::cast<bool>(call_python(attribute_of(part.transfer, "stopped"), nb::make_tuple(seconds_until(end))));
+    };
+    if (part.writes) insist(error, end, ask);
     if (!has_stopped) writing.push_back(part.name);
   }
   return writing;
@@ -60,7 +63,7 @@ void Begun::end(nb::object error) {
   nb::object raised = error;
   const std::vector<std::string> writing = stop(raised);
   const nb::object conclude = std::exchange(conclude_, {});
-  insist(raised, Clock::now(), [&] { raised = conclude(raised, writing); });
+  insist(raised, Clock::now(), [&] { raised = call_python(conclude, nb::make_tuple(raised, writing)); });
   if (raised.is(error)) return;
   PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(raised.ptr())), raised.ptr());
   throw nb::python_error();

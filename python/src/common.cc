@@ -10,12 +10,22 @@ namespace {
 constexpr std::chrono::milliseconds kSignalSlice{100};
 constexpr const char* kStillWritten = "may still be written";  // in the error of a transfer that something has not let go of
 
+// What `make` gives, which is a new reference, or null with an error set.
+template <class Make>
+nb::object made_by(Make make) {
+  PyObject* made = nullptr;
+  unless_python_kills([&] { made = make(); });
+  if (made == nullptr) throw nb::python_error();
+  return nb::steal(made);
+}
+
 void set_python_error(const Status& status) {
   try {
     const std::string& text = status.message();  // may quote an environment variable, which need not be UTF-8
     const nb::object message = nb::steal(PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace"));
     if (!message.is_valid()) throw nb::python_error();
-    const nb::object made = nb::module_::import_("ray_hixl.errors").attr("from_code")(std::string(code_name(status.code())), message);
+    const nb::object from_code = attribute_of(imported("ray_hixl.errors"), "from_code");
+    const nb::object made = call_python(from_code, nb::make_tuple(std::string(code_name(status.code())), message));
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(made.ptr())), made.ptr());
   } catch (nb::python_error& failed) {
     failed.restore();
@@ -30,8 +40,22 @@ void stand_still_if_killed(const std::exception_ptr& thrown, void*) {
 
 }  // namespace
 
-SetPythonError::SetPythonError(const Status& status) {
-  unless_python_kills([&] { set_python_error(status); });
+SetPythonError::SetPythonError(const Status& status) { set_python_error(status); }
+
+nb::object call_python(nb::handle callable, const nb::tuple& arguments, nb::handle named) {
+  return made_by([&] { return PyObject_Call(callable.ptr(), arguments.ptr(), named.ptr()); });
+}
+
+nb::object attribute_of(nb::handle object, const char* name) {
+  return made_by([&] { return PyObject_GetAttrString(object.ptr(), name); });
+}
+
+nb::object imported(const char* module) {
+  return made_by([&] { return PyImport_ImportModule(module); });
+}
+
+std::string text_of(nb::handle object) {
+  return nb::cast<std::string>(made_by([&] { return PyObject_Str(object.ptr()); }));
 }
 
 Code code_named(std::string_view name) {

@@ -47,8 +47,12 @@ inline std::span<const std::byte> view(const nb::bytes& bytes) {
 
 inline nb::bytes to_bytes(const Bytes& bytes) { return nb::bytes(bytes.data(), bytes.size()); }
 
+// Code of others, in which a thread that Python kills stands still (gil.h).
+nb::object call_python(nb::handle callable, const nb::tuple& arguments, nb::handle named = {});  // `named`: a dict
+nb::object attribute_of(nb::handle object, const char* name);
+nb::object imported(const char* module);
 // str(object).
-inline std::string text_of(nb::handle object) { return nb::cast<std::string>(nb::str(object)); }
+std::string text_of(nb::handle object);
 
 // The code of a name that code_name() gives; kInternal for any other text.
 [[nodiscard]] Code code_named(std::string_view name);

@@ -1,5 +1,6 @@
 #include "device_ops.h"
 
+#include <optional>
 #include <string>
 
 #include "gil.h"
@@ -12,8 +13,8 @@ Status to_status(nb::python_error& error, const std::string& what) {
     PyErr_SetInterrupt();  // raised in the main thread once this is over
     return Status(Code::kCancelled, what + ": interrupted");
   }
-  if (error.matches(nb::module_::import_("ray_hixl.errors").attr("HixlError"))) {
-    return Status(code_named(text_of(error.value().attr("code"))), text_of(error.value()));
+  if (error.matches(attribute_of(imported("ray_hixl.errors"), "HixlError"))) {
+    return Status(code_named(text_of(attribute_of(error.value(), "code"))), text_of(error.value()));
   }
   // A RuntimeError is torch's own: of the device, not of the caller. Its text goes on for many lines.
   const std::string text = text_of(error.type().attr("__name__")) + ": " + text_of(error.value());
@@ -25,24 +26,30 @@ template <class Call>
 Status run(const std::string& what, Call call) {
   const GilAcquire gil;
   if (!gil.acquired()) return Status(Code::kClosed, "Python is ending");
+  std::optional<nb::python_error> failed;
   try {
-    unless_python_kills(call);
-    return Status::ok();
-  } catch (nb::python_error& error) {
-    return to_status(error, what);
+    call();
+  } catch (const nb::python_error& error) {
+    failed.emplace(error);  // to be told behind the block: an error's text is made by code of others (gil.h)
+  }
+  if (!failed) return Status::ok();
+  try {
+    return to_status(*failed, what);
+  } catch (const nb::python_error&) {
+    return Status(Code::kInternal, what + ": an error that does not tell what it is");
   }
 }
 
 }  // namespace
 
-nb::handle npu_module() {
+nb::object call_npu(const char* function, const nb::tuple& arguments) {
   static PyObject* module = nullptr;  // guarded by the GIL
-  if (module == nullptr) module = nb::module_::import_("ray_hixl.npu").release().ptr();
-  return module;
+  if (module == nullptr) module = imported("ray_hixl.npu").release().ptr();
+  return call_python(attribute_of(module, function), arguments);
 }
 
 Status TorchOps::fence(std::int32_t device) {
-  return run("waiting for npu:" + std::to_string(device), [&] { npu_module().attr("fence")(device); });
+  return run("waiting for npu:" + std::to_string(device), [&] { call_npu("fence", nb::make_tuple(device)); });
 }
 
 Status TorchOps::pack(std::int32_t device, std::span<const Copy> copies) {
@@ -53,13 +60,13 @@ Status TorchOps::pack(std::int32_t device, std::span<const Copy> copies) {
       indices.append(copy.tensor);
       addresses.append(reinterpret_cast<std::uintptr_t>(copy.to));
     }
-    npu_module().attr("pack")(tensors_, indices, addresses, device);
+    call_npu("pack", nb::make_tuple(tensors_, indices, addresses, device));
   });
 }
 
 std::int32_t TorchOps::current_device() {
   std::int32_t device = 0;  // there always is one
-  (void)run("asking torch for the current device", [&] { device = nb::cast<std::int32_t>(npu_module().attr("current_device")()); });
+  (void)run("asking torch for the current device", [&] { device = nb::cast<std::int32_t>(call_npu("current_device", nb::make_tuple())); });
   return device;
 }
 

@@ -7,8 +7,9 @@
 
 namespace ray_hixl::python {
 
-// ray_hixl.npu, imported at first use. Needs the GIL. kNotAvailable (as its Python error) where there is no torch_npu.
-[[nodiscard]] nb::handle npu_module();
+// Calls a function of ray_hixl.npu, which is imported at first use. Needs the GIL. kNotAvailable (as its Python error) where there is no
+// torch_npu.
+nb::object call_npu(const char* function, const nb::tuple& arguments);
 
 // Takes the GIL for each call, so it is used without it. A Python error becomes the Status that it stands for.
 class TorchOps final : public DeviceOps {

@@ -22,7 +22,7 @@ namespace {
 MemoryRange segment_of(nb::handle memory, const MemoryRange& range) {
   const TorchTable* const torch = TorchTable::get();
   if (range.kind == MemoryKind::kHost || range.length == 0 || torch == nullptr || !torch->is_tensor(memory)) return {};
-  const nb::object found = npu_module().attr("segment_of")(memory);
+  const nb::object found = call_npu("segment_of", nb::make_tuple(memory));
   if (found.is_none()) return {};
   const auto [address, bytes] = nb::cast<std::pair<std::uintptr_t, std::uint64_t>>(found);
   return {reinterpret_cast<std::byte*>(address), bytes, MemoryKind::kDevice, range.device};

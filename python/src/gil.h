@@ -12,8 +12,10 @@ namespace ray_hixl::python {
 [[noreturn]] void stand_still();
 
 // Runs what takes the GIL, or Python's code, which may give it up and take it. Where Python kills the thread for it, it stands still.
-// pthread_exit unwinds the stack like an exception, and would meet a destructor, which ends the process.
-// Source: https://docs.python.org/3/c-api/init.html#c.PyEval_RestoreThread
+// pthread_exit unwinds the stack like an exception, and would meet a noexcept, which ends the process, or drop references without the GIL:
+// so `call` has nothing with a destructor. It would also meet the exception of a catch block that it is in, which ends the process, too:
+// this is not called in any. common.h has what looks up and calls in this way. Source:
+// https://docs.python.org/3/c-api/init.html#c.PyEval_RestoreThread
 template <class Call>
 void unless_python_kills(Call call) {
   try {

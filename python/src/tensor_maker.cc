@@ -33,7 +33,7 @@ bool npu_imports(std::string_view dtype) {
 }
 
 // Made by torch_npu, which alone makes tensors that its operators take: torch's DLPack table does not.
-nb::object to_torch_npu(Exported memory) { return npu_module().attr("from_dlpack")(export_capsule(std::move(memory), false)); }
+nb::object to_torch_npu(Exported memory) { return call_npu("from_dlpack", nb::make_tuple(export_capsule(std::move(memory), false))); }
 
 nb::object to_torch(const TorchTable& torch, Exported memory) {
   const dlpack::ExchangeApi* const api = torch.exchange_api();

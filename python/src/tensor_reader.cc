@@ -45,18 +45,26 @@ struct Capsule {
   bool read_only = false;
 };
 
-// Version 1 says whether the memory may be written; producers from before it do not know the argument.
-nb::object capsule_of(nb::handle object) {
-  const nb::object export_it = object.attr("__dlpack__");
-  nb::object capsule;
+// What `object` exports its memory by, to be called; null if it does not. A property, or __getattr__, is code of its own.
+nb::object exporter_of(nb::handle object) {
   try {
-    unless_python_kills([&] { capsule = export_it(nb::arg("max_version") = nb::make_tuple(1, 0)); });
-    return capsule;
+    return attribute_of(object, "__dlpack__");
+  } catch (const nb::python_error& error) {
+    if (!error.matches(PyExc_AttributeError)) throw;
+    return {};
+  }
+}
+
+// Version 1 says whether the memory may be written; producers from before it do not know the argument.
+nb::object capsule_of(const nb::object& export_it) {
+  nb::dict named;
+  named["max_version"] = nb::make_tuple(1, 0);
+  try {
+    return call_python(export_it, nb::make_tuple(), named);
   } catch (const nb::python_error& error) {
     if (!error.matches(PyExc_TypeError)) throw;
   }
-  unless_python_kills([&] { capsule = export_it(); });
-  return capsule;
+  return call_python(export_it, nb::make_tuple());
 }
 
 Capsule open_capsule(nb::handle capsule, Subject subject) {
@@ -178,12 +186,14 @@ std::string element_type(const Py_buffer& buffer, Subject subject) {
 
 ReadTensor read_buffer(nb::handle object, Subject subject) {
   // A memoryview owns the Py_buffer and releases it when it dies.
-  nb::object memory = nb::steal(PyMemoryView_FromObject(object.ptr()));
-  if (!memory.is_valid()) {
+  PyObject* viewed = nullptr;
+  unless_python_kills([&] { viewed = PyMemoryView_FromObject(object.ptr()); });
+  if (viewed == nullptr) {
     const nb::python_error error;
     if (!error.matches(PyExc_ValueError) && !error.matches(PyExc_BufferError)) throw nb::python_error(error);
     throw StatusError{Status(Code::kUnsupportedTensor, subject.text() + " gives no buffer: " + text_of(error.value()))};
   }
+  nb::object memory = nb::steal(viewed);
   const Py_buffer& buffer = *PyMemoryView_GET_BUFFER(memory.ptr());
   if (PyBuffer_IsContiguous(&buffer, 'C') == 0) throw StatusError{Status(Code::kInvalidArgument, subject.text() + kNotContiguous)};
   ReadTensor read;
@@ -231,7 +241,7 @@ ReadTensor read_tensor(nb::handle object, Subject subject) {
   if (torch != nullptr && torch->is_tensor(object)) return read_torch(*torch, object, subject);
   if (nb::isinstance<Buffer>(object)) return read_own(object);
   if (PyObject_CheckBuffer(object.ptr()) != 0) return read_buffer(object, subject);
-  if (nb::hasattr(object, "__dlpack__")) return read_capsule(capsule_of(object), subject);
+  if (const nb::object exporter = exporter_of(object); exporter.is_valid()) return read_capsule(capsule_of(exporter), subject);
   throw StatusError{Status(Code::kInvalidArgument,
                            subject.text() + " is neither a tensor nor a buffer but a " + text_of(object.type().attr("__name__")))};
 }

@@ -113,7 +113,8 @@ void FormatChecker::check(nb::handle tensor, const Seen& seen, Subject subject) 
   const auto address = reinterpret_cast<std::uintptr_t>(seen.data);
   const auto after = known_.upper_bound(address);
   if (after != known_.begin() && address < std::prev(after)->second) return;
-  const auto [first, bytes] = nb::cast<std::pair<std::uintptr_t, std::size_t>>(npu_module().attr("check_format")(tensor, subject.text()));
+  const auto [first, bytes] =
+      nb::cast<std::pair<std::uintptr_t, std::size_t>>(call_npu("check_format", nb::make_tuple(tensor, subject.text())));
   known_[first] = first + bytes;
 }
 

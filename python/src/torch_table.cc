@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "gil.h"
 #include "object/element_types.h"
 
 namespace ray_hixl::python {
@@ -85,7 +86,12 @@ void TorchTable::use(nb::handle module, bool exchange_api) {
   the_table->api_ = api;
 }
 
-bool TorchTable::is_tensor(nb::handle object) const { return PyObject_IsInstance(object.ptr(), tensor_type_) == 1; }
+bool TorchTable::is_tensor(nb::handle object) const {
+  int is = 0;
+  unless_python_kills([&] { is = PyObject_IsInstance(object.ptr(), tensor_type_); });  // asks for its __class__, which may be any code
+  if (is < 0) throw nb::python_error();
+  return is == 1;
+}
 
 const Dtype& TorchTable::dtype_of(nb::handle dtype) const {
   const auto it = dtypes_by_object.find(dtype.ptr());

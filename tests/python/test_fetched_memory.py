@@ -107,8 +107,10 @@ def test_tensors_die_in_another_thread(engine: ray_hixl.Engine, torch_owner: Own
         eventually(lambda: live_blocks(engine) == 0)
 
 
-# What a thread has fetched is kept: where a tensor dies on a daemon that Python kills at its end, torch ends the process, also without us.
-FETCHING = "kept = []; threading.Thread(target=lambda: [kept.append(engine.fetch(metadata).result()) for _ in range"
+FETCHING = "threading.Thread(target=lambda: [engine.fetch(metadata).result() for _ in range"
+# Of torch what a daemon has fetched is kept: where a tensor dies on one that Python kills at its end, torch ends the process, also without
+# us.
+KEEPING = "kept = []; threading.Thread(target=lambda: [kept.append(engine.fetch(metadata).result()) for _ in range"
 ENDS = {
     "nothing done": "pass",
     "engine closed": "engine.close()",
@@ -118,6 +120,7 @@ ENDS = {
     "a thread that stays": "threading.Thread(target=threading.Event().wait, args=(60,), daemon=True).start()",
     "a thread that fetches": FETCHING + "(100)]).start()",
     "a daemon that fetches": FETCHING + "(10**6)], daemon=True).start()",
+    "a daemon that keeps what it fetches": KEEPING + "(10**6)], daemon=True).start()",
     "memory shown to peers": "kept = engine.register(bytearray(9)); shown = engine.publish([engine.empty(9), bytearray(4)])",
     "memory just released": "engine.release(metadata); [engine.release(engine.publish([bytearray(9)])) for _ in range(100)]",
 }
@@ -137,7 +140,7 @@ def test_exit(end: str) -> None:
     assert run_python(f"{WITHOUT_TORCH}\n{ENDS[end]}\nprint(sound())", says=may_say(end)) == "True\n"
 
 
-@pytest.mark.parametrize("end", ["engine dropped", "kept in a module", "a daemon that fetches"])
+@pytest.mark.parametrize("end", ["engine dropped", "kept in a module", "a daemon that keeps what it fetches"])
 def test_exit_with_torch(end: str) -> None:
     assert run_python(f"{WITH_TORCH}\n{ENDS[end]}\nprint(sound())", says=may_say(end)) == "True\n"
 
@@ -174,17 +177,43 @@ worker.start()
     assert run_python(program) == "False\n"
 
 
-_KILLED = """
-import sys, threading, time, ray_hixl
+_AT_THE_END = """
+import functools, os, sys, threading, time, ray_hixl
 
 class Slow:
     def __del__(self, sleep=time.sleep):
         sleep(0.3)  # Python has ended but for its last objects, and lets others have the GIL
 
+class Tell:
+    # Dropped before anything is over: by a thread that was killed, and has no GIL for it.
+    def __init__(self):
+        self.over = []
+    def __del__(self, exit=os._exit):
+        if not self.over: exit(7)
+"""
+
+_KILLED = (
+    _AT_THE_END
+    + """
 class GivesTheGilUp:
-    def __dlpack_device__(self): return (1, 0)
     def __dlpack__(self, *, sleep=time.sleep, **_): sleep(0.01)
 
+def make_slowly(over, *_, sleep=time.sleep, make=ray_hixl.errors.from_code):
+    sleep(0.01)
+    over.append(True)
+    return make(*_)
+
+def look_up(_, partial=functools.partial, make=make_slowly, Tell=Tell):
+    tell = Tell()
+    found = partial(make, tell.over)
+    found.tell = tell
+    return found
+
+def errors_take_time(errors=ray_hixl.errors):
+    del errors.from_code
+    errors.__getattr__ = look_up
+
+BEFORE
 engine = ray_hixl.Engine()
 fetch = engine.fetch(engine.publish([b"x"]))
 fetch.result()
@@ -202,14 +231,55 @@ sys.setswitchinterval(1e-5)
 time.sleep(0.05)
 slow = Slow()
 """
+)
 
 
 @pytest.mark.parametrize(
-    "call", ["fetch.wait", "lambda e=engine: e.publish([b'x'])", "lambda e=engine, one=GivesTheGilUp(): e.publish([one])"]
+    ("call", "before"),
+    [
+        ("fetch.wait", ""),
+        ("lambda e=engine: e.publish([b'x'])", ""),
+        ("lambda e=engine: e.publish([b'x'])", "errors_take_time()"),
+        ("lambda e=engine, one=GivesTheGilUp(): e.publish([one])", ""),
+    ],
 )
-def test_exit_while_daemons_come_back(call: str) -> None:
-    """Threads that Python kills when they take the GIL, in the middle of C++, or in Python that C++ called, stand still instead."""
-    run_python(_KILLED.replace("CALL", call), says=OF_DAEMONS)
+def test_exit_while_daemons_come_back(call: str, before: str) -> None:
+    """Threads that Python kills when they take the GIL, in the middle of C++ or in Python that C++ called, stand still instead."""
+    run_python(_KILLED.replace("CALL", call).replace("BEFORE", before), says=OF_DAEMONS)
+
+
+def test_exit_while_exporters_do_not_return() -> None:
+    """Code of a caller that a call of ours is in when Python kills it."""
+    program = (
+        _AT_THE_END
+        + """
+import torch
+
+def stay(*_, sleep=time.sleep, **__):
+    inside.release()
+    while True:
+        sleep(0.01)
+
+class Called: __dlpack__ = stay
+class Property: __dlpack__ = property(stay)
+class Found: __getattr__ = stay
+class Disguised: __class__ = property(stay)
+
+def tell(tensor, pack=ray_hixl.tensors.pack):
+    packed = pack(tensor)
+    packed.tell = Tell()
+    return packed
+ray_hixl.tensors.pack = tell
+
+inside = threading.Semaphore(0)
+engine = ray_hixl.Engine()
+exporters = [Called(), Property(), Found(), Disguised()]
+for one in exporters: threading.Thread(target=engine.publish, args=([torch.zeros(2, 2).t(), one],), daemon=True).start()
+for one in exporters: inside.acquire()
+slow = Slow()
+"""
+    )
+    run_python(program, says=OF_DAEMONS)
 
 
 def test_exit_while_daemons_wait(owner: Owner) -> None:
