@@ -1,4 +1,7 @@
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/variant.h>
+
+#include <variant>
 
 #include "common.h"
 
@@ -11,6 +14,10 @@ const T& to_python(const T& value) {
   return value;
 }
 std::pair<std::uint16_t, std::uint16_t> to_python(const PortRange& range) { return {range.first, range.last}; }
+std::variant<std::uint32_t, std::string> to_python(const std::optional<std::uint32_t>& value) {
+  if (value) return *value;
+  return "auto";
+}
 
 // How Python's type checkers spell an option's argument and its property.
 struct Spelling {
@@ -20,6 +27,7 @@ struct Spelling {
 Spelling spelling_of(const std::vector<std::string>&) { return {"Sequence[str]", "tuple[str, ...]"}; }
 Spelling spelling_of(const std::string&) { return {"str", "str"}; }
 Spelling spelling_of(std::uint32_t) { return {"int", "int"}; }
+Spelling spelling_of(const std::optional<std::uint32_t>&) { return {"int | str", "int | str"}; }
 Spelling spelling_of(std::uint64_t) { return {"int", "int"}; }
 Spelling spelling_of(double) { return {"float", "float"}; }
 Spelling spelling_of(bool) { return {"bool", "bool"}; }

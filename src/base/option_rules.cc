@@ -5,12 +5,27 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <iterator>
 
 namespace ray_hixl::options {
 namespace {
 
 Status later(std::string_view name, std::string_view why) {
   return Status(Code::kNotAvailable, "option " + std::string(name) + " is not available in this version: " + std::string(why));
+}
+
+constexpr const char* kAuto = "auto";
+constexpr const char* kProtocols[] = {"hccs:device", "roce:device",   "roce:host",  "ub_ctp:device",
+                                      "ub_ctp:host", "ub_rtp:device", "uboe:device"};
+
+// Parts between commas; none of an empty text.
+void split(std::string_view text, Names& parts) {
+  parts.clear();
+  while (!text.empty()) {
+    const std::size_t comma = std::min(text.find(','), text.size());
+    parts.emplace_back(text.substr(0, comma));
+    text.remove_prefix(std::min(comma + 1, text.size()));
+  }
 }
 
 // All of the text, which is one number: no spaces, no unit.
@@ -39,12 +54,7 @@ Status refuse(std::string_view name, std::string_view text, std::string_view tak
 std::string TransportNames::takes() const { return "some of " + join(all_transports(), ", "); }
 
 bool TransportNames::read(std::string_view text, Names& value) const {
-  value.clear();
-  while (!text.empty()) {
-    const std::size_t comma = std::min(text.find(','), text.size());
-    value.emplace_back(text.substr(0, comma));
-    text.remove_prefix(std::min(comma + 1, text.size()));
-  }
+  split(text, value);
   return true;
 }
 
@@ -92,12 +102,27 @@ bool NotYet::read(std::string_view text, bool& value) const {
 
 Status NotYet::check(std::string_view name, bool value) const { return value ? later(name, why_) : Status::ok(); }
 
-std::string Count::takes() const { return "a whole number of " + std::string(what_) + " from 0 to " + std::to_string(most_); }
+std::string Count::takes() const {
+  return "a whole number of " + std::string(what_) + " from " + std::to_string(least_) + " to " + std::to_string(most_);
+}
 
 bool Count::read(std::string_view text, std::uint32_t& value) const { return read_number(text, value); }
 
 Status Count::check(std::string_view name, std::uint32_t value) const {
-  return value <= most_ ? Status::ok() : refuse(name, std::to_string(value), takes());
+  return value >= least_ && value <= most_ ? Status::ok() : refuse(name, std::to_string(value), takes());
+}
+
+std::string AutoOr::takes() const {
+  return "auto, or " + (step_ == 1 ? "a whole number" : "a multiple of " + std::to_string(step_)) + " from 0 to " + std::to_string(most_);
+}
+
+bool AutoOr::read(std::string_view text, std::optional<std::uint32_t>& value) const {
+  value.reset();
+  return text == kAuto || read_number(text, value.emplace());
+}
+
+Status AutoOr::check(std::string_view name, const std::optional<std::uint32_t>& value) const {
+  return !value || (*value <= most_ && *value % step_ == 0) ? Status::ok() : refuse(name, write(value), takes());
 }
 
 std::string ByteCount::takes() const {
@@ -131,5 +156,42 @@ Status Ports::check(std::string_view name, const PortRange& value) const {
 }
 
 std::string Ports::write(const PortRange& value) const { return std::to_string(value.first) + "-" + std::to_string(value.last); }
+
+std::string Protocols::takes() const { return "auto, or some of " + join({std::begin(kProtocols), std::end(kProtocols)}, ", "); }
+
+bool Protocols::read(std::string_view text, Names& value) const {
+  split(text, value);
+  return true;
+}
+
+Status Protocols::check(std::string_view name, const Names& value) const {
+  if (value == Names{kAuto}) return Status::ok();
+  if (value.empty()) return refuse(name, "", takes());
+  for (auto it = value.begin(); it != value.end(); ++it) {
+    if (std::ranges::find(kProtocols, *it) == std::end(kProtocols)) return refuse(name, *it, takes());
+    if (std::find(value.begin(), it, *it) != it) return refuse(name, join(value, ","), "each endpoint once");
+  }
+  const auto has = [&](const char* wanted) { return std::ranges::find(value, wanted) != value.end(); };
+  return has("uboe:device") && has("ub_rtp:device") ? refuse(name, join(value, ","), "one of uboe:device and ub_rtp:device") : Status::ok();
+}
+
+std::string Protocols::write(const Names& value) const { return join(value, ","); }
+
+bool is_comm_res(std::string_view text) {
+  std::string dense;
+  std::ranges::copy_if(text, std::back_inserter(dense), [](unsigned char c) { return c > ' ' && c < 0x7f; });
+  return dense.starts_with('{') && dense.ends_with('}') && dense.find(R"("version":"1.3")") != std::string::npos;
+}
+
+std::string CommRes::takes() const { return "auto, a LocalCommRes of HIXL (JSON of version 1.3), or the absolute path of a file with one"; }
+
+bool CommRes::read(std::string_view text, std::string& value) const {
+  value = std::string(text);
+  return true;
+}
+
+Status CommRes::check(std::string_view name, const std::string& value) const {
+  return value == kAuto || value.starts_with('/') || is_comm_res(value) ? Status::ok() : refuse(name, value, takes());
+}
 
 }  // namespace ray_hixl::options

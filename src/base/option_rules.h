@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -65,10 +66,10 @@ class NotYet {
   std::string_view why_;
 };
 
-// A whole number of something, 0 to `most`.
+// A whole number of something, `least` to `most`.
 class Count {
  public:
-  Count(std::string_view what, std::uint32_t most) : what_(what), most_(most) {}
+  Count(std::string_view what, std::uint32_t most, std::uint32_t least = 0) : what_(what), most_(most), least_(least) {}
   [[nodiscard]] std::string takes() const;
   [[nodiscard]] bool read(std::string_view text, std::uint32_t& value) const;
   [[nodiscard]] Status check(std::string_view name, std::uint32_t value) const;
@@ -77,6 +78,21 @@ class Count {
  private:
   std::string_view what_;
   std::uint32_t most_;
+  std::uint32_t least_;
+};
+
+// "auto", which is nullopt, or a multiple of `step` up to `most`.
+class AutoOr {
+ public:
+  AutoOr(std::uint32_t most, std::uint32_t step) : most_(most), step_(step) {}
+  [[nodiscard]] std::string takes() const;
+  [[nodiscard]] bool read(std::string_view text, std::optional<std::uint32_t>& value) const;
+  [[nodiscard]] Status check(std::string_view name, const std::optional<std::uint32_t>& value) const;
+  [[nodiscard]] std::string write(const std::optional<std::uint32_t>& value) const { return value ? std::to_string(*value) : "auto"; }
+
+ private:
+  std::uint32_t most_;
+  std::uint32_t step_;
 };
 
 class ByteCount {
@@ -108,5 +124,25 @@ class Ports {
   [[nodiscard]] Status check(std::string_view name, const PortRange& value) const;
   [[nodiscard]] std::string write(const PortRange& value) const;
 };
+
+// "auto" alone, or names of HIXL's endpoints, each once, of which no two exclude each other.
+class Protocols {
+ public:
+  [[nodiscard]] std::string takes() const;
+  [[nodiscard]] bool read(std::string_view text, Names& value) const;
+  [[nodiscard]] Status check(std::string_view name, const Names& value) const;
+  [[nodiscard]] std::string write(const Names& value) const;
+};
+
+// "auto", HIXL's LocalCommRes itself, or the absolute path of a file with it, which is read when HIXL is started.
+class CommRes {
+ public:
+  [[nodiscard]] std::string takes() const;
+  [[nodiscard]] bool read(std::string_view text, std::string& value) const;
+  [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
+  [[nodiscard]] std::string write(const std::string& value) const { return value; }
+};
+// Is that a LocalCommRes, as far as can be told without reading JSON? Of any other version HIXL makes another kind of engine.
+[[nodiscard]] bool is_comm_res(std::string_view text);
 
 }  // namespace ray_hixl::options

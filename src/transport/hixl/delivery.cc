@@ -115,9 +115,9 @@ void Delivery::described(std::size_t route, const Result<Locator::Description>& 
 // HIXL itself would answer with a timeout.
 Status Delivery::check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const {
   const Cann& cann = *Cann::get();
-  if (const std::string ours = fingerprint(cann); !agree(ours, description.fingerprint)) {
+  if (const std::string ours = fingerprint(cann, context_->engine.options); !agree(ours, description.fingerprint)) {
     return Status(Code::kNotAvailable, "HIXL is set up differently on the two sides: here '" + ours + "', there '" +
-                                           description.fingerprint + "'. Use the same CANN version and environment on both");
+                                           description.fingerprint + "'. Use the same CANN version, environment and options on both");
   }
   const bool same_npu = context_->peer.same_host && description.physical_device == static_cast<std::uint32_t>(cann.physical_device(local));
   if (same_npu && !cann.client_server) {

@@ -50,7 +50,8 @@ Npu::Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, const
                [this](bool anyway, std::function<void(bool all)> then) { this->recall(anyway, std::move(then)); },
                [this] {
                  if (recall_.end) recall_.end(this->index());
-               }}) {}
+               },
+               options.hixl_max_active_channels}) {}
 
 Npu::~Npu() = default;
 

@@ -27,6 +27,7 @@ class Npus final : public device::Devices {
   std::shared_ptr<device::Device> find(std::int32_t index) const override { return started(index); }
   std::vector<DeviceStats> stats() const override;
   void stop() override;
+  [[nodiscard]] const Options& options() const { return options_; }
 
   // What those that are started from here on ask of readers. Before the first one.
   void set_recall(Recall recall) { recall_ = std::move(recall); }

@@ -19,9 +19,9 @@ void Readers::describe(std::int32_t device, Responder responder) {
   }
   if (known.holders.try_emplace(&responder.reader()).second) npu->reader_came();
   const Cann& cann = *Cann::get();
-  auto frame = control::encode(responder.request(),
-                               control::DeviceDescription{engine, npu->registry().epoch(),
-                                                          static_cast<std::uint32_t>(cann.physical_device(device)), fingerprint(cann)});
+  auto frame = control::encode(responder.request(), control::DeviceDescription{engine, npu->registry().epoch(),
+                                                                               static_cast<std::uint32_t>(cann.physical_device(device)),
+                                                                               fingerprint(cann, npus_.options())});
   std::move(responder).send(std::move(frame));
 }
 

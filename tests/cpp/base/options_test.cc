@@ -54,8 +54,21 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"slab_cap_bytes", "4 GiB", Code::kInvalidArgument, "whole number of bytes"},
         Setting{"hixl_ports", "80-90", Code::kInvalidArgument, "1024"}, Setting{"hixl_ports", "2000", Code::kInvalidArgument, "first-last"},
         Setting{"hixl_ports", "2000-2000", Code::kInvalidArgument, "two ports"},
-        Setting{"hixl_ports", "2000-70000", Code::kInvalidArgument, "65535"}, Setting{"checksum", "true", Code::kNotAvailable, "checksum"},
-        Setting{"tls", "true", Code::kNotAvailable, "not encrypted"}),
+        Setting{"hixl_ports", "2000-70000", Code::kInvalidArgument, "65535"},
+        Setting{"hixl_protocol_desc", "", Code::kInvalidArgument, "auto, or some of hccs:device"},
+        Setting{"hixl_protocol_desc", "hccs", Code::kInvalidArgument, "'hccs'"},
+        Setting{"hixl_protocol_desc", "auto,hccs:device", Code::kInvalidArgument, "'auto'"},
+        Setting{"hixl_protocol_desc", "hccs:device,hccs:device", Code::kInvalidArgument, "once"},
+        Setting{"hixl_protocol_desc", "uboe:device,ub_rtp:device", Code::kInvalidArgument, "one of"},
+        Setting{"hixl_local_comm_res", "", Code::kInvalidArgument, "absolute path"},
+        Setting{"hixl_local_comm_res", "comm_res.json", Code::kInvalidArgument, "absolute path"},
+        Setting{"hixl_local_comm_res", R"({"version":"1.2"})", Code::kInvalidArgument, "version 1.3"},
+        Setting{"hixl_max_active_channels", "0", Code::kInvalidArgument, "from 1 to 1024"},
+        Setting{"hixl_traffic_class", "130", Code::kInvalidArgument, "a multiple of 4"},
+        Setting{"hixl_traffic_class", "256", Code::kInvalidArgument, "to 252"},
+        Setting{"hixl_traffic_class", "", Code::kInvalidArgument, "auto"},
+        Setting{"hixl_service_level", "8", Code::kInvalidArgument, "from 0 to 7"},
+        Setting{"checksum", "true", Code::kNotAvailable, "checksum"}, Setting{"tls", "true", Code::kNotAvailable, "not encrypted"}),
     [](const auto& setting) { return setting.param.name + "_" + std::to_string(setting.index); });
 
 TEST(Options, take_what_they_should) {
@@ -70,6 +83,16 @@ TEST(Options, take_what_they_should) {
   EXPECT_TRUE(set_option(options, "transports", "stream,hixl").is_ok());
   EXPECT_TRUE(set_option(options, "slab_bytes", "8589934592").is_ok());
   EXPECT_TRUE(set_option(options, "hixl_ports", "21000-21009").is_ok());
+  EXPECT_TRUE(set_option(options, "hixl_protocol_desc", "hccs:device,roce:device").is_ok());
+  EXPECT_TRUE(set_option(options, "hixl_local_comm_res", "/etc/comm_res.json").is_ok());
+  EXPECT_TRUE(set_option(options, "hixl_local_comm_res", "{ \"version\" : \"1.3\",\n \"endpoint_list\": [] }\n").is_ok());
+  EXPECT_TRUE(set_option(options, "hixl_traffic_class", "252").is_ok());
+  EXPECT_TRUE(set_option(options, "hixl_service_level", "0").is_ok());
+  EXPECT_THAT(options.hixl_protocol_desc, ElementsAre("hccs:device", "roce:device"));
+  EXPECT_EQ(options.hixl_traffic_class, 252u);
+  EXPECT_EQ(options.hixl_service_level, 0u);
+  EXPECT_TRUE(set_option(options, "hixl_service_level", "auto").is_ok());
+  EXPECT_FALSE(options.hixl_service_level);
   EXPECT_THAT(options.transports, ElementsAre("stream", "hixl"));
   EXPECT_EQ(options.slab_bytes, std::uint64_t{8} << 30);
   EXPECT_EQ(options.hixl_ports, (PortRange{21000, 21009}));

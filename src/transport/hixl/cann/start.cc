@@ -9,31 +9,20 @@
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "transport/hixl/cann/ports.h"
+#include "transport/hixl/cann/settings.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
 
 constexpr int kTries = 4;                        // each that fails keeps slots of the device until the process ends
 constexpr std::string_view kVersion = " HIXL ";  // what comes before it in a fingerprint
-constexpr int kActiveChannels = 16;              // each takes two of the device's streams; one value for all engines of a process
 
 std::string variable(const char* name) {
   const char* const text = std::getenv(name);
   return text == nullptr ? "" : text;
-}
-
-HixlOptions make_options(bool client_server, const Ports& ports) {
-  HixlOptions options;
-  options.emplace(Text("BufferPool"), Text("0:0"));  // no copies by way of staging buffers
-  if (!client_server) return options;
-  options.emplace(Text("LocalCommRes"), Text(R"({"version":"1.3"})"));
-  options.emplace(Text("AutoConnect"), Text("0"));  // it would strand every request of a link with one refused
-  options.emplace(Text("GlobalResourceConfig"),
-                  Text(R"({"comm_resource_config.listen_port":)" + std::to_string(ports.device) +
-                       R"(,"comm_resource_config.max_active_channels":)" + std::to_string(kActiveChannels) + "}"));
-  return options;
 }
 
 std::string engine_name(const std::string& host, std::uint16_t port) {
@@ -64,10 +53,18 @@ bool is_worth_another_try(Cause cause, const Outcome& outcome) {
   return cause == Cause::kPort || (cause == Cause::kUnknown && outcome.code == kFailed);
 }
 
-std::string hint(Cause cause, const Cann& cann, const Outcome& outcome) {
+std::string hint(Cause cause, const Cann& cann, const Options& options, const Outcome& outcome) {
   std::string text;
+  if (outcome.code == kParamInvalid) {
+    text += "; whoever uses HIXL in this process needs the same hixl_max_active_channels (" +
+            std::to_string(options.hixl_max_active_channels) +
+            "), and what hixl_protocol_desc and hixl_local_comm_res name has to be there";
+  }
   if (is_worth_another_try(cause, outcome)) text += "; if ports are taken, widen or move hixl_ports";
-  if (cause == Cause::kNoDeviceIp) text += "; the device's NIC needs an address: hccn_tool -i N -ip -s address A netmask M";
+  if (cause == Cause::kNoDeviceIp)
+    text +=
+        "; the device's NIC needs an address: hccn_tool -i N -ip -s address A netmask M. Where HCCS alone is enough, "
+        "hixl_protocol_desc=hccs:device in every process needs none";
   const bool may_lack_addresses = cause == Cause::kNoDeviceIp || cause == Cause::kUnknown;
   if (may_lack_addresses && !cann.soc.starts_with("Ascend950") && ::access("/etc/hccn.conf", R_OK) != 0) {
     text += "; /etc/hccn.conf, which has the addresses of the devices' NICs, cannot be read: mount it into the container";
@@ -84,10 +81,14 @@ std::string hint(Cause cause, const Cann& cann, const Outcome& outcome) {
 
 }  // namespace
 
-std::string fingerprint(const Cann& cann) {
+std::string fingerprint(const Cann& cann, const Options& options) {
   const bool roce = variable("HCCL_INTRA_ROCE_ENABLE") == "1";  // anything else is no
-  return std::string(cann.client_server ? "hixl_cs" : "comm") + " HCCL_INTRA_ROCE_ENABLE=" + (roce ? "1" : "0") + std::string(kVersion) +
-         cann.api.version;
+  std::vector<std::string> protocols = options.hixl_protocol_desc;
+  std::ranges::sort(protocols);
+  std::string told;
+  for (const std::string& protocol : protocols) told += (told.empty() ? " hixl_protocol_desc=" : ",") + protocol;
+  return std::string(cann.client_server ? "hixl_cs" : "comm") + " HCCL_INTRA_ROCE_ENABLE=" + (roce ? "1" : "0") +
+         (told.ends_with("=auto") ? "" : told) + std::string(kVersion) + cann.api.version;
 }
 
 bool agree(std::string_view fingerprint, std::string_view other) {
@@ -100,6 +101,8 @@ bool agree(std::string_view fingerprint, std::string_view other) {
 
 Result<Started> start(const Cann& cann, const Options& options) {
   std::string tried;
+  const Result<Settings> settings = Settings::of(cann, options);
+  if (!settings.is_ok()) return settings.status();
   Outcome outcome;  // of the last one: all of them say much the same
   Cause cause = Cause::kPort;
   for (int attempt = 0; attempt < kTries && is_worth_another_try(cause, outcome); ++attempt) {
@@ -111,13 +114,14 @@ Result<Started> start(const Cann& cann, const Options& options) {
     }
     Started started{std::make_unique<Hixl>(cann.api, cann.acl), engine_name(options.host, ports->host)};
     (void)cann.acl.recent_error();  // of what came before
-    outcome = started.hixl->initialize(started.name, make_options(cann.client_server, *ports));
+    outcome = started.hixl->initialize(started.name, settings->with(*ports));
     if (outcome.is_ok()) return started;
     tried += (tried.empty() ? "" : ", ") + started.name + " (NIC port " + std::to_string(ports->device) + ")";
     started.hixl.reset();
     cause = is_taken(options.host, ports->host) ? Cause::kPort : cause_of(outcome);
   }
-  return Status(Code::kNotAvailable, "HIXL does not start: " + outcome.text() + "; tried at " + tried + hint(cause, cann, outcome));
+  return Status(Code::kNotAvailable,
+                "HIXL does not start: " + outcome.text() + "; tried at " + tried + hint(cause, cann, options, outcome));
 }
 
 }  // namespace ray_hixl::transport::hixl

@@ -14,8 +14,9 @@
 namespace ray_hixl::transport::hixl {
 
 // What both sides of a link must agree on, which the library itself would answer with a timeout: the kind of engine, what HIXL reads of the
-// environment, in the sense in which it reads it, and its version, since it refuses messages of another size, which differs between them.
-[[nodiscard]] std::string fingerprint(const Cann& cann);
+// environment, in the sense in which it reads it, the endpoints that it is told to make, and its version, since it refuses messages of
+// another size, which differs between them.
+[[nodiscard]] std::string fingerprint(const Cann& cann, const Options& options);
 // Do two of them agree? A version that CANN's installation does not tell agrees with any.
 [[nodiscard]] bool agree(std::string_view fingerprint, std::string_view other);
 

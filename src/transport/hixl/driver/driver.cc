@@ -14,9 +14,6 @@ namespace {
 constexpr std::chrono::microseconds kSpin{30};
 constexpr std::chrono::microseconds kShortestPause{10};
 constexpr std::chrono::microseconds kLongestPause{200};
-// Of all links of a device together: HIXL takes 2 MiB of the device's memory for each, and they share its 16 slots. One reads up to 4096
-// pieces, so that two keep a link busy.
-constexpr std::size_t kMostRequests = 16;
 
 std::string thread_name(const char* what, int device) { return "hixl-" + std::string(what) + "-" + std::to_string(device); }
 
@@ -143,7 +140,7 @@ bool Driver::has_room(std::size_t mine) const {
     all += remote->requests().size();
     if (remote->wants_room()) ++sharing;
   }
-  return all < kMostRequests && mine < std::max<std::size_t>(1, kMostRequests / std::max<std::size_t>(1, sharing));
+  return all < setup_.most_requests && mine < std::max<std::size_t>(1, setup_.most_requests / std::max<std::size_t>(1, sharing));
 }
 
 // True if a request ended.

@@ -42,6 +42,9 @@ class Driver final : public RemoteHost {
     // whether all have, once they have or have had their time, on any thread.
     std::function<void(bool anyway, std::function<void(bool all)> then)> recall;
     std::function<void()> reopen;  // they may link again
+    // Of all links together: HIXL takes 2 MiB of the device's memory for each, and they share its slots, which are as many. One reads up to
+    // 4096 pieces, so that two keep a link busy.
+    std::size_t most_requests = 16;
   };
   explicit Driver(Setup setup);
   ~Driver() override;  // REQUIRES: stop(), if it was started

@@ -44,7 +44,7 @@ struct WatchedTransfer {
 
 class DriverTest : public testing::Test {
  protected:
-  explicit DriverTest(bool batches = true) : script(batches) {
+  explicit DriverTest(bool batches = true, std::size_t most_requests = 16) : script(batches), most(most_requests) {
     EXPECT_THAT(driver->start(), IsOk());
     const Result<bool> ready = driver->call<bool>([this]() -> Result<bool> {
       driver->use(script.make_hixl());
@@ -109,10 +109,16 @@ class DriverTest : public testing::Test {
   std::atomic<std::uint64_t> epoch{1};
   std::atomic<int> prepared{0};
   std::chrono::milliseconds stall = 50ms;
+  const std::size_t most;  // requests
   std::unique_ptr<Driver> driver =
       std::make_unique<Driver>(Driver::Setup{kDevice, [this] { ++prepared; }, 1s, stall, [this] { return epoch.load(); },
-                                             [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }, nullptr, nullptr});
+                                             [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }, nullptr, nullptr, most});
   bool stopped = false;
+};
+
+class DriverOfTwoSlots : public DriverTest {
+ protected:
+  DriverOfTwoSlots() : DriverTest(true, 2) {}
 };
 
 class DriverWithoutBatches : public DriverTest {
@@ -315,6 +321,16 @@ TEST_F(DriverTest, shares_sixteen_requests_among_the_links_that_want_some) {
   for (int i = 0; i < 8; ++i) script.end(script.requests()[static_cast<std::size_t>(i)].id, kCompleted);
   EXPECT_TRUE(eventually([&] { return of_b() == 8 && script.requests().size() == 16; }));
   for (const WatchedTransfer& move : moves) EXPECT_THAT(complete_until_ended(move), IsOk());
+}
+
+TEST_F(DriverOfTwoSlots, has_no_more_requests_than_slots) {
+  std::vector<WatchedTransfer> moves;
+  for (int i = 0; i < 5; ++i) moves.push_back(submit(i % 2 == 0 ? "a:1" : "b:1"));
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 2 && script.count("connect") == 2; }));
+  for (const WatchedTransfer& move : moves) {
+    EXPECT_LE(script.requests().size(), 2u);
+    EXPECT_THAT(complete_until_ended(move), IsOk());
+  }
 }
 
 // A disconnect with requests in flight would leave records of them to others.

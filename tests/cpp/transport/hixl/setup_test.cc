@@ -243,6 +243,89 @@ TEST_F(HixlSetup, a_start_that_failed_is_tried_again_at_the_next_use) {
   EXPECT_EQ(fetch(reader, owner), "ok");
 }
 
+// ---- Options that are handed to HIXL.
+
+TEST_F(HixlSetup, a_node_whose_nics_have_no_address_starts_with_hccs_alone) {
+  const std::vector<std::string> node = {"FAKE_CANN_SOC=Ascend910B3", "FAKE_HIXL_HCCN_CONF=/nowhere/hccn.conf"};
+  std::vector<std::string> other_npu = node;
+  other_npu.emplace_back("ASCEND_RT_VISIBLE_DEVICES=0");
+  {
+    PeerProcess owner(with(node));
+    PeerProcess reader(with(other_npu));
+    EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("not_available"), HasSubstr("hixl_protocol_desc=hccs:device in every process")));
+  }
+  PeerProcess owner(with(node, {"hixl_protocol_desc=hccs:device"}));
+  PeerProcess reader(with(other_npu, {"hixl_protocol_desc=hccs:device"}));
+  EXPECT_EQ(fetch(reader, owner), "ok");
+}
+
+TEST_F(HixlSetup, different_endpoints_are_refused) {
+  PeerProcess owner(with({}, {"hixl_protocol_desc=ub_ctp:device"}));
+  PeerProcess reader;
+  EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("not_available"), HasSubstr("here 'hixl_cs HCCL_INTRA_ROCE_ENABLE=0 HIXL "),
+                                          HasSubstr("there 'hixl_cs HCCL_INTRA_ROCE_ENABLE=0 hixl_protocol_desc=ub_ctp:device HIXL ")));
+  EXPECT_EQ(reader.fake_count("Connect"), 0u);
+  PeerProcess alike(with({}, {"hixl_protocol_desc=ub_ctp:device"}));
+  EXPECT_EQ(fetch(alike, owner), "ok");
+}
+
+TEST_F(HixlSetup, endpoints_that_an_npu_does_not_have_are_named) {
+  PeerProcess owner(with({}, {"hixl_protocol_desc=roce:host"}));
+  PeerProcess reader;
+  EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("not_available"), HasSubstr("PARAM_INVALID (103900)"),
+                                          HasSubstr("what hixl_protocol_desc and hixl_local_comm_res name"), Not(HasSubstr("hixl_ports"))));
+  EXPECT_EQ(owner.fake_count("Initialize"), 1u);
+}
+
+TEST_F(HixlSetup, the_fingerprint_does_not_depend_on_the_order_of_endpoints) {
+  using namespace transport::hixl;
+  Options one;
+  Options other;
+  one.hixl_protocol_desc = {"roce:device", "hccs:device"};
+  other.hixl_protocol_desc = {"hccs:device", "roce:device"};
+  const Cann& cann = *Cann::get();
+  EXPECT_EQ(fingerprint(cann, one), fingerprint(cann, other));
+  EXPECT_NE(fingerprint(cann, one), fingerprint(cann, {}));
+  EXPECT_LE(fingerprint(cann, one).size(), 1024u);
+}
+
+TEST_F(HixlSetup, local_comm_res_is_text_or_a_file) {
+  const std::string path = testing::TempDir() + "comm_res_" + std::to_string(::getpid()) + ".json";
+  std::ofstream(path) << "{ \"version\": \"1.3\" }\n";
+  PeerProcess owner(with({}, {"hixl_local_comm_res=" + path}));
+  PeerProcess reader(with({}, {R"(hixl_local_comm_res={"version":"1.3","net_instance_id":"here"})"}));
+  EXPECT_EQ(fetch(reader, owner), "ok") << "of which HIXL finds out the endpoints";
+  std::ofstream(path) << R"({"version":"1.2"})";
+  PeerProcess old(with({}, {"hixl_local_comm_res=" + path}));
+  EXPECT_THAT(fetch(reader, old), AllOf(StartsWith("invalid_argument"), HasSubstr(path), HasSubstr("1.3")));
+  std::filesystem::remove(path);
+  PeerProcess none(with({}, {"hixl_local_comm_res=" + path}));
+  EXPECT_THAT(fetch(reader, none), AllOf(StartsWith("invalid_argument"), HasSubstr(path), HasSubstr("cannot be read")));
+}
+
+TEST_F(HixlSetup, slots_are_as_many_as_asked_for) {
+  PeerProcess owner;
+  PeerProcess reader(with({}, {"hixl_max_active_channels=3"}));
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  EXPECT_EQ(reader.fake_count("slots"), 3u);
+  EXPECT_EQ(owner.fake_count("slots"), 16u);
+}
+
+// HIXL refuses what it does not know, in its options and in the environment where they say nothing.
+TEST_F(HixlSetup, class_and_level_of_roce_come_before_the_environment) {
+  PeerProcess owner;
+  PeerProcess strange(with({"HCCL_RDMA_TC=133", "HCCL_RDMA_SL=9"}));
+  EXPECT_THAT(fetch(strange, owner), AllOf(StartsWith("not_available"), HasSubstr("PARAM_INVALID (103900)")));
+  PeerProcess told(with({"HCCL_RDMA_TC=133", "HCCL_RDMA_SL=9"}, {"hixl_traffic_class=132", "hixl_service_level=4"}));
+  EXPECT_EQ(fetch(told, owner), "ok");
+}
+
+TEST_F(HixlSetup, endpoints_are_not_for_cann_85) {
+  PeerProcess owner(with({k85, conf.setting()}, {"hixl_protocol_desc=hccs:device"}));
+  PeerProcess reader(with({k85, conf.setting(), "ASCEND_RT_VISIBLE_DEVICES=0"}));
+  EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("not_available"), HasSubstr("hixl_protocol_desc"), HasSubstr("CANN 9.1")));
+}
+
 // ---- Memory.
 
 TEST_F(HixlSetup, too_little_device_memory_for_the_first_slab_is_named) {
