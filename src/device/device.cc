@@ -22,11 +22,19 @@ bool Registered::holds(const std::byte* address, std::uint64_t bytes) const {
 Device::~Device() = default;
 
 Result<std::shared_ptr<const memory::Block>> Device::allocate(std::uint64_t bytes, const Slabs::Fence& fence) {
+  Result<memory::Blocks> blocks = allocate_each({&bytes, 1}, fence);
+  if (!blocks.is_ok()) return blocks.status();
+  return std::move(blocks->front());
+}
+
+Result<memory::Blocks> Device::allocate_each(std::span<const std::uint64_t> lengths, const Slabs::Fence& fence) {
   const Deadline patience = Deadline::in(kReturnPatience);
+  memory::Blocks blocks;  // what there was room for stays: given back, it would look like what is waited for
   while (true) {
     const std::uint64_t ticket = slabs_->pending_ticket();  // before, so that what is freed from here on is not missed
-    Result<std::shared_ptr<const memory::Block>> block = slabs_->allocate(bytes, fence);
-    if (block.status().code() != Code::kOutOfMemory || !slabs_->wait_until_freed(ticket, patience)) return block;
+    const Status status = slabs_->allocate_each(lengths.subspan(blocks.size()), fence, blocks);
+    if (status.is_ok()) return blocks;
+    if (status.code() != Code::kOutOfMemory || !slabs_->wait_until_freed(ticket, patience)) return status;
   }
 }
 

@@ -52,6 +52,8 @@ class Device {
   // Out of the slabs: see Slabs::allocate(). What was let go of just before is on its way back on other threads, so it waits a moment
   // before it says that they are full.
   [[nodiscard]] Result<std::shared_ptr<const memory::Block>> allocate(std::uint64_t bytes, const Slabs::Fence& fence);
+  // See Slabs::allocate_each(). All or none.
+  [[nodiscard]] Result<memory::Blocks> allocate_each(std::span<const std::uint64_t> lengths, const Slabs::Fence& fence);
   // See Slabs::reserve().
   [[nodiscard]] Status reserve(std::uint64_t bytes);
   // Waits by `fence` for everything that was queued on the device; slab memory that was freed before is free afterwards.

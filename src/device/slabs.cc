@@ -41,6 +41,12 @@ struct Slabs::Impl {
     Range range;
     std::uint32_t slab;
   };
+  // Of blocks side by side; none if there is no address.
+  struct Room {
+    std::byte* address = nullptr;
+    std::size_t blocks = 0;
+  };
+  using Lengths = std::span<const std::uint64_t>;  // multiples of kAlignment
   struct Lease;
 
   Impl(std::unique_ptr<SlabSource> from, std::uint64_t first, std::uint64_t cap)
@@ -66,19 +72,19 @@ struct Slabs::Impl {
   ArenaStats stats RAY_HIXL_GUARDED_BY(mutex);
 
   ByBase::iterator slab_of(std::byte* address) RAY_HIXL_REQUIRES(mutex) { return std::prev(slabs.upper_bound(address)); }
-  void count_taken(Slab& slab, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
-  std::byte* adopt(Range slab, std::uint64_t taken) RAY_HIXL_REQUIRES(mutex);
+  void count_taken(Slab& slab, memory::Run run) RAY_HIXL_REQUIRES(mutex);
+  std::byte* adopt(Range slab, memory::Run taken) RAY_HIXL_REQUIRES(mutex);
   void bury(Range block) RAY_HIXL_REQUIRES(mutex);
   ByBase::iterator leave(ByBase::iterator slab) RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] bool free_some(std::uint64_t ticket) RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] Status out_of_memory(std::uint64_t bytes) const RAY_HIXL_REQUIRES(mutex);
 
   // Those with a fence or the source hold `growing`, except for release() and close().
-  [[nodiscard]] Result<std::byte*> recycle(std::uint64_t length);
+  [[nodiscard]] Result<Room> recycle(Lengths lengths);
   void free_until(std::uint64_t ticket);
   [[nodiscard]] Status fence_pending(const Fence& fence) RAY_HIXL_REQUIRES(growing);
-  [[nodiscard]] Result<std::byte*> grow(std::uint64_t least, std::uint64_t wanted, std::uint64_t taken) RAY_HIXL_REQUIRES(growing);
-  [[nodiscard]] Result<std::byte*> find_room(std::uint64_t bytes, const Fence& fence);
+  [[nodiscard]] Result<std::byte*> grow(std::uint64_t least, std::uint64_t wanted, memory::Run taken) RAY_HIXL_REQUIRES(growing);
+  [[nodiscard]] Result<Room> find_room(Lengths lengths, const Fence& fence);
   [[nodiscard]] Status cannot_reserve(std::uint64_t bytes) const;
   void end_source_call() RAY_HIXL_EXCLUDES(mutex);
   void release(Range block);
@@ -97,21 +103,21 @@ struct Slabs::Impl::Lease {
   const std::uint64_t length;  // block.length, rounded up
 };
 
-void Slabs::Impl::count_taken(Slab& slab, std::uint64_t length) {
-  ++slab.live;
-  stats.used_bytes += length;
-  ++stats.live_blocks;
-  ++stats.allocations;
+void Slabs::Impl::count_taken(Slab& slab, memory::Run run) {
+  slab.live += run.blocks;
+  stats.used_bytes += run.bytes;
+  stats.live_blocks += run.blocks;
+  stats.allocations += run.blocks;
 }
 
 // A new slab, its first bytes taken.
-std::byte* Slabs::Impl::adopt(Range slab, std::uint64_t taken) {
+std::byte* Slabs::Impl::adopt(Range slab, memory::Run taken) {
   const std::uint32_t id = next_slab++;
   ++stats.segments;
   stats.mapped_bytes += slab.length;
   Slab& added = slabs.emplace(slab.address, Slab{slab.length, id}).first->second;
-  if (slab.length > taken) free_ranges.add(slab.address + taken, slab.length - taken, id);
-  if (taken > 0) count_taken(added, taken);
+  if (slab.length > taken.bytes) free_ranges.add(slab.address + taken.bytes, slab.length - taken.bytes, id);
+  count_taken(added, taken);
   return slab.address;
 }
 
@@ -174,15 +180,16 @@ void Slabs::Impl::end_source_call() {
   idle.notify_all();
 }
 
-// Null if no free memory is large enough.
-Result<std::byte*> Slabs::Impl::recycle(std::uint64_t length) {
+// None if no free memory is large enough.
+Result<Slabs::Impl::Room> Slabs::Impl::recycle(Lengths lengths) {
   const MutexLock lock(mutex);
   if (is_closed) return closed();
-  std::byte* const address = free_ranges.take(length).address;
-  if (address == nullptr) return address;
-  count_taken(slab_of(address)->second, length);
-  ++stats.recycled;
-  return address;
+  const memory::Run run = free_ranges.fitting(lengths);
+  if (run.blocks == 0) return Room{};
+  std::byte* const address = free_ranges.take(run.bytes).address;
+  count_taken(slab_of(address)->second, run);
+  stats.recycled += run.blocks;
+  return Room{address, run.blocks};
 }
 
 void Slabs::Impl::free_until(std::uint64_t ticket) {
@@ -205,7 +212,7 @@ Status Slabs::Impl::fence_pending(const Fence& fence) {
 }
 
 // The first byte of a new slab, of which `taken` bytes are taken. Null if the cap leaves no room for `least` bytes.
-Result<std::byte*> Slabs::Impl::grow(std::uint64_t least, std::uint64_t wanted, std::uint64_t taken) {
+Result<std::byte*> Slabs::Impl::grow(std::uint64_t least, std::uint64_t wanted, memory::Run taken) {
   MutexLock lock(mutex);
   if (is_closed) return closed();
   const std::uint64_t room = cap_bytes / kGranule * kGranule - stats.mapped_bytes;
@@ -236,23 +243,24 @@ Result<std::byte*> Slabs::Impl::grow(std::uint64_t least, std::uint64_t wanted, 
   return address;
 }
 
-Result<std::byte*> Slabs::Impl::find_room(std::uint64_t bytes, const Fence& fence) {
-  const std::uint64_t length = round_up(bytes, kAlignment);
-  Result<std::byte*> found = recycle(length);
-  if (!found.is_ok() || *found != nullptr) return found;
+Result<Slabs::Impl::Room> Slabs::Impl::find_room(Lengths lengths, const Fence& fence) {
+  Result<Room> found = recycle(lengths);
+  if (!found.is_ok() || found->blocks > 0) return found;
   const MutexLock one_at_a_time(growing);
-  found = recycle(length);  // what another thread made free or added meanwhile
-  if (!found.is_ok() || *found != nullptr) return found;
+  found = recycle(lengths);  // what another thread made free or added meanwhile
+  if (!found.is_ok() || found->blocks > 0) return found;
   RAY_HIXL_RETURN_IF_ERROR(fence_pending(fence));
-  found = recycle(length);
-  if (!found.is_ok() || *found != nullptr) return found;
+  found = recycle(lengths);
+  if (!found.is_ok() || found->blocks > 0) return found;
   MutexLock lock(mutex);
   const std::uint64_t wanted = stats.mapped_bytes == 0 ? first_bytes : stats.mapped_bytes;
   lock.unlock();
-  found = grow(length, wanted, length);
-  if (!found.is_ok() || *found != nullptr) return found;
+  const memory::Run run = memory::first_run(lengths);
+  const Result<std::byte*> added = grow(run.bytes, wanted, run);
+  if (!added.is_ok()) return added.status();
+  if (*added != nullptr) return Room{*added, run.blocks};
   lock.lock();
-  return out_of_memory(bytes);
+  return out_of_memory(run.bytes);
 }
 
 Status Slabs::Impl::cannot_reserve(std::uint64_t bytes) const {
@@ -303,14 +311,30 @@ Slabs::Slabs(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Slabs::~Slabs() = default;
 
 Result<std::shared_ptr<const memory::Block>> Slabs::allocate(std::uint64_t bytes, const Fence& fence) {
+  memory::Blocks blocks;
+  RAY_HIXL_RETURN_IF_ERROR(allocate_each({&bytes, 1}, fence, blocks));
+  return std::move(blocks.front());
+}
+
+Status Slabs::allocate_each(std::span<const std::uint64_t> lengths, const Fence& fence, memory::Blocks& blocks) {
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
-  if (bytes == 0) return Status(Code::kInvalidArgument, "a block of 0 bytes of device memory");
-  if (bytes > kMostOnDevice) return Status(Code::kOutOfMemory, "no device has " + std::to_string(bytes) + " bytes");
-  const Result<std::byte*> address = impl_->find_room(bytes, fence);
-  if (!address.is_ok()) return address.status();
-  const auto lease =
-      make_process_shared<const Impl::Lease>(shared_from_this(), memory::Block{*address, bytes}, round_up(bytes, kAlignment));
-  return std::shared_ptr<const memory::Block>(lease, &lease->block);
+  std::vector<std::uint64_t> rounded;
+  rounded.reserve(lengths.size());
+  for (const std::uint64_t length : lengths) {
+    if (length == 0) return {Code::kInvalidArgument, "a block of 0 bytes of device memory"};
+    if (length > kMostOnDevice) return {Code::kOutOfMemory, "no device has " + std::to_string(length) + " bytes"};
+    rounded.push_back(round_up(length, kAlignment));
+  }
+  for (std::size_t next = 0; next < lengths.size();) {
+    const Result<Impl::Room> room = impl_->find_room(std::span(rounded).subspan(next), fence);
+    if (!room.is_ok()) return room.status();
+    std::byte* address = room->address;
+    for (const std::size_t end = next + room->blocks; next < end; address += rounded[next++]) {
+      const auto lease = make_process_shared<const Impl::Lease>(shared_from_this(), memory::Block{address, lengths[next]}, rounded[next]);
+      blocks.emplace_back(lease, &lease->block);
+    }
+  }
+  return Status::ok();
 }
 
 Status Slabs::reserve(std::uint64_t bytes) {
@@ -322,7 +346,7 @@ Status Slabs::reserve(std::uint64_t bytes) {
   lock.unlock();
   if (bytes <= mapped) return Status::ok();
   if (bytes > impl_->cap_bytes) return impl_->cannot_reserve(bytes);
-  const Result<std::byte*> added = impl_->grow(bytes - mapped, mapped == 0 ? impl_->first_bytes : 0, 0);
+  const Result<std::byte*> added = impl_->grow(bytes - mapped, mapped == 0 ? impl_->first_bytes : 0, {});
   if (!added.is_ok()) return added.status();
   return *added == nullptr ? impl_->cannot_reserve(bytes) : Status::ok();
 }

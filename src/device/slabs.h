@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "base/deadline.h"
 #include "memory/arena.h"
@@ -48,6 +49,9 @@ class Slabs : public std::enable_shared_from_this<Slabs> {
   // slabs together (the first: first_bytes), at least `bytes`, within the cap. REQUIRES: bytes > 0. Without the GIL.
   // kOutOfMemory says how much was asked for, is in use and is the cap; a fence's or the source's error is returned.
   [[nodiscard]] Result<std::shared_ptr<const memory::Block>> allocate(std::uint64_t bytes, const Fence& fence);
+  // The same for each of these lengths: adds the blocks, which go back one by one, to `blocks`; side by side as far as free memory allows
+  // (FreeRanges::fitting()). After an error those that there was room for are there.
+  [[nodiscard]] Status allocate_each(std::span<const std::uint64_t> lengths, const Fence& fence, memory::Blocks& blocks);
   // At least `bytes` in slabs altogether, in use or not; one slab is added if needed. Without the GIL. kOutOfMemory beyond the cap.
   [[nodiscard]] Status reserve(std::uint64_t bytes);
 

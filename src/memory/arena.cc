@@ -72,6 +72,11 @@ struct Arena::Impl {
     bool is_private = false;
     std::uint64_t forks = fork_count();
   };
+  // Of blocks side by side.
+  struct Room {
+    Place place;
+    std::size_t blocks = 0;
+  };
   using Segments = std::map<std::uint32_t, Owned>;  // by their ids
   struct Lease;
   // What dead blocks left to unmap. Whoever wants new memory unmaps it, or the one for whom the loop asked elsewhere.
@@ -109,18 +114,18 @@ struct Arena::Impl {
   std::uint64_t unmapped_ever RAY_HIXL_GUARDED_BY(mutex) = 0;  // bytes; only grows
   Condition unmapped;
 
-  void count_taken(std::uint32_t segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
-  std::byte* adopt(std::unique_ptr<Segment> segment, std::uint64_t length) RAY_HIXL_REQUIRES(mutex);
+  void count_taken(Run run) RAY_HIXL_REQUIRES(mutex);
+  std::byte* adopt(std::unique_ptr<Segment> segment, Run run) RAY_HIXL_REQUIRES(mutex);
   bool give_back(const Place& block) RAY_HIXL_REQUIRES(mutex);
   void doom_surplus(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_REQUIRES(mutex);
 
-  Result<Place> find_room(std::uint64_t length);
-  std::byte* recycle(std::uint64_t length);
-  Result<std::byte*> grow(std::uint64_t length);
+  Result<Room> find_room(std::span<const std::uint64_t> lengths);
+  Room recycle(std::span<const std::uint64_t> lengths);
+  Result<std::byte*> grow(Run run);
   Result<std::unique_ptr<Segment>> new_segment(std::uint64_t length);
   [[nodiscard]] std::uint64_t next_segment_bytes() const;
   [[nodiscard]] bool retains_too_much() const;
-  Result<std::byte*> take_private(std::uint64_t length);
+  Result<std::byte*> take_private(Run run);
   bool release(const Place& block);
   void unmap_doomed() RAY_HIXL_EXCLUDES(mutex);
   void shed(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_EXCLUDES(mutex);
@@ -150,23 +155,22 @@ Arena::Impl::Lease::~Lease() {
   }
 }
 
-void Arena::Impl::count_taken(std::uint32_t segment, std::uint64_t length) {
-  segments.at(segment).used += length;
-  stats.used_bytes += length;
-  ++stats.live_blocks;
-  ++stats.allocations;
+void Arena::Impl::count_taken(Run run) {
+  stats.used_bytes += run.bytes;
+  stats.live_blocks += run.blocks;
+  stats.allocations += run.blocks;
 }
 
 // A new segment, its first bytes taken.
-std::byte* Arena::Impl::adopt(std::unique_ptr<Segment> segment, std::uint64_t length) {
+std::byte* Arena::Impl::adopt(std::unique_ptr<Segment> segment, Run run) {
   std::byte* const base = segment->base();
   const std::uint32_t id = segment->id();
   ++stats.segments;
   stats.mapped_bytes += segment->length();
   bases.emplace(base, id);
-  if (segment->length() > length) free_ranges.add(base + length, segment->length() - length, id);
-  segments.emplace(id, Owned{std::move(segment)});
-  count_taken(id, length);
+  if (segment->length() > run.bytes) free_ranges.add(base + run.bytes, segment->length() - run.bytes, id);
+  segments.emplace(id, Owned{std::move(segment), run.bytes});
+  count_taken(run);
   return base;
 }
 
@@ -222,14 +226,16 @@ void Arena::Impl::make_room(std::uint64_t incoming, std::uint64_t keep) {
   while (unmapped_ever < until) unmapped.wait(lock);
 }
 
-// Null if no segment has room.
-std::byte* Arena::Impl::recycle(std::uint64_t length) {
+// None if no segment has any.
+Arena::Impl::Room Arena::Impl::recycle(std::span<const std::uint64_t> lengths) {
   const MutexLock lock(mutex);
-  const FreeRanges::Taken taken = free_ranges.take(length);
-  if (taken.address == nullptr) return nullptr;
-  count_taken(taken.segment, length);
-  ++stats.recycled;
-  return taken.address;
+  const Run run = free_ranges.fitting(lengths);
+  if (run.blocks == 0) return {};
+  const FreeRanges::Taken taken = free_ranges.take(run.bytes);
+  segments.at(taken.segment).used += run.bytes;
+  count_taken(run);
+  stats.recycled += run.blocks;
+  return {{taken.address, run.bytes}, run.blocks};
 }
 
 Result<std::unique_ptr<Segment>> Arena::Impl::new_segment(std::uint64_t length) {
@@ -247,17 +253,17 @@ std::uint64_t Arena::Impl::next_segment_bytes() const {
 }
 
 // From a new segment. Pages are taken without the lock, so that others go on recycling meanwhile.
-Result<std::byte*> Arena::Impl::grow(std::uint64_t length) {
-  const std::uint64_t wanted = std::max(length, next_segment_bytes());
+Result<std::byte*> Arena::Impl::grow(Run run) {
+  const std::uint64_t wanted = std::max(run.bytes, next_segment_bytes());
   make_room(wanted, keep_bytes);
   Result<std::unique_ptr<Segment>> segment = new_segment(wanted);
   if (!segment.is_ok() && segment.status().code() == Code::kOutOfMemory) {  // then without spares
     make_room(0, 0);
-    segment = new_segment(length);
+    segment = new_segment(run.bytes);
   }
   if (!segment.is_ok()) return segment.status();
   MutexLock lock(mutex);
-  std::byte* const address = adopt(*std::move(segment), length);
+  std::byte* const address = adopt(*std::move(segment), run);
   lock.unlock();
   shed(0, keep_bytes);  // what became empty meanwhile
   return address;
@@ -268,34 +274,34 @@ bool Arena::Impl::retains_too_much() const {
   return stats.retained_bytes > keep_bytes;
 }
 
-Result<std::byte*> Arena::Impl::take_private(std::uint64_t length) {
-  make_room(length, keep_bytes);
-  Result<std::byte*> address = PrivateMemory::take(length);
+Result<std::byte*> Arena::Impl::take_private(Run run) {
+  make_room(run.bytes, keep_bytes);
+  Result<std::byte*> address = PrivateMemory::take(run.bytes);
   if (!address.is_ok() && address.status().code() == Code::kOutOfMemory) {
     make_room(0, 0);
-    address = PrivateMemory::take(length);
+    address = PrivateMemory::take(run.bytes);
   }
   if (!address.is_ok()) return address;
   const MutexLock lock(mutex);
-  stats.mapped_bytes += length;
-  stats.used_bytes += length;
-  ++stats.live_blocks;
-  ++stats.allocations;
+  stats.mapped_bytes += run.bytes;
+  count_taken(run);
   return address;
 }
 
 // Blocks that live long, each with forks since, could keep any number of segments: with too much retained there are no new segments.
-Result<Arena::Impl::Place> Arena::Impl::find_room(std::uint64_t length) {
-  if (std::byte* const address = recycle(length)) return Place{address, length};
+Result<Arena::Impl::Room> Arena::Impl::find_room(std::span<const std::uint64_t> lengths) {
+  const Room recycled = recycle(lengths);
+  if (recycled.blocks > 0) return recycled;
+  const Run run = first_run(lengths);
   if (!retains_too_much()) {
-    const Result<std::byte*> address = grow(length);
-    if (address.is_ok()) return Place{*address, length};
+    const Result<std::byte*> address = grow(run);
+    if (address.is_ok()) return Room{{*address, run.bytes}, run.blocks};
     if (address.status().code() != Code::kNotAvailable) return address.status();
     // No segments on this machine: peers cannot map the memory, but read it like any other.
   }
-  const Result<std::byte*> address = take_private(length);
+  const Result<std::byte*> address = take_private(run);
   if (!address.is_ok()) return address.status();
-  return Place{*address, length, true};
+  return Room{{*address, run.bytes, true}, run.blocks};
 }
 
 // Is anything doomed by that?
@@ -338,16 +344,39 @@ Arena::Arena(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Arena::~Arena() = default;
 
 Result<std::shared_ptr<const Block>> Arena::allocate(std::uint64_t bytes) {
+  Result<Blocks> blocks = allocate_each({&bytes, 1});
+  if (!blocks.is_ok()) return blocks.status();
+  return std::move(blocks->front());
+}
+
+Result<Blocks> Arena::allocate_each(std::span<const std::uint64_t> lengths) {
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
-  if (bytes == 0) return Status(Code::kInvalidArgument, "an arena block of 0 bytes");
-  if (bytes > kMost) return Status(Code::kOutOfMemory, "no machine has " + std::to_string(bytes) + " bytes");
-  const Result<Impl::Place> place = impl_->find_room(round_up(bytes));
-  if (!place.is_ok()) {
-    return place.status().with_context("no room for " + std::to_string(bytes) + " bytes in the arena, which maps " +
-                                       std::to_string(stats().mapped_bytes) + " bytes");
+  std::uint64_t bytes = 0;
+  std::vector<std::uint64_t> rounded;
+  rounded.reserve(lengths.size());
+  for (const std::uint64_t length : lengths) {
+    if (length == 0) return Status(Code::kInvalidArgument, "an arena block of 0 bytes");
+    if (length > kMost - bytes) return Status(Code::kOutOfMemory, "no machine has " + std::to_string(length) + " bytes");
+    bytes += length;
+    rounded.push_back(round_up(length));
   }
-  const auto lease = make_process_shared<const Impl::Lease>(shared_from_this(), *place, bytes);
-  return std::shared_ptr<const Block>(lease, &lease->block);
+  Blocks blocks;
+  blocks.reserve(lengths.size());
+  while (blocks.size() < lengths.size()) {
+    const Result<Impl::Room> room = impl_->find_room(std::span(rounded).subspan(blocks.size()));
+    if (!room.is_ok()) {
+      return room.status().with_context("no room for " + std::to_string(bytes) + " bytes in the arena, which maps " +
+                                        std::to_string(stats().mapped_bytes) + " bytes");
+    }
+    Impl::Place place = room->place;
+    for (std::size_t i = 0; i < room->blocks; ++i) {
+      place.length = rounded[blocks.size()];
+      const auto lease = make_process_shared<const Impl::Lease>(shared_from_this(), place, lengths[blocks.size()]);
+      blocks.emplace_back(lease, &lease->block);
+      place.address += place.length;
+    }
+  }
+  return blocks;
 }
 
 std::optional<SegmentInfo> Arena::find(const void* address) const {

@@ -15,6 +15,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "base/fd.h"
 #include "memory/segment.h"
@@ -28,6 +30,7 @@ struct Block {
   std::byte* address = nullptr;
   std::uint64_t length = 0;  // as asked for
 };
+using Blocks = std::vector<std::shared_ptr<const Block>>;
 
 struct SegmentInfo {
   std::uint32_t id = 0;
@@ -53,6 +56,8 @@ class Arena : public std::enable_shared_from_this<Arena> {
   // Aligned to kAlignment, in steps of it. REQUIRES: bytes > 0. kOutOfMemory says how much was asked for and mapped.
   static constexpr std::uint64_t kAlignment = 4096;
   [[nodiscard]] Result<std::shared_ptr<const Block>> allocate(std::uint64_t bytes);
+  // A block for each length, that goes back by itself; side by side as far as free memory allows (FreeRanges::fitting()). All or none.
+  [[nodiscard]] Result<Blocks> allocate_each(std::span<const std::uint64_t> lengths);
   // The segment that holds this address; none for private memory.
   [[nodiscard]] std::optional<SegmentInfo> find(const void* address) const;
   // A descriptor of a live segment, to pass to a peer. kInvalidRegion if it was given back.

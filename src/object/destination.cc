@@ -11,8 +11,6 @@
 namespace ray_hixl {
 namespace {
 
-using Blocks = std::vector<std::shared_ptr<const memory::Block>>;
-
 // Every tensor with its length, layout and the source's device, without memory.
 std::vector<FetchedTensor> list_tensors(const Metadata& metadata) {
   std::vector<FetchedTensor> tensors;
@@ -32,57 +30,49 @@ std::vector<FetchedTensor> list_tensors(const Metadata& metadata) {
   return tensors;
 }
 
-// Gives tensors memory. Small ones are collected until their block is full.
+// Gives tensors memory: first all of them a place, then all places memory.
 class Allocator {
  public:
-  using Allocate = std::function<Result<std::shared_ptr<const memory::Block>>(std::uint64_t bytes)>;
-  Allocator(Allocate allocate, std::uint64_t alignment) : allocate_(std::move(allocate)), alignment_(alignment) {}
+  Allocator(decltype(Landing::allocate) allocate, std::uint64_t alignment) : allocate_(std::move(allocate)), alignment_(alignment) {}
 
-  Status place(FetchedTensor& tensor) {
-    if (tensor.length == 0) return Status::ok();
-    if (tensor.length >= kOwnBlockBytes) {
-      Result<std::shared_ptr<const memory::Block>> block = allocate(tensor.length);
-      if (!block.is_ok()) return block.status();
-      give(tensor, *block, 0);
-      return Status::ok();
+  // In the block of the small ones before it, if it is small and there is room, else in a block of its own.
+  void place(FetchedTensor& tensor) {
+    if (tensor.length == 0) return;
+    const std::uint64_t end = shares_ ? (lengths_.back() + alignment_ - 1) / alignment_ * alignment_ : kOwnBlockBytes;
+    if (end + tensor.length <= kOwnBlockBytes) {
+      placed_.push_back({&tensor, lengths_.size() - 1, end});
+      lengths_.back() = end + tensor.length;
+      return;
     }
-    if (shared_bytes_ + tensor.length > kSharedBlockBytes) RAY_HIXL_RETURN_IF_ERROR(flush());
-    shared_.push_back({&tensor, shared_bytes_});
-    shared_bytes_ = (shared_bytes_ + tensor.length + alignment_ - 1) / alignment_ * alignment_;
-    return Status::ok();
+    placed_.push_back({&tensor, lengths_.size(), 0});
+    lengths_.push_back(tensor.length);
+    shares_ = tensor.length < kOwnBlockBytes;
   }
 
-  // Allocates the block of the small tensors collected so far.
-  Status flush() {
-    if (shared_.empty()) return Status::ok();
-    const auto& [last, last_offset] = shared_.back();
-    Result<std::shared_ptr<const memory::Block>> block = allocate(last_offset + last->length);
-    if (!block.is_ok()) return block.status();
-    for (const auto& [tensor, offset] : shared_) give(*tensor, *block, offset);
-    shared_.clear();
-    shared_bytes_ = 0;
-    return Status::ok();
+  // The memory of all of them.
+  Result<memory::Blocks> allocate() {
+    if (lengths_.empty()) return memory::Blocks();
+    Result<memory::Blocks> blocks = allocate_(lengths_);
+    if (!blocks.is_ok()) return blocks;
+    for (const Placed& placed : placed_) {
+      const std::shared_ptr<const memory::Block>& block = (*blocks)[placed.block];
+      placed.tensor->address = block->address + placed.offset;
+      placed.tensor->block = std::const_pointer_cast<memory::Block>(block);
+    }
+    return blocks;
   }
-
-  [[nodiscard]] const Blocks& blocks() const { return blocks_; }
 
  private:
-  Result<std::shared_ptr<const memory::Block>> allocate(std::uint64_t bytes) {
-    Result<std::shared_ptr<const memory::Block>> block = allocate_(bytes);
-    if (block.is_ok()) blocks_.push_back(*block);
-    return block;
-  }
-
-  static void give(FetchedTensor& tensor, const std::shared_ptr<const memory::Block>& block, std::uint64_t offset) {
-    tensor.address = block->address + offset;
-    tensor.block = std::const_pointer_cast<memory::Block>(block);
-  }
-
-  const Allocate allocate_;
+  struct Placed {
+    FetchedTensor* tensor;
+    std::size_t block;
+    std::uint64_t offset;
+  };
+  const decltype(Landing::allocate) allocate_;
   const std::uint64_t alignment_;
-  Blocks blocks_;
-  std::vector<std::pair<FetchedTensor*, std::uint64_t>> shared_;  // with their offsets
-  std::uint64_t shared_bytes_ = 0;
+  std::vector<Placed> placed_;
+  std::vector<std::uint64_t> lengths_;  // of the blocks
+  bool shares_ = false;                 // the last block
 };
 
 const char* name_of(MemoryKind kind) { return kind == MemoryKind::kHost ? "host" : "device"; }
@@ -106,11 +96,11 @@ Status check_target(std::size_t index, const MemoryRange& target, const FetchedT
 Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Arena& arena, const FindLanding& find_landing) {
   Destinations destinations;
   destinations.tensors = list_tensors(metadata);
-  Allocator host([&](std::uint64_t bytes) { return arena.allocate(bytes); }, kTensorAlignment);
+  Allocator host([&](std::span<const std::uint64_t> lengths) { return arena.allocate_each(lengths); }, kTensorAlignment);
   std::map<std::int32_t, std::pair<std::int32_t, Allocator>> devices;  // by the source's device: the one here, and its memory
   for (FetchedTensor& tensor : destinations.tensors) {
     if (tensor.kind == MemoryKind::kHost) {
-      RAY_HIXL_RETURN_IF_ERROR(host.place(tensor));
+      host.place(tensor);
       continue;
     }
     auto device = devices.find(tensor.device);
@@ -121,15 +111,16 @@ Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Are
       device = devices.try_emplace(tensor.device, landing->device, std::move(allocator)).first;
     }
     tensor.device = device->second.first;
-    RAY_HIXL_RETURN_IF_ERROR(device->second.second.place(tensor));
+    device->second.second.place(tensor);
   }
-  RAY_HIXL_RETURN_IF_ERROR(host.flush());
-  Blocks blocks = host.blocks();
+  Result<memory::Blocks> blocks = host.allocate();
+  if (!blocks.is_ok()) return blocks.status();
   for (auto& [source, device] : devices) {
-    RAY_HIXL_RETURN_IF_ERROR(device.second.flush());
-    blocks.insert(blocks.end(), device.second.blocks().begin(), device.second.blocks().end());
+    const Result<memory::Blocks> more = device.second.allocate();
+    if (!more.is_ok()) return more.status();
+    blocks->insert(blocks->end(), more->begin(), more->end());
   }
-  destinations.holds = std::make_shared<const Blocks>(std::move(blocks));
+  destinations.holds = std::make_shared<const memory::Blocks>(*std::move(blocks));
   destinations.pads = true;
   return destinations;
 }

@@ -1,8 +1,8 @@
 // Destinations: where the tensors of a fetch go, and the plan that brings them there.
 //
-// New memory comes out of the landing arena, or out of a device's slabs: a block of its own for a large tensor, blocks shared by small
-// ones, bounded so that one small tensor that lives long keeps little else. Allocating may fault pages in, so it never happens on the loop
-// thread.
+// New memory comes out of the landing arena, or out of a device's slabs: a block of its own for each tensor, but blocks of at most
+// kOwnBlockBytes that small neighbours share, so that one that lives long keeps little else. The blocks lie side by side as far as there is
+// room. Allocating may fault pages in, so it never happens on the loop thread.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +18,10 @@
 
 namespace ray_hixl {
 
-inline constexpr std::uint64_t kOwnBlockBytes = std::uint64_t{1} << 20;     // from here on a tensor has a block of its own
-inline constexpr std::uint64_t kSharedBlockBytes = std::uint64_t{8} << 20;  // no shared block is larger
-inline constexpr std::uint64_t kTensorAlignment = 64;                       // of tensors in a shared block of the host
+// From here on a tensor has a block of its own, and no shared block is larger. So a tensor that is kept keeps at most this much, or its own
+// bytes in steps of the arena's or the slabs' alignment. A lower one costs more blocks, a higher one keeps more.
+inline constexpr std::uint64_t kOwnBlockBytes = std::uint64_t{32} << 10;
+inline constexpr std::uint64_t kTensorAlignment = 64;  // of tensors in a shared block of the host
 
 struct Destinations {
   std::vector<FetchedTensor> tensors;  // in published order
@@ -31,8 +32,8 @@ struct Destinations {
 
 // Where tensors of one of the source's devices come to.
 struct Landing {
-  std::int32_t device = 0;  // index as this process sees it
-  std::function<Result<std::shared_ptr<const memory::Block>>(std::uint64_t bytes)> allocate;
+  std::int32_t device = 0;                                                                 // index as this process sees it
+  std::function<Result<memory::Blocks>(std::span<const std::uint64_t> lengths)> allocate;  // a block for each
 };
 using FindLanding = std::function<Result<Landing>(std::int32_t source_device)>;
 

@@ -37,8 +37,8 @@ Result<Landing> find_landing(EngineImpl& engine, DeviceOps& ops, std::int32_t so
   const bool is_visible = source_device < engine.devices().visible();
   const Result<std::shared_ptr<device::Device>> device = engine.devices().get(is_visible ? source_device : ops.current_device());
   if (!device.is_ok()) return device.status();
-  return Landing{(*device)->index(), [device = *device, &ops](std::uint64_t bytes) {
-                   return device->allocate(bytes, [&] { return ops.fence(device->index()); });
+  return Landing{(*device)->index(), [device = *device, &ops](std::span<const std::uint64_t> lengths) {
+                   return device->allocate_each(lengths, [&] { return ops.fence(device->index()); });
                  }};
 }
 
@@ -91,6 +91,8 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
                       : use_targets(metadata, targets, std::move(targets_owner));
   if (!destinations.is_ok()) return destinations.status();
   RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets));
+  if (destinations->tensors.size() > transport::kFewPieces)
+    destinations->holds = engine_->reaper().off_loop(std::move(destinations->holds));
   auto plan = engine_->reaper().off_loop(make_plan(metadata, *destinations));
   fetch->tensors = std::make_shared<std::vector<FetchedTensor>>(std::move(destinations->tensors));
   if (fetch->tensors->size() > transport::kFewPieces) fetch->tensors = engine_->reaper().off_loop(std::move(fetch->tensors));

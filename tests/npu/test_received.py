@@ -56,7 +56,7 @@ def test_pickle_copies(received: list[torch.Tensor]) -> None:
 
 
 def test_memory_goes_back(engine: ray_hixl.Engine, owner: Owner) -> None:
-    """A block of small tensors when the last one is gone, that of a large one with it; views count."""
+    """The block of small neighbours when the last one is gone, that of a large one with it; views count."""
     owner.run("metadata = engine.publish([torch.ones(8, device='npu'), torch.ones(8, device='npu'), torch.ones(1 << 20, device='npu')])")
     small, view, large = engine.fetch(owner.get("metadata")).result()
     view = view[2:].detach()

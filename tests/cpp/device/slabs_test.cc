@@ -207,6 +207,42 @@ TEST_F(SlabsTest, what_there_is_doubles) {
   EXPECT_EQ(slabs->stats().segments, 3u);
 }
 
+TEST_F(SlabsTest, blocks_taken_together_lie_side_by_side_and_go_back_one_by_one) {
+  const auto slabs = make();
+  memory::Blocks blocks;
+  ASSERT_TRUE(slabs->allocate_each(std::vector<std::uint64_t>{1, 513, 512}, fence, blocks).is_ok());
+  ASSERT_EQ(blocks.size(), 3u);
+  EXPECT_EQ(offset_of(blocks[0]), 0u);
+  EXPECT_EQ(offset_of(blocks[1]), kStep);
+  EXPECT_EQ(offset_of(blocks[2]), 3 * kStep);
+  EXPECT_EQ(blocks[1]->length, 513u) << "as asked for";
+  EXPECT_EQ(slabs->stats().live_blocks, 3u);
+  blocks[1].reset();
+  EXPECT_EQ(slabs->stats().used_bytes, 2 * kStep);
+  blocks.clear();
+  EXPECT_EQ(slabs->stats().live_blocks, 0u);
+  EXPECT_EQ(offset_of(allocate(slabs, kSlab)), 0u);
+}
+
+TEST_F(SlabsTest, many_blocks_use_what_is_free_before_a_new_slab) {
+  const auto slabs = make(4 * kSlab);
+  const BlockPtr first = allocate(slabs, kSlab / 2);
+  memory::Blocks blocks;
+  ASSERT_TRUE(slabs->allocate_each(std::vector<std::uint64_t>(70, kSlab / 16), fence, blocks).is_ok());
+  EXPECT_EQ(offset_of(blocks[0]), kSlab / 2);
+  EXPECT_EQ(offset_of(blocks[55]), 4 * kSlab - kSlab / 16);
+  EXPECT_EQ(log.taken, (std::vector<std::uint64_t>{4 * kSlab, 4 * kSlab}));
+}
+
+TEST_F(SlabsTest, what_there_was_room_for_stays_when_the_rest_has_none) {
+  const auto slabs = make(kSlab, kSlab);
+  ASSERT_TRUE(slabs->reserve(kSlab).is_ok());
+  memory::Blocks blocks;
+  EXPECT_EQ(slabs->allocate_each(std::vector<std::uint64_t>(17, kSlab / 16), fence, blocks).code(), Code::kOutOfMemory);
+  EXPECT_EQ(blocks.size(), 16u);
+  EXPECT_EQ(slabs->allocate_each(std::vector<std::uint64_t>{512, 0}, fence, blocks).code(), Code::kInvalidArgument);
+}
+
 TEST_F(SlabsTest, a_large_block_has_a_slab_of_its_size) {
   const auto slabs = make();
   const BlockPtr block = allocate(slabs, 5 * kSlab + 1);

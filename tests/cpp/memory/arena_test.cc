@@ -63,6 +63,46 @@ TEST(Arena, memory_is_recycled) {
   EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
 }
 
+TEST(Arena, blocks_taken_together_lie_side_by_side_and_go_back_one_by_one) {
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  const std::vector<std::uint64_t> lengths{1, 5000, kMiB, 4096};
+  Blocks blocks = arena->allocate_each(lengths).value();
+  ASSERT_EQ(blocks.size(), 4U);
+  EXPECT_EQ(blocks[1]->length, 5000U) << "as asked for";
+  EXPECT_EQ(blocks[1]->address, blocks[0]->address + 4096);
+  EXPECT_EQ(blocks[2]->address, blocks[1]->address + 8192);
+  EXPECT_EQ(blocks[3]->address, blocks[2]->address + kMiB);
+  EXPECT_EQ(arena->stats().live_blocks, 4U);
+  EXPECT_EQ(arena->stats().used_bytes, kMiB + 16384);
+  std::byte* const second = blocks[1]->address;
+  blocks[1].reset();
+  EXPECT_EQ(arena->stats().used_bytes, kMiB + 8192);
+  EXPECT_EQ(allocate(arena, 8192)->address, second);
+  blocks.clear();
+  EXPECT_EQ(arena->stats().live_blocks, 0U);
+  EXPECT_EQ(arena->stats().used_bytes, 0U);
+  EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
+}
+
+TEST(Arena, many_blocks_fill_the_gaps_between_others) {
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  Blocks blocks = arena->allocate_each(std::vector<std::uint64_t>(kSegment / kMiB, kMiB)).value();
+  for (std::size_t i = 0; i < blocks.size(); i += 2) blocks[i].reset();
+  const Blocks more = arena->allocate_each(std::vector<std::uint64_t>(kSegment / 2 / 65536, 65536)).value();
+  EXPECT_EQ(arena->stats().used_bytes, kSegment);
+  EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
+}
+
+TEST(Arena, many_blocks_are_all_or_none) {
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  EXPECT_EQ(arena->allocate_each(std::vector<std::uint64_t>{4096, 0}).status().code(), Code::kInvalidArgument);
+  for (const std::uint64_t much : {std::uint64_t{1} << 50, std::uint64_t{1} << 62, ~std::uint64_t{0}}) {
+    EXPECT_EQ(arena->allocate_each(std::vector<std::uint64_t>{4096, much, much, much, much}).status().code(), Code::kOutOfMemory);
+    EXPECT_EQ(arena->stats().live_blocks, 0U);
+  }
+  EXPECT_TRUE(arena->allocate_each({}).value().empty());
+}
+
 TEST(Arena, freed_neighbours_merge) {
   const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
   std::vector<BlockPtr> quarters;

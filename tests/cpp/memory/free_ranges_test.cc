@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <span>
 #include <vector>
 
 namespace ray_hixl::memory {
@@ -29,6 +30,31 @@ TEST_F(Ranges, the_smallest_that_fits_is_cut) {
   EXPECT_EQ(take(101), nullptr);
   EXPECT_EQ(take(100), at(0));
   EXPECT_EQ(ranges.size(), 0U);
+}
+
+TEST(Runs, are_bounded_but_for_a_single_block) {
+  const std::vector<std::uint64_t> lengths{kRunBytes - 1, 1, 1};
+  EXPECT_EQ(first_run(lengths).blocks, 2U);
+  EXPECT_EQ(first_run(lengths).bytes, kRunBytes);
+  const std::vector<std::uint64_t> long_one{3 * kRunBytes, 1};
+  EXPECT_EQ(first_run(long_one).blocks, 1U);
+  EXPECT_EQ(first_run(long_one).bytes, 3 * kRunBytes);
+}
+
+TEST(Runs, fill_the_largest_gap_but_no_short_ones) {
+  constexpr std::uint64_t kStep = kLeastRunBytes / 4;
+  std::vector<std::byte> memory(kLeastRunBytes * 4);
+  FreeRanges ranges;
+  const std::vector<std::uint64_t> lengths(9, kStep);
+  const auto blocks = [&](std::size_t count) { return ranges.fitting(std::span(lengths).first(count)).blocks; };
+  EXPECT_EQ(blocks(1), 0U);
+  ranges.add(memory.data(), 3 * kStep, 1);
+  EXPECT_EQ(blocks(3), 3U) << "all that is wanted";
+  EXPECT_EQ(blocks(4), 0U) << "a short part of it";
+  ranges.add(memory.data() + 4 * kStep, 5 * kStep + 1, 1);
+  EXPECT_EQ(blocks(4), 4U);
+  EXPECT_EQ(blocks(9), 5U);
+  EXPECT_EQ(ranges.fitting(lengths).bytes, 5 * kStep);
 }
 
 TEST_F(Ranges, the_segment_is_told) {

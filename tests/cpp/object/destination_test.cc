@@ -44,12 +44,21 @@ class DestinationTest : public testing::Test {
   }
 };
 
-TEST_F(DestinationTest, large_tensors_have_blocks_of_their_own_and_small_ones_share) {
-  const Destinations destinations = allocate({kMiB, 100, 2 * kMiB, 200, kMiB - 1});
-  EXPECT_EQ(blocks(destinations), 3u);
-  EXPECT_EQ(destinations.tensors[1].block, destinations.tensors[3].block);
-  EXPECT_EQ(destinations.tensors[1].block, destinations.tensors[4].block);
-  EXPECT_NE(destinations.tensors[0].block, destinations.tensors[2].block);
+TEST_F(DestinationTest, large_tensors_have_blocks_of_their_own_and_small_neighbours_share) {
+  const Destinations destinations = allocate({kOwnBlockBytes, 100, 200, kOwnBlockBytes - 320, 1, kMiB, 300});
+  EXPECT_EQ(blocks(destinations), 5u);
+  EXPECT_EQ(destinations.tensors[1].block, destinations.tensors[2].block);
+  EXPECT_NE(destinations.tensors[2].block, destinations.tensors[3].block) << "they would have 64 bytes too many";
+  EXPECT_EQ(destinations.tensors[3].block, destinations.tensors[4].block);
+  EXPECT_NE(destinations.tensors[4].block, destinations.tensors[6].block) << "a large one lies between";
+}
+
+TEST_F(DestinationTest, tensors_lie_side_by_side_in_published_order) {
+  const Destinations destinations = allocate({kOwnBlockBytes, 100, 3 * kMiB, 8192, 4096, kOwnBlockBytes});
+  const std::vector<std::uint64_t> taken{kOwnBlockBytes, 4096, 3 * kMiB, 8192, 4096, kOwnBlockBytes};
+  for (std::size_t i = 1; i < taken.size(); ++i) {
+    EXPECT_EQ(destinations.tensors[i].address, destinations.tensors[i - 1].address + taken[i - 1]) << i;
+  }
 }
 
 TEST_F(DestinationTest, tensors_are_aligned_and_do_not_overlap) {
@@ -63,13 +72,20 @@ TEST_F(DestinationTest, tensors_are_aligned_and_do_not_overlap) {
   for (std::size_t i = 1; i < ranges.size(); ++i) EXPECT_LE(ranges[i - 1].second, ranges[i].first);
 }
 
-TEST_F(DestinationTest, a_small_tensor_that_stays_keeps_at_most_one_shared_block) {
-  Destinations destinations = allocate(std::vector<std::uint64_t>(200, 300000));
-  EXPECT_EQ(blocks(destinations), 8u);  // 27 fit into one
-  const FetchedTensor survivor = destinations.tensors[100];
-  destinations = {};
-  EXPECT_EQ(arena->stats().live_blocks, 1u);
-  EXPECT_LE(arena->stats().used_bytes, kSharedBlockBytes);
+// What is left of an object is about what is kept of it, and the rest of its memory serves the next ones.
+TEST_F(DestinationTest, a_tensor_that_is_kept_of_each_object_keeps_little_else) {
+  constexpr std::size_t kObjects = 40;
+  for (const std::uint64_t size : {std::uint64_t{100}, kOwnBlockBytes - 1, kOwnBlockBytes, kOwnBlockBytes + 1, std::uint64_t{300000}}) {
+    std::vector<FetchedTensor> kept;
+    for (std::size_t i = 0; i < kObjects; ++i) {
+      const Destinations destinations = allocate(std::vector<std::uint64_t>(16 * kMiB / size, size));
+      kept.push_back(destinations.tensors[destinations.tensors.size() / 2]);
+    }
+    const std::uint64_t page = memory::Arena::kAlignment;
+    EXPECT_EQ(arena->stats().live_blocks, kObjects);
+    EXPECT_LE(arena->stats().used_bytes, kObjects * std::max<std::uint64_t>(32 << 10, (size + page - 1) / page * page)) << size;
+    EXPECT_LE(arena->stats().mapped_bytes, 64 * kMiB) << size;
+  }
 }
 
 TEST_F(DestinationTest, tensors_without_elements_have_no_memory) {

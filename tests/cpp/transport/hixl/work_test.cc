@@ -64,7 +64,24 @@ TEST_F(HixlWork, of_an_object_is_few_ops) {
   const Bytes packed = owner.publish(sizes, 1, SourceMemory::kDevice);
   const std::uint64_t moved = fake_count("ops");
   expect_fetched(packed, sizes, 1);
-  EXPECT_LE(fake_count("ops") - moved, 9000u * 3072 / (8 * kMiB) + 1) << "neighbours on both sides, in blocks of 8 MiB";
+  EXPECT_LE(fake_count("ops") - moved, 9000u * 3072 / (8 * kMiB) + 1) << "neighbours on both sides, in runs of 8 MiB";
+}
+
+TEST_F(HixlWork, of_an_object_of_blocks_of_their_own_is_few_ops) {
+  const std::vector<std::uint64_t> sizes(900, 40000);
+  const Bytes packed = owner.publish(sizes, 1, SourceMemory::kDevice);
+  const std::uint64_t moved = fake_count("ops");
+  expect_fetched(packed, sizes, 1);
+  EXPECT_LE(fake_count("ops") - moved, 900u * 40448 / (8 * kMiB) + 1);
+}
+
+TEST_F(HixlWork, of_recycling_what_was_kept_in_part_is_no_new_slab) {
+  const std::vector<std::uint64_t> sizes(500, 32768);
+  const Bytes packed = owner.publish(sizes, 1, SourceMemory::kDevice);
+  std::vector<FetchedTensor> kept;
+  for (int i = 0; i < 40; ++i) kept.push_back(fetch(consumer->objects(), packed).value()[250]);
+  EXPECT_TRUE(eventually([&] { return device().slabs.used_bytes == 40 * 32768; })) << device().slabs.used_bytes;
+  EXPECT_EQ(device().slabs.segments, 1u);
 }
 
 TEST_F(HixlWork, of_a_fetch_from_another_host_is_one_question) {
