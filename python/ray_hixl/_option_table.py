@@ -26,6 +26,11 @@ class OptionTable:
         slab_bytes: int | None = None,
         slab_cap_bytes: int | None = None,
         hixl_ports: str | tuple[int, int] | None = None,
+        hixl_protocol_desc: Sequence[str] | None = None,
+        hixl_local_comm_res: str | None = None,
+        hixl_max_active_channels: int | None = None,
+        hixl_traffic_class: int | str | None = None,
+        hixl_service_level: int | str | None = None,
         connect_timeout_s: float | None = None,
         transfer_timeout_s: float | None = None,
         stall_timeout_s: float | None = None,
@@ -92,6 +97,35 @@ class OptionTable:
     def hixl_ports(self) -> tuple[int, int]:
         """Ports that HIXL listens on, two for each process and NPU, drawn at random. Narrow it to what a firewall lets through."""
         return self._core.hixl_ports
+
+    @property
+    def hixl_protocol_desc(self) -> tuple[str, ...]:
+        """Which endpoints HIXL makes on an NPU (its protocol_desc); auto leaves it to HIXL. The same in every process. With hccs:device
+        a node whose NPUs' NICs have no address can start, and reaches its own node or super-pod only.
+        """
+        return tuple(self._core.hixl_protocol_desc)
+
+    @property
+    def hixl_local_comm_res(self) -> str:
+        """Endpoints of this process's NPU in HIXL's own words (its LocalCommRes); auto has HIXL find them out."""
+        return self._core.hixl_local_comm_res
+
+    @property
+    def hixl_max_active_channels(self) -> int:
+        """Slots of HIXL on each NPU: how many requests are under way there, of all links together. Each takes two of the NPU's streams,
+        and 2 MiB while it is used. Whoever uses HIXL in one process needs the same number.
+        """
+        return self._core.hixl_max_active_channels
+
+    @property
+    def hixl_traffic_class(self) -> int | str:
+        """Traffic class of RoCE; auto: HCCL_RDMA_TC, else HIXL's 132."""
+        return self._core.hixl_traffic_class
+
+    @property
+    def hixl_service_level(self) -> int | str:
+        """Service level of RoCE; auto: HCCL_RDMA_SL, else HIXL's 4."""
+        return self._core.hixl_service_level
 
     @property
     def connect_timeout_s(self) -> float:

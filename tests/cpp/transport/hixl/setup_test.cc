@@ -291,10 +291,12 @@ TEST_F(HixlSetup, the_fingerprint_does_not_depend_on_the_order_of_endpoints) {
 
 TEST_F(HixlSetup, local_comm_res_is_text_or_a_file) {
   const std::string path = testing::TempDir() + "comm_res_" + std::to_string(::getpid()) + ".json";
-  std::ofstream(path) << "{ \"version\": \"1.3\" }\n";
+  std::ofstream(path) << "{ \"version\": \"1.3\",\n \"net_instance_id\": \"here\" }\n";
   PeerProcess owner(with({}, {"hixl_local_comm_res=" + path}));
   PeerProcess reader(with({}, {R"(hixl_local_comm_res={"version":"1.3","net_instance_id":"here"})"}));
-  EXPECT_EQ(fetch(reader, owner), "ok") << "of which HIXL finds out the endpoints";
+  EXPECT_EQ(fetch(reader, owner), "ok");
+  PeerProcess elsewhere;
+  EXPECT_THAT(fetch(elsewhere, owner), StartsWith("connect_error")) << "HIXL has no way between these instances";
   std::ofstream(path) << R"({"version":"1.2"})";
   PeerProcess old(with({}, {"hixl_local_comm_res=" + path}));
   EXPECT_THAT(fetch(reader, old), AllOf(StartsWith("invalid_argument"), HasSubstr(path), HasSubstr("1.3")));
