@@ -133,6 +133,8 @@ class Objects {
  public:
   [[nodiscard]] static Result<Objects> create(const Engine& engine);
 
+  // kClosed once its engine was closed, and in a forked child: what publish() would only tell whoever fetches.
+  [[nodiscard]] Status check() const;
   // Makes an object of `tensors` and gives its packed metadata. `owner` keeps all their memory; it is dropped on the engine's reaper
   // thread after release() when the last reader is gone. Never fails: what goes wrong travels in the metadata. Device tensors that peers
   // cannot read as they are get packed into a slab; either way the device is fenced before this returns.

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "gil.h"
-
 namespace ray_hixl::python {
 namespace {
 
@@ -56,6 +54,11 @@ nb::object imported(const char* module) {
 
 std::string text_of(nb::handle object) {
   return nb::cast<std::string>(made_by([&] { return PyObject_Str(object.ptr()); }));
+}
+
+ForeignCalls::ForeignCalls(const Status& open) {
+  raise_if_failed(open);
+  if (!before_.is_before()) throw StatusError{Status(Code::kClosed, "Python is ending: no tensor is read or made any more")};
 }
 
 Code code_named(std::string_view name) {

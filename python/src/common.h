@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gil.h"
 #include "ray_hixl/ray_hixl.h"
 
 namespace ray_hixl::python {
@@ -56,6 +57,16 @@ std::string text_of(nb::handle object);
 
 // The code of a name that code_name() gives; kInternal for any other text.
 [[nodiscard]] Code code_named(std::string_view name);
+
+// Around what calls code of others: a caller's objects, torch. Raises Closed before any of it is called, where `open` is not ok or Python
+// ends: a thread that Python killed in there would end the process.
+class ForeignCalls {
+ public:
+  explicit ForeignCalls(const Status& open = {});
+
+ private:
+  BeforeTheEnd before_;
+};
 
 // Seconds to a duration; negative counts as zero.
 [[nodiscard]] std::chrono::nanoseconds to_duration(double seconds);

@@ -28,12 +28,19 @@ MemoryRange segment_of(nb::handle memory, const MemoryRange& range) {
   return {reinterpret_cast<std::byte*>(address), bytes, MemoryKind::kDevice, range.device};
 }
 
-LocalRegion register_memory(const Engine& engine, nb::handle memory, bool remote_write) {
+// What is registered, and the allocation that it lies in.
+std::pair<ReadTensor, MemoryRange> read_to_register(const Engine& engine, nb::handle memory, bool remote_write) {
+  const ForeignCalls calls(engine.impl()->check());
   ReadTensor read = read_tensor(memory, Subject::named("the memory to register"));
   if (remote_write && read.read_only) {
     throw StatusError{Status(Code::kInvalidArgument, "the memory is read-only, so that peers cannot be allowed to write to it")};
   }
   const MemoryRange segment = segment_of(memory, read.range);
+  return {std::move(read), segment};
+}
+
+LocalRegion register_memory(const Engine& engine, nb::handle memory, bool remote_write) {
+  auto [read, segment] = read_to_register(engine, memory, remote_write);
   const std::shared_ptr<const void> owner = keep_alive(std::move(read.owner));
   Result<Region> region = Status(Code::kInternal, "not registered");
   {
@@ -121,6 +128,7 @@ BatchOp read_op(nb::handle item, std::size_t index) {
 }
 
 Batch prepare_ops(const Peer& peer, const nb::list& list) {
+  const ForeignCalls calls;
   std::vector<BatchOp> ops;
   ops.reserve(list.size());
   for (const nb::handle item : list) ops.push_back(read_op(item, ops.size()));
@@ -139,6 +147,7 @@ std::span<const std::int64_t> int64s(nb::handle object, const char* name, std::v
 
 Batch prepare_arrays(const Peer& peer, const std::vector<LocalRegion>& locals, nb::handle local_index, nb::handle local_offset,
                      const std::vector<RemoteRegion>& remotes, nb::handle remote_index, nb::handle remote_offset, nb::handle nbytes) {
+  const ForeignCalls calls;
   std::vector<Region> regions;
   for (const LocalRegion& local : locals) regions.push_back(destination(local, regions.size()));
   std::vector<ReadTensor> kept;

@@ -17,17 +17,19 @@ namespace {
 
 namespace nb = nanobind;
 
-constexpr std::chrono::seconds kLongestWait{5};  // for those who have the GIL in this moment: they only drop objects
+constexpr std::chrono::seconds kLongestWait{5};  // for those who drop objects, read tensors of callers or make some in this moment
 
 // The end of Python has two steps. First engines are closed, whose reapers drop what they keep. Then no thread of theirs takes the GIL.
 std::atomic<bool> leaving{false};
 std::atomic<bool> ended{false};
-std::atomic<std::uint32_t> takers{0};     // GilAcquires that take the GIL now or have it
+std::atomic<std::uint32_t> takers{0};     // GilAcquires that take the GIL now or have it, and each BeforeTheEnd
 thread_local std::uint32_t acquires = 0;  // of this thread
+thread_local bool ends_python = false;    // this thread
 
 // A forked child has no other threads, and an end of its own.
 const bool registered = on_fork(nullptr, nullptr, [] {
   takers.store(acquires);
+  ends_python = false;
   leaving.store(false);
   ended.store(false);
 });
@@ -72,8 +74,19 @@ GilAcquire::~GilAcquire() {
   leave();
 }
 
+BeforeTheEnd::BeforeTheEnd() : is_counted_(enter()), is_before_(is_counted_ || ends_python) {
+  if (is_counted_) ++acquires;
+}
+
+BeforeTheEnd::~BeforeTheEnd() {
+  if (!is_counted_) return;
+  --acquires;
+  leave();
+}
+
 void end_of_process() {
   if (leaving.exchange(true)) return;
+  ends_python = true;
   PyThreadState* const state = PyEval_SaveThread();
   end_engines();
   ended.store(true);

@@ -51,8 +51,24 @@ class GilAcquire {
   PyGILState_STATE state_{};
 };
 
-// The exit function, with the GIL: closes engines, while what they keep can still be dropped; from then on nobody takes the GIL any more,
-// and NPU memory is not given back. Only the first call does anything.
+// Python does not end while one lives, for some seconds: around what calls code of others that may give the GIL up where no C++ of the
+// binding could stand still for it, like torch's. With the GIL.
+class BeforeTheEnd {
+ public:
+  BeforeTheEnd();
+  ~BeforeTheEnd();
+  BeforeTheEnd(const BeforeTheEnd&) = delete;
+  BeforeTheEnd& operator=(const BeforeTheEnd&) = delete;
+  // False once Python ends, and does not wait any more, except for the thread that ends it: such code must not be called.
+  [[nodiscard]] bool is_before() const { return is_before_; }
+
+ private:
+  bool is_counted_;
+  bool is_before_;
+};
+
+// The exit function, with the GIL: closes engines, while what they keep can still be dropped, and waits for each GilAcquire and
+// BeforeTheEnd there is; from then on nobody takes the GIL any more, and NPU memory is not given back. Only the first call does anything.
 void end_of_process();
 
 // Registers end_of_process() with Python's exit functions. Once, with the GIL.

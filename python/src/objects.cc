@@ -46,6 +46,7 @@ class Fetching {
 
   [[nodiscard]] Transfer transfer() const { return fetch_.transfer(); }
   nb::list take() {
+    const ForeignCalls calls;
     if (!taken_) taken_ = value_or_raise(fetch_.take());
     make_tensors(fetch_.metadata(), *taken_, made_);
     return made_;
@@ -57,8 +58,13 @@ class Fetching {
   nb::list made_;
 };
 
+TensorList read_to_publish(const Objects& objects, const nb::list& tensors) {
+  const ForeignCalls calls(objects.check());
+  return read_tensors(tensors);
+}
+
 Published* publish(const Objects& objects, const nb::list& tensors) {
-  TensorList read = read_tensors(tensors);
+  TensorList read = read_to_publish(objects, tensors);
   TorchOps ops(read.owners);
   const std::shared_ptr<const void> owners = keep_alive(std::move(read.owners));
   Bytes packed;
@@ -70,6 +76,7 @@ Published* publish(const Objects& objects, const nb::list& tensors) {
 }
 
 Published* publish_error(const Objects& objects, const nb::list& tensors, const std::string& code, const std::string& message) {
+  const ForeignCalls calls;
   const DescribedTensors described = describe_tensors(tensors);
   return new Published(objects, objects.publish_error(described.layouts, described.layout_of, Status(code_named(code), message)));
 }
@@ -93,7 +100,8 @@ ReadTensor read_target(nb::handle target, std::size_t index, const Layout& wante
 
 struct Targets {
   std::vector<MemoryRange> ranges;
-  nb::list owners;  // keep all their bytes where they are
+  nb::list owners;         // keep all their bytes where they are
+  bool is_staged = false;  // torch copies to them: a fetch cannot write there
 };
 
 Targets read_targets(const Metadata& metadata, const nb::list& targets) {
@@ -126,6 +134,16 @@ bool needs_staging(const Engine& engine, const Metadata& metadata, const nb::lis
   return !fits && torch != nullptr && std::all_of(targets.begin(), targets.end(), [&](nb::handle each) { return torch->is_tensor(each); });
 }
 
+Targets targets_of_fetch(const Engine& engine, const Metadata& metadata, const nb::list& targets) {
+  const ForeignCalls calls;
+  Targets read;
+  if (metadata.error().is_ok()) read = read_targets(metadata, targets);
+  read.is_staged = needs_staging(engine, metadata, targets, read.ranges);
+  raise_if_failed(check_apart(read.ranges));  // also of those that torch will copy to
+  if (read.is_staged) read.ranges.clear();
+  return read;
+}
+
 bool touches_npu(const nb::bytes& packed) {
   const Result<Metadata> metadata = Metadata::decode(view(packed));
   return metadata.is_ok() && !metadata->placements().empty();
@@ -135,13 +153,8 @@ nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& p
                 double timeout, Begun& begun, std::string name) {
   Targets read;
   std::shared_ptr<const void> owner;
-  bool is_staged = false;
   if (targets) {
-    const Metadata metadata = value_or_raise(Metadata::decode(view(packed)));
-    if (metadata.error().is_ok()) read = read_targets(metadata, *targets);
-    is_staged = needs_staging(engine, metadata, *targets, read.ranges);
-    raise_if_failed(check_apart(read.ranges));  // also of those that torch will copy to
-    if (is_staged) read.ranges.clear();
+    read = targets_of_fetch(engine, value_or_raise(Metadata::decode(view(packed))), *targets);
     owner = keep_alive(nb::borrow(read.owners));
   }
   TorchOps ops;
@@ -151,8 +164,8 @@ nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& p
     return objects.fetch(view(packed), read.ranges, std::move(owner), to_duration(timeout), device_ops);
   };
   const Fetch started = start();
-  begun.add(std::move(name), nb::cast(started.transfer()), targets && !is_staged);
-  return nb::make_tuple(Fetching(started), is_staged, read.owners);
+  begun.add(std::move(name), nb::cast(started.transfer()), targets && !read.is_staged);
+  return nb::make_tuple(Fetching(started), read.is_staged, read.owners);
 }
 
 nb::list layouts_of(const Metadata& metadata) {
@@ -201,7 +214,7 @@ void bind_objects(nb::module_& module) {
   nb::class_<Objects>(module, "Objects", "Objects of an engine.")
       .def_static(
           "create", [](const Engine& engine) { return value_or_raise(Objects::create(engine)); }, nb::arg("engine"))
-      .def("publish", &publish, nb::arg("tensors"), "A failure of the engine travels in the metadata.")
+      .def("publish", &publish, nb::arg("tensors"), "A failure of the engine travels in the metadata; that it is closed is raised, before a tensor is touched.")
       .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
            "An object that could not be made: a fetch of it ends with this error.")
       .def("fetch", &fetch, nb::arg("engine"), nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"), nb::arg("begun"),
@@ -218,6 +231,7 @@ void bind_objects(nb::module_& module) {
   module.def(
       "make_tensor",
       [](const Buffer& buffer, const std::string& dtype, const std::vector<std::uint64_t>& shape) {
+        const ForeignCalls calls;
         Layout layout{dtype, known_item_bytes(dtype).value_or(0), shape};
         if (TorchTable::get() != nullptr) layout.item_bytes = TorchTable::get()->dtype_named(dtype).item_bytes;
         raise_if_failed(check_layouts({&layout, 1}));

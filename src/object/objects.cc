@@ -10,6 +10,8 @@ Result<Objects> Objects::create(const Engine& engine) {
   return Objects(std::make_shared<ObjectsImpl>(engine.impl()));
 }
 
+Status Objects::check() const { return impl_->check(); }
+
 Bytes Objects::publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
                        DeviceOps* ops) const {
   return impl_->publish(layouts, tensors, std::move(owner), ops);

@@ -14,6 +14,7 @@ class ObjectsImpl {
  public:
   explicit ObjectsImpl(std::shared_ptr<EngineImpl> engine) : engine_(std::move(engine)) {}
 
+  [[nodiscard]] Status check() const { return engine_->check(); }
   [[nodiscard]] Bytes publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
                               DeviceOps* ops);
   [[nodiscard]] Bytes publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error);

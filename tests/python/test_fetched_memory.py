@@ -241,15 +241,21 @@ slow = Slow()
         ("lambda e=engine: e.publish([b'x'])", ""),
         ("lambda e=engine: e.publish([b'x'])", "errors_take_time()"),
         ("lambda e=engine, one=GivesTheGilUp(): e.publish([one])", ""),
+        ("lambda e=engine, t=torch.arange(100.): e.publish([t])", "import torch"),
+        ("lambda e=engine, t=torch.zeros(1000, 1000).t(): e.publish([t])", "import torch"),
+        ("lambda e=engine, t=torch.arange(100.): e.register(t)", "import torch"),
+        ("lambda e=engine, m=engine.publish([torch.zeros(9)]), t=torch.ones(9): e.fetch(m, [t])", "import torch"),
     ],
 )
 def test_exit_while_daemons_come_back(call: str, before: str) -> None:
-    """Threads that Python kills when they take the GIL, in the middle of C++ or in Python that C++ called, stand still instead."""
+    """Threads that Python kills when they take the GIL, in the middle of C++ or in Python that C++ called, stand still instead. They are
+    not in torch then, where they could not.
+    """
     run_python(_KILLED.replace("CALL", call).replace("BEFORE", before), says=OF_DAEMONS)
 
 
 def test_exit_while_exporters_do_not_return() -> None:
-    """Code of a caller that a call of ours is in when Python kills it."""
+    """Python waits a few seconds for code that a call of ours is in, and kills it then."""
     program = (
         _AT_THE_END
         + """
@@ -280,6 +286,37 @@ slow = Slow()
 """
     )
     run_python(program, says=OF_DAEMONS)
+
+
+def test_exit_while_a_daemon_packs_a_tensor() -> None:
+    program = """
+import os, sys, threading, time, torch, ray_hixl
+
+def slowly(tensor):
+    inside.set()
+    time.sleep(1)
+    os.write(1, b"packed")
+    return packing(tensor)
+
+inside = threading.Event()
+packing, ray_hixl.tensors.pack = ray_hixl.tensors.pack, slowly
+engine = ray_hixl.Engine()
+threading.Thread(target=engine.publish, args=([torch.zeros(2, 2).t()],), daemon=True).start()
+inside.wait()
+"""
+    assert run_python(program, says=OF_DAEMONS) == "packed"
+
+
+def test_exit_functions_of_others_take_what_was_fetched() -> None:
+    program = """
+import atexit, torch
+atexit.register(lambda: print(fetch.result()))
+import ray_hixl
+engine = ray_hixl.Engine()
+fetch = engine.fetch(engine.publish([torch.arange(2)]))
+assert fetch.wait()
+"""
+    assert run_python(program) == "[tensor([0, 1])]\n"
 
 
 def test_exit_while_daemons_wait(owner: Owner) -> None:

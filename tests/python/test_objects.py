@@ -202,3 +202,16 @@ def test_fetching_in_many_threads(engine: ray_hixl.Engine, owner: Owner) -> None
         thread.join()
     assert wrong == []
     assert engine.stats()["transfers_succeeded"] == 200
+
+
+def test_a_closed_engine_touches_nothing() -> None:
+    class Untouched:
+        def __dlpack__(self, **_: Any) -> Any:
+            raise AssertionError
+
+    with ray_hixl.Engine() as engine:
+        pass
+    with pytest.raises(ray_hixl.Closed):
+        engine.publish([Untouched()])
+    with pytest.raises(ray_hixl.Closed):
+        engine.register(Untouched())
