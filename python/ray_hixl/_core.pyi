@@ -364,9 +364,7 @@ class Objects:
     def create(engine: Engine) -> Objects: ...
 
     def publish(self, tensors: list) -> Published:
-        """
-        A failure of the engine travels in the metadata; that it is closed is raised, before a tensor is touched.
-        """
+        """A failure travels in the metadata. A closed engine raises Closed."""
 
     def publish_error(self, tensors: list, code: str, message: str) -> Published:
         """An object that could not be made: a fetch of it ends with this error."""

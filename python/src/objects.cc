@@ -214,7 +214,7 @@ void bind_objects(nb::module_& module) {
   nb::class_<Objects>(module, "Objects", "Objects of an engine.")
       .def_static(
           "create", [](const Engine& engine) { return value_or_raise(Objects::create(engine)); }, nb::arg("engine"))
-      .def("publish", &publish, nb::arg("tensors"), "A failure of the engine travels in the metadata; that it is closed is raised, before a tensor is touched.")
+      .def("publish", &publish, nb::arg("tensors"), "A failure travels in the metadata. A closed engine raises Closed.")
       .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
            "An object that could not be made: a fetch of it ends with this error.")
       .def("fetch", &fetch, nb::arg("engine"), nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"), nb::arg("begun"),

@@ -287,11 +287,15 @@ std::vector<std::byte> encode(std::uint64_t request, const Checked& message) { r
 std::vector<std::byte> encode(std::uint64_t request, const AwaitRecall& message) {
   return make_frame(MessageType::kAwaitRecall, request, message);
 }
-std::vector<std::byte> encode(std::uint64_t request, const Recalled& message) { return make_frame(MessageType::kRecalled, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Recalled& message) {
+  return make_frame(MessageType::kRecalled, request, message);
+}
 std::vector<std::byte> encode(std::uint64_t request, const ReleaseDevice& message) {
   return make_frame(MessageType::kReleaseDevice, request, message);
 }
-std::vector<std::byte> encode(std::uint64_t request, const Released& message) { return make_frame(MessageType::kReleased, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Released& message) {
+  return make_frame(MessageType::kReleased, request, message);
+}
 
 Result<Welcome> decode_welcome(ByteView body) { return parse<Welcome>(MessageType::kWelcome, body); }
 Result<Resolve> decode_resolve(ByteView body) { return parse<Resolve>(MessageType::kResolve, body); }

@@ -30,7 +30,9 @@ def decoder_seeds(seeds: dict[str, bytes]) -> dict[str, bytes]:
 
 def session_seeds(seeds: dict[str, bytes]) -> dict[str, bytes]:
     """Settings (see fuzz_session.cc) and requests: each of them, and several in one stream."""
-    control = {name: seeds[name] for name in ("resolve", "map_segment", "check", "locate", "describe_device", "await_recall", "release_device")}
+    control = {
+        name: seeds[name] for name in ("resolve", "map_segment", "check", "locate", "describe_device", "await_recall", "release_device")
+    }
     data = {"read": seeds["read"], "reads": seeds["read"] * 3, "resolve_for_data": seeds["resolve"]}
     several = {"all": b"".join(control.values()), "pieces": seeds["resolve"] * 2}
     settings = {name: b"\0\0" for name in control | several} | dict.fromkeys(data, b"\1\0") | {"pieces": b"\4\7", "check": b"\xf0\0"}

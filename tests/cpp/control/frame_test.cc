@@ -104,9 +104,10 @@ TEST(Frame, announces_no_descriptors_but_those_that_its_message_has) {
 }
 
 TEST(Frame, every_message_has_a_name) {
-  for (const std::string name : {"welcome", "resolve", "resolved", "map_segment", "segment", "segment_retired", "read", "reading",
-                                 "read_end", "failure", "locate", "located", "describe_device", "device_description", "check", "checked",
-                                 "await_recall", "recalled", "release_device", "released"}) {
+  for (const std::string name :
+       {"welcome", "resolve",  "resolved",     "map_segment", "segment",        "segment_retired", "read",
+        "reading", "read_end", "failure",      "locate",      "located",        "describe_device", "device_description",
+        "check",   "checked",  "await_recall", "recalled",    "release_device", "released"}) {
     const Result<std::optional<Frame>> frame = next_frame(documented(name));
     ASSERT_TRUE(frame.is_ok() && frame->has_value()) << name;
     EXPECT_EQ(message_name((*frame)->type), name);

@@ -286,6 +286,7 @@ TEST(Arena, new_memory_takes_the_place_of_what_others_are_still_to_unmap) {
     }).join();
   }
   EXPECT_EQ(left.size(), 3U);
+  left.clear();  // what hears of it needs the arena
 }
 
 TEST(Arena, new_memory_waits_for_what_others_are_unmapping_which_counts_until_it_is_gone) {
