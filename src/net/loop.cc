@@ -84,7 +84,10 @@ Result<std::unique_ptr<Loop>> Loop::create(const std::string& thread_name) {
   }
   auto loop = std::unique_ptr<Loop>(new Loop(std::move(impl)));
   Impl* running = loop->impl_.get();
-  Result<std::thread> thread = start_thread(thread_name, [running] { running->run(); });
+  Result<std::thread> thread = start_thread(thread_name, [running] {
+    running->run();
+    running->thread_id = std::thread::id();  // which another thread may have next
+  });
   if (!thread.is_ok()) return thread.status().with_context("the event loop");
   running->thread = *std::move(thread);
   running->thread_id = running->thread.get_id();

@@ -73,6 +73,28 @@ TEST(Loop, drops_tasks_once_it_was_stopped) {
   EXPECT_EQ(held.use_count(), 1);
 }
 
+// The system gives the number of a thread that has ended to another one: nobody is on a loop that has none.
+TEST(Loop, that_has_ended_has_no_thread) {
+  const auto loop = new_loop();
+  std::thread::id ended;
+  Event known;
+  loop->post([&] {
+    ended = std::this_thread::get_id();
+    known.set();
+  });
+  ASSERT_TRUE(known.wait());
+  loop->stop();
+  bool met = false;
+  for (int i = 0; i < 1000 && !met; ++i) {
+    std::thread([&] {
+      met = std::this_thread::get_id() == ended;
+      EXPECT_FALSE(loop->on_loop());
+      loop->stop();
+    }).join();
+  }
+  EXPECT_TRUE(met) << "no other thread got that number";
+}
+
 TEST(Loop, ends_what_it_owns_on_its_own_thread) {
   struct Owned {
     Loop& loop;

@@ -108,6 +108,7 @@ class DriverTest : public testing::Test {
   ScriptedHixl script;
   std::atomic<std::uint64_t> epoch{1};
   std::atomic<int> prepared{0};
+  std::atomic<int> down{0};  // links that went down, where a test asks for it
   std::chrono::milliseconds stall = 50ms;
   const std::size_t most;  // requests
   std::unique_ptr<Driver> driver =
@@ -296,8 +297,7 @@ TEST_F(DriverTest, polls_often_while_something_is_in_flight_and_does_not_spin) {
 }
 
 TEST_F(DriverTest, forgets_a_link_that_went_down_and_says_so) {
-  std::atomic<int> down = 0;
-  ASSERT_TRUE(driver->post([&] { driver->set_link_down([&] { ++down; }); }));
+  ASSERT_TRUE(driver->post([this] { driver->set_link_down([this] { ++down; }); }));
   const int channel = 0;
   const WatchedTransfer move = submit("a:1", &channel);
   ASSERT_TRUE(eventually([&] { return script.requests().size() == 1; }));
@@ -388,8 +388,7 @@ TEST_F(DriverTest, keeps_the_engine_where_everything_has_ended_after_all) {
 }
 
 TEST_F(DriverTest, makes_room_only_where_what_is_in_flight_ends_in_time) {
-  std::atomic<int> down = 0;
-  ASSERT_TRUE(driver->post([&] { driver->set_link_down([&] { ++down; }); }));
+  ASSERT_TRUE(driver->post([this] { driver->set_link_down([this] { ++down; }); }));
   const auto [slow, request] = submit_and_wait("a:1");
   ASSERT_TRUE(driver->post([this] { driver->ask_for_room(); }));
   const WatchedTransfer later = submit("b:1");
