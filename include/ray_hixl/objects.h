@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -49,8 +50,14 @@ class DeviceOps {
     std::byte* to = nullptr;
   };
   [[nodiscard]] virtual Status pack(std::int32_t device, std::span<const Copy> copies) = 0;
-  // The device that new tensors are made on, for tensors whose own is not visible here.
-  [[nodiscard]] virtual std::int32_t current_device() = 0;
+  // The device that tensors of one of the source's come to where nobody chose one, as this process numbers them. Must open no other.
+  [[nodiscard]] virtual std::int32_t landing_device(std::int32_t source_device) = 0;
+};
+
+// On which devices a fetch without targets is to receive device tensors, as this process numbers them.
+struct LandingWish {
+  std::optional<std::int32_t> device;  // of tensors without a wish of their own; none: Options::landing_device, else DeviceOps choose
+  std::vector<std::int32_t> of;        // by tensor, negative for none; or nothing at all
 };
 
 // An object's metadata, decoded. Tensor i has layouts[layout_of(i)].
@@ -143,10 +150,11 @@ class Objects {
   // Metadata of an object that could not be made: `error` is what a fetch of it ends with. `layouts`/`tensors` still describe it.
   [[nodiscard]] Bytes publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error) const;
   // Starts fetching into new memory, or into `targets` (one range per tensor, of exactly its size and its kind of memory; kept alive by
-  // `targets_owner`). Never fails itself: the transfer does. Device tensors come to the device of the same index here, or to the current
-  // one if there is none. Device memory that was in use before is fenced first, targets included, which must be registered.
+  // `targets_owner`). Never fails itself: the transfer does. Without targets device tensors come to the device of `wish` (kInvalidArgument
+  // if there is none such). Device memory that was in use before is fenced first, targets included, which must be registered.
   [[nodiscard]] Fetch fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
-                            std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout, DeviceOps* ops = nullptr) const;
+                            std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout, DeviceOps* ops = nullptr,
+                            const LandingWish& wish = {}) const;
   // Frees an object published here: retired before this returns, cleaned up later. Never blocks. False if it was unknown or freed.
   bool release(std::span<const std::byte> packed) const;
 

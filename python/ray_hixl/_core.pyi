@@ -49,6 +49,9 @@ class Options:
     def slab_cap_bytes(self) -> int: ...
 
     @property
+    def landing_device(self) -> str: ...
+
+    @property
     def hixl_ports(self) -> tuple[int, int]: ...
 
     @property
@@ -369,9 +372,9 @@ class Objects:
     def publish_error(self, tensors: list, code: str, message: str) -> Published:
         """An object that could not be made: a fetch of it ends with this error."""
 
-    def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float, begun: Begun, name: str) -> tuple[Fetch, bool, list]:
+    def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float, begun: Begun, name: str, device: int | None) -> tuple[Fetch, bool, list]:
         """
-        The fetch, added to `begun`; whether it goes to new memory although there are targets: those that it cannot write to; and what keeps the targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing writes any more.
+        The fetch, added to `begun`, of NPU tensors to the NPU `device` unless targets or nobody chose; whether it goes to new memory although there are targets: those that it cannot write to; and what keeps the targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing writes any more.
         """
 
     def release(self, packed: bytes) -> bool:

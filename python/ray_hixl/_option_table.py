@@ -25,6 +25,7 @@ class OptionTable:
         landing_arena_bytes: int | None = None,
         slab_bytes: int | None = None,
         slab_cap_bytes: int | None = None,
+        landing_device: str | None = None,
         hixl_ports: str | tuple[int, int] | None = None,
         hixl_protocol_desc: Sequence[str] | None = None,
         hixl_local_comm_res: str | None = None,
@@ -92,6 +93,13 @@ class OptionTable:
     def slab_cap_bytes(self) -> int:
         """What the slabs of one NPU may take together, but the first one in any case; beyond it a publish or fetch ends as OutOfMemory."""
         return self._core.slab_cap_bytes
+
+    @property
+    def landing_device(self) -> str:
+        """NPU that received NPU tensors come to, 'npu:<index>', where neither the call nor a target chooses; empty: the one that this
+        process uses (docs/npu.md).
+        """
+        return self._core.landing_device
 
     @property
     def hixl_ports(self) -> tuple[int, int]:

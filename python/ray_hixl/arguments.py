@@ -7,7 +7,7 @@ import operator
 from numbers import Real
 from typing import Any
 
-from ray_hixl.errors import InvalidArgument
+from ray_hixl.errors import InvalidArgument, NotAvailable
 from ray_hixl.options import Options
 
 
@@ -58,6 +58,21 @@ def nbytes(value: Any) -> int:
         return operator.index(value)
     hint = "" if isinstance(value, Real) else "; for a tensor of a shape there is ray_hixl.empty()"
     raise TypeError(f"a number of bytes is wanted, from 0 to 2^64; this is {described(value)}{hint}")
+
+
+def npu(device: Any) -> int | None:
+    """The index of ``"npu:<index>"``; None for None.
+
+    :raises NotAvailable: the CPU. :raises InvalidArgument: anything else.
+    """
+    if device is None:
+        return None
+    kind, _, index = str(device).partition(":")
+    if kind == "cpu":
+        raise NotAvailable("device='cpu' is not available in this version: NPU tensors are received on NPUs; give targets on the CPU")
+    if kind != "npu" or not index.isdecimal() or len(index) > 5:
+        raise InvalidArgument(f"device takes 'npu:<index>', or None for the NPU that this process uses; this is {str(device)!r}")
+    return int(index)
 
 
 def shape(size: Any) -> list[int]:

@@ -289,38 +289,49 @@ class Engine:
     def _publish_error(self, tensors: list[Any], error: HixlError) -> Published:
         return self._objects.publish_error(tensors, error.code, str(error))
 
-    def fetch(self, metadata: bytes, targets: Sequence[Any] | None = None, timeout: float | None = None) -> Fetch:
+    def fetch(
+        self, metadata: bytes, targets: Sequence[Any] | None = None, timeout: float | None = None, device: str | None = None
+    ) -> Fetch:
         """Starts fetching an object. ``timeout``: seconds; by default the option ``transfer_timeout_s`` (30).
 
         Does not wait for the source, but takes the memory that it needs: new pages cost about a second for 2 GiB, recycled ones nothing.
-        NPU tensors come to the NPU of the same index as at their source, or to the current one if this process sees no such.
+        NPU tensors come to the NPU of their targets, else to ``device``, else to the option ``landing_device``, else to the NPU that this
+        process uses (docs/npu.md).
 
         :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into, which share no memory; by default
             new memory. What arrives goes right there if every target is in the same kind of memory as its tensor and, on an NPU,
             registered. Otherwise it comes to new memory, and ``result`` copies it: targets may be on any device.
-        :raises InvalidArgument: a target does not fit.
+        :param device: ``"npu:<index>"``, for NPU tensors without a target on an NPU.
+        :raises InvalidArgument: a target does not fit. The fetch ends with it where this process sees no such NPU.
         :raises NotAvailable: NPU tensors, and what is missing here for them.
         """
         block = begun.ended_on_error()
         try:
-            return self.fetch_within(block, "the fetch", metadata, targets, timeout)
+            return self.fetch_within(block, "the fetch", metadata, targets, timeout, device)
         except BaseException as error:  # an interrupt, after it was begun
             block.end(error)
             raise
 
     def fetch_within(
-        self, block: _core.Begun, name: str, metadata: bytes, targets: Sequence[Any] | None = None, timeout: float | None = None
+        self,
+        block: _core.Begun,
+        name: str,
+        metadata: bytes,
+        targets: Sequence[Any] | None = None,
+        timeout: float | None = None,
+        device: str | None = None,
     ) -> Fetch:
         """``fetch`` that ends before ``block`` raises; ``name`` is how its error calls the fetch if something may still write then."""
         use_torch()
         packed = arguments.packed(metadata, "fetch takes the metadata that publish() returned")
         listed = None if targets is None else arguments.listed(targets, "targets")
         seconds = arguments.seconds(timeout, self._options.transfer_timeout_s)
+        landing = arguments.npu(device)
         if _core.knows_torch() and _core.touches_npu(packed):
             from ray_hixl import npu
 
             npu.refuse_capture("fetching npu tensors")
-        core, staged, exports = self._objects.fetch(self._core, packed, listed, seconds, block, name)
+        core, staged, exports = self._objects.fetch(self._core, packed, listed, seconds, block, name, landing)
         return Fetch(core, listed, staged, exports)
 
     def release(self, metadata: bytes) -> None:

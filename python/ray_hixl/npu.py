@@ -6,6 +6,7 @@ Waiting goes through torch, never through CANN's runtime alone: torch_npu queues
 from __future__ import annotations
 
 import atexit
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ _COPIED_AS_THEY_ARE = {
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 _streams: dict[int, Stream] = {}  # by device: what set_stream() chose
+_only: tuple[int, float] | None = None  # the one device on which torch had memory, and until when that is believed
+_ASKED_AGAIN_S = 1.0
 _proven: Any = None  # the import of DLPack that was seen to make npu tensors
 
 
@@ -78,8 +81,39 @@ def fence(device: int) -> None:
 
 
 def current_device() -> int:
-    """The device that new tensors are made on, in this thread."""
+    """The device that new tensors are made on, in this thread. Where it has none yet that opens npu:0: only for threads of the user's."""
     return int(_npu.current_device())
+
+
+def landing_device(source: int) -> int:
+    """The device that tensors of the source's device come to where nobody chose one: the one that this process uses.
+
+    That is the one on which torch has memory; of several the source's, else the thread's own, else the lowest. Where torch has none the
+    thread's own, else the source's, else npu:0. Opens no device.
+    """
+    global _only
+    now, visible = time.monotonic(), _npu.device_count()
+    if _only is not None and now < _only[1] and (source >= visible or source == _only[0] or not _reserved(source)):
+        return _only[0]
+    used = [device for device in range(visible) if _reserved(device)]
+    _only = (used[0], now + _ASKED_AGAIN_S) if len(used) == 1 else None
+    if len(used) == 1:
+        return used[0]
+    wished = (source, _own_device()) if used else (_own_device(), source)
+    choices = used or range(visible)
+    return next((device for device in wished if device in choices), choices[0])
+
+
+def _reserved(device: int) -> int:
+    """Bytes that torch's allocator has on a device."""
+    if not _npu.is_initialized():
+        return 0
+    return int(torch_npu._C._npu_memoryStats(device)["reserved_bytes"]["all"]["current"])
+
+
+def _own_device() -> int:
+    """The device that this thread has set; -1 if none, or if this torch_npu does not tell without setting one."""
+    return int(getattr(torch_npu._C, "_npu_getDeviceWithoutSet", lambda: -1)())
 
 
 def from_dlpack(capsule: Any) -> torch.Tensor:
@@ -208,7 +242,7 @@ def _stream(device: int) -> AbstractContextManager[Any]:
     stream = _streams.get(device)
     if stream is not None:
         context: AbstractContextManager[Any] = _npu.stream(stream)
-    elif device != _npu.current_device():
+    elif device != _own_device():
         context = _npu.device(device)
     else:
         context = nullcontext()

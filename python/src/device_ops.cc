@@ -64,9 +64,10 @@ Status TorchOps::pack(std::int32_t device, std::span<const Copy> copies) {
   });
 }
 
-std::int32_t TorchOps::current_device() {
-  std::int32_t device = 0;  // there always is one
-  (void)run("asking torch for the current device", [&] { device = nb::cast<std::int32_t>(call_npu("current_device", nb::make_tuple())); });
+std::int32_t TorchOps::landing_device(std::int32_t source_device) {
+  std::int32_t device = source_device;  // what fails here fails again when the device is used
+  (void)run("asking torch which NPU it uses",
+            [&] { device = nb::cast<std::int32_t>(call_npu("landing_device", nb::make_tuple(source_device))); });
   return device;
 }
 

@@ -19,7 +19,7 @@ class TorchOps final : public DeviceOps {
 
   Status fence(std::int32_t device) override;
   Status pack(std::int32_t device, std::span<const Copy> copies) override;
-  std::int32_t current_device() override;
+  std::int32_t landing_device(std::int32_t source_device) override;
 
  private:
   const nb::handle tensors_;

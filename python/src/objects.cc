@@ -100,8 +100,9 @@ ReadTensor read_target(nb::handle target, std::size_t index, const Layout& wante
 
 struct Targets {
   std::vector<MemoryRange> ranges;
-  nb::list owners;         // keep all their bytes where they are
-  bool is_staged = false;  // torch copies to them: a fetch cannot write there
+  std::vector<std::int32_t> wishes;  // of what is staged: LandingWish::of
+  nb::list owners;                   // keep all their bytes where they are
+  bool is_staged = false;            // torch copies to them: a fetch cannot write there
 };
 
 Targets read_targets(const Metadata& metadata, const nb::list& targets) {
@@ -134,13 +135,24 @@ bool needs_staging(const Engine& engine, const Metadata& metadata, const nb::lis
   return !fits && torch != nullptr && std::all_of(targets.begin(), targets.end(), [&](nb::handle each) { return torch->is_tensor(each); });
 }
 
+// The NPUs that torch will copy to from there.
+std::vector<std::int32_t> devices_of(const std::vector<MemoryRange>& targets) {
+  std::vector<std::int32_t> devices;
+  devices.reserve(targets.size());
+  for (const MemoryRange& target : targets) devices.push_back(target.kind == MemoryKind::kDevice ? target.device : -1);
+  return devices;
+}
+
 Targets targets_of_fetch(const Engine& engine, const Metadata& metadata, const nb::list& targets) {
   const ForeignCalls calls;
   Targets read;
   if (metadata.error().is_ok()) read = read_targets(metadata, targets);
   read.is_staged = needs_staging(engine, metadata, targets, read.ranges);
   raise_if_failed(check_apart(read.ranges));  // also of those that torch will copy to
-  if (read.is_staged) read.ranges.clear();
+  if (read.is_staged) {
+    read.wishes = devices_of(read.ranges);
+    read.ranges.clear();
+  }
   return read;
 }
 
@@ -150,18 +162,20 @@ bool touches_npu(const nb::bytes& packed) {
 }
 
 nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& packed, const std::optional<nb::list>& targets,
-                double timeout, Begun& begun, std::string name) {
+                double timeout, Begun& begun, std::string name, std::optional<std::int32_t> device) {
   Targets read;
+  LandingWish wish{device, {}};
   std::shared_ptr<const void> owner;
   if (targets) {
     read = targets_of_fetch(engine, value_or_raise(Metadata::decode(view(packed))), *targets);
+    wish.of = std::move(read.wishes);
     owner = keep_alive(nb::borrow(read.owners));
   }
   TorchOps ops;
   DeviceOps* const device_ops = TorchTable::get() != nullptr ? &ops : nullptr;
   const auto start = [&] {
     const GilRelease no_gil;
-    return objects.fetch(view(packed), read.ranges, std::move(owner), to_duration(timeout), device_ops);
+    return objects.fetch(view(packed), read.ranges, std::move(owner), to_duration(timeout), device_ops, wish);
   };
   const Fetch started = start();
   begun.add(std::move(name), nb::cast(started.transfer()), targets && !read.is_staged);
@@ -218,10 +232,11 @@ void bind_objects(nb::module_& module) {
       .def("publish_error", &publish_error, nb::arg("tensors"), nb::arg("code"), nb::arg("message"),
            "An object that could not be made: a fetch of it ends with this error.")
       .def("fetch", &fetch, nb::arg("engine"), nb::arg("packed"), nb::arg("targets").none(), nb::arg("timeout"), nb::arg("begun"),
-           nb::arg("name"),
-           nb::sig("def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float, begun: Begun, name: str) -> "
-                   "tuple[Fetch, bool, list]"),
-           "The fetch, added to `begun`; whether it goes to new memory although there are targets: those that it cannot write to; and "
+           nb::arg("name"), nb::arg("device").none(),
+           nb::sig("def fetch(self, engine: Engine, packed: bytes, targets: list | None, timeout: float, begun: Begun, name: str, "
+                   "device: int | None) -> tuple[Fetch, bool, list]"),
+           "The fetch, added to `begun`, of NPU tensors to the NPU `device` unless targets or nobody chose; whether it goes to new memory "
+           "although there are targets: those that it cannot write to; and "
            "what keeps the targets' bytes where they are: to be cleared once every byte has come, else the engine drops it when nothing "
            "writes any more.")
       .def(

@@ -146,6 +146,23 @@ std::string Seconds::write(double value) const {
   return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
 }
 
+bool Npu::read(std::string_view text, std::string& value) const {
+  value = std::string(text);
+  return true;
+}
+
+Status Npu::check(std::string_view name, const std::string& value) const {
+  if (value == "cpu") return later(name, "NPU tensors are received on NPUs; give targets on the CPU");
+  return value.empty() || npu_index(value) ? Status::ok() : refuse(name, value, takes());
+}
+
+std::optional<std::int32_t> npu_index(std::string_view text) {
+  constexpr std::string_view kKind = "npu:";
+  std::uint16_t index = 0;
+  if (!text.starts_with(kKind) || !read_number(text.substr(kKind.size()), index)) return std::nullopt;
+  return index;
+}
+
 bool Ports::read(std::string_view text, PortRange& value) const {
   const std::size_t dash = text.find('-');
   return dash != std::string_view::npos && read_number(text.substr(0, dash), value.first) && read_number(text.substr(dash + 1), value.last);

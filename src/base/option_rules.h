@@ -116,6 +116,17 @@ class Seconds {
   [[nodiscard]] std::string write(double value) const;
 };
 
+// An NPU by its index, or nothing.
+class Npu {
+ public:
+  [[nodiscard]] std::string takes() const { return "'npu:<index>', or nothing"; }
+  [[nodiscard]] bool read(std::string_view text, std::string& value) const;
+  [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
+  [[nodiscard]] std::string write(const std::string& value) const { return value; }
+};
+// The index in "npu:<index>"; none in other text.
+[[nodiscard]] std::optional<std::int32_t> npu_index(std::string_view text);
+
 // At least two, since HIXL needs two; HCCL's own lie from 60000 to 60031.
 class Ports {
  public:

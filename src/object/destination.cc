@@ -93,29 +93,37 @@ Status check_target(std::size_t index, const MemoryRange& target, const FetchedT
 
 }  // namespace
 
-Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Arena& arena, const FindLanding& find_landing) {
+Result<Destinations> allocate_destinations(const Metadata& metadata, std::span<const std::int32_t> wishes, memory::Arena& arena,
+                                           const FindLanding& find_landing) {
+  if (!wishes.empty() && wishes.size() != metadata.size()) {
+    return Status(Code::kInvalidArgument, std::to_string(wishes.size()) + " devices were given for an object of " +
+                                              std::to_string(metadata.size()) + " tensors; give one for each");
+  }
   Destinations destinations;
   destinations.tensors = list_tensors(metadata);
   Allocator host([&](std::span<const std::uint64_t> lengths) { return arena.allocate_each(lengths); }, kTensorAlignment);
-  std::map<std::int32_t, std::pair<std::int32_t, Allocator>> devices;  // by the source's device: the one here, and its memory
-  for (FetchedTensor& tensor : destinations.tensors) {
+  // By the device that is wished for, and the source's: the one here, and its memory.
+  std::map<std::pair<std::int32_t, std::int32_t>, std::pair<std::int32_t, Allocator>> devices;
+  for (std::size_t i = 0; i < destinations.tensors.size(); ++i) {
+    FetchedTensor& tensor = destinations.tensors[i];
     if (tensor.kind == MemoryKind::kHost) {
       host.place(tensor);
       continue;
     }
-    auto device = devices.find(tensor.device);
+    const std::pair wanted(wishes.empty() ? -1 : std::max(wishes[i], -1), tensor.device);
+    auto device = devices.find(wanted);
     if (device == devices.end()) {
-      Result<Landing> landing = find_landing(tensor.device);
+      Result<Landing> landing = find_landing(wanted.first, wanted.second);
       if (!landing.is_ok()) return landing.status();
       Allocator allocator(std::move(landing->allocate), kPackedAlignment);
-      device = devices.try_emplace(tensor.device, landing->device, std::move(allocator)).first;
+      device = devices.try_emplace(wanted, landing->device, std::move(allocator)).first;
     }
     tensor.device = device->second.first;
     device->second.second.place(tensor);
   }
   Result<memory::Blocks> blocks = host.allocate();
   if (!blocks.is_ok()) return blocks.status();
-  for (auto& [source, device] : devices) {
+  for (auto& [wanted, device] : devices) {
     const Result<memory::Blocks> more = device.second.allocate();
     if (!more.is_ok()) return more.status();
     blocks->insert(blocks->end(), more->begin(), more->end());

@@ -35,10 +35,12 @@ struct Landing {
   std::int32_t device = 0;                                                                 // index as this process sees it
   std::function<Result<memory::Blocks>(std::span<const std::uint64_t> lengths)> allocate;  // a block for each
 };
-using FindLanding = std::function<Result<Landing>(std::int32_t source_device)>;
+using FindLanding = std::function<Result<Landing>(std::int32_t wished, std::int32_t source_device)>;
 
-// Tensors without a placement go into the arena, others to where `find_landing` says. Its errors are returned.
-[[nodiscard]] Result<Destinations> allocate_destinations(const Metadata& metadata, memory::Arena& arena, const FindLanding& find_landing);
+// Tensors without a placement go into the arena, others to where `find_landing` says for the tensor's wish in `wishes` (see
+// LandingWish::of) and its device at the source. Its errors are returned. kInvalidArgument: as many wishes as tensors, or none.
+[[nodiscard]] Result<Destinations> allocate_destinations(const Metadata& metadata, std::span<const std::int32_t> wishes,
+                                                         memory::Arena& arena, const FindLanding& find_landing);
 // kInvalidArgument names two that share bytes.
 [[nodiscard]] Status check_apart(std::span<const MemoryRange> targets);
 // The caller's memory. kInvalidArgument names the first target that does not fit, or two that share bytes; kNotAvailable one in another

@@ -2,6 +2,7 @@
 #include <set>
 #include <string>
 
+#include "base/option_rules.h"
 #include "base/process_shared.h"
 #include "control/descriptor.h"
 #include "link/waiting_flight.h"
@@ -31,11 +32,19 @@ transport::TransferState::Settle explain_failures(const Metadata& metadata) {
   };
 }
 
-// The device of the same index; where this process does not see so many, the one that new tensors are made on.
-Result<Landing> find_landing(EngineImpl& engine, DeviceOps& ops, std::int32_t source_device) {
+// By the first who chose: the tensor's target, the call, the options; else the framework.
+std::int32_t choose_device(EngineImpl& engine, DeviceOps& ops, const LandingWish& wish, std::int32_t of_tensor,
+                           std::int32_t source_device) {
+  if (of_tensor >= 0) return of_tensor;
+  if (wish.device) return *wish.device;
+  if (const std::optional<std::int32_t> chosen = options::npu_index(engine.options().landing_device)) return *chosen;
+  return ops.landing_device(source_device);
+}
+
+Result<Landing> find_landing(EngineImpl& engine, DeviceOps& ops, const LandingWish& wish, std::int32_t of_tensor,
+                             std::int32_t source_device) {
   RAY_HIXL_RETURN_IF_ERROR(engine.devices().usable());
-  const bool is_visible = source_device < engine.devices().visible();
-  const Result<std::shared_ptr<device::Device>> device = engine.devices().get(is_visible ? source_device : ops.current_device());
+  const Result<std::shared_ptr<device::Device>> device = engine.devices().get(choose_device(engine, ops, wish, of_tensor, source_device));
   if (!device.is_ok()) return device.status();
   return Landing{(*device)->index(), [device = *device, &ops](std::span<const std::uint64_t> lengths) {
                    return device->allocate_each(lengths, [&] { return ops.fence(device->index()); });
@@ -62,21 +71,22 @@ Status prepare_targets(EngineImpl& engine, DeviceOps& ops, std::span<const Memor
 }  // namespace
 
 std::shared_ptr<FetchImpl> ObjectsImpl::fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
-                                              std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout, DeviceOps* ops) {
+                                              std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout, DeviceOps* ops,
+                                              const LandingWish& wish) {
   const Deadline deadline = deadline_in(timeout);
   Result<Metadata> decoded = Metadata::decode(packed);
   const Status status = decoded.status();
   auto explain = status.is_ok() ? explain_failures(*decoded) : nullptr;
   auto fetch = make_process_shared<FetchImpl>(status.is_ok() ? *std::move(decoded) : Metadata{},
                                               engine_->new_transfer(deadline, std::move(explain)));
-  const Status started = start_fetch(fetch, status, targets, engine_->reaper().adopt(std::move(targets_owner)), ops);
+  const Status started = start_fetch(fetch, status, targets, engine_->reaper().adopt(std::move(targets_owner)), ops, wish);
   if (!started.is_ok()) fetch->transfer.state()->finish(started);
   return fetch;
 }
 
 // Not ok: the fetch ends with that. Otherwise whoever has the transfer now ends it.
 Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const Status& decoded, std::span<const MemoryRange> targets,
-                                std::shared_ptr<const void> targets_owner, DeviceOps* ops) {
+                                std::shared_ptr<const void> targets_owner, DeviceOps* ops, const LandingWish& wish) {
   RAY_HIXL_RETURN_IF_ERROR(engine_->check());
   RAY_HIXL_RETURN_IF_ERROR(decoded);
   const Metadata& metadata = fetch->metadata;
@@ -86,8 +96,10 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
   RuntimeOps own_ops(engine_->devices(), {});
   DeviceOps& device_ops = ops != nullptr ? *ops : own_ops;
   Result<Destinations> destinations =
-      targets.empty() ? allocate_destinations(metadata, engine_->landing_arena(),
-                                              [&](std::int32_t device) { return find_landing(*engine_, device_ops, device); })
+      targets.empty() ? allocate_destinations(metadata, wish.of, engine_->landing_arena(),
+                                              [&](std::int32_t of_tensor, std::int32_t source_device) {
+                                                return find_landing(*engine_, device_ops, wish, of_tensor, source_device);
+                                              })
                       : use_targets(metadata, targets, std::move(targets_owner));
   if (!destinations.is_ok()) return destinations.status();
   RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets));

@@ -22,8 +22,8 @@ Bytes Objects::publish_error(std::span<const Layout> layouts, std::span<const st
 }
 
 Fetch Objects::fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets, std::shared_ptr<const void> targets_owner,
-                     std::chrono::nanoseconds timeout, DeviceOps* ops) const {
-  return Fetch(impl_->fetch(packed, targets, std::move(targets_owner), timeout, ops));
+                     std::chrono::nanoseconds timeout, DeviceOps* ops, const LandingWish& wish) const {
+  return Fetch(impl_->fetch(packed, targets, std::move(targets_owner), timeout, ops, wish));
 }
 
 bool Objects::release(std::span<const std::byte> packed) const { return impl_->release(packed); }

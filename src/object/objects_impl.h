@@ -20,12 +20,12 @@ class ObjectsImpl {
   [[nodiscard]] Bytes publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error);
   [[nodiscard]] std::shared_ptr<FetchImpl> fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
                                                  std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout,
-                                                 DeviceOps* ops);
+                                                 DeviceOps* ops, const LandingWish& wish);
   bool release(std::span<const std::byte> packed);
 
  private:
   [[nodiscard]] Status start_fetch(const std::shared_ptr<FetchImpl>& fetch, const Status& decoded, std::span<const MemoryRange> targets,
-                                   std::shared_ptr<const void> targets_owner, DeviceOps* ops);
+                                   std::shared_ptr<const void> targets_owner, DeviceOps* ops, const LandingWish& wish);
 
   const std::shared_ptr<EngineImpl> engine_;
 };

@@ -10,6 +10,8 @@ Status RuntimeOps::fence(std::int32_t device) {
   return used.is_ok() ? (*used)->synchronize() : used.status();
 }
 
+std::int32_t RuntimeOps::landing_device(std::int32_t source_device) { return source_device < devices_.visible() ? source_device : 0; }
+
 Status RuntimeOps::pack(std::int32_t device, std::span<const Copy> copies) {
   std::vector<device::Copy> moved;
   moved.reserve(copies.size());

@@ -15,7 +15,7 @@ class RuntimeOps final : public DeviceOps {
 
   Status fence(std::int32_t device) override;
   Status pack(std::int32_t device, std::span<const Copy> copies) override;
-  std::int32_t current_device() override { return 0; }
+  std::int32_t landing_device(std::int32_t source_device) override;
 
  private:
   device::Devices& devices_;

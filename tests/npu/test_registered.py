@@ -83,11 +83,13 @@ TARGETS = {
 def test_other_targets_are_copied_into(reader: ray_hixl.Engine, owner: Owner, target: str) -> None:
     owner.run("metadata = engine.publish([values.on_npu(torch.float32, [1000], 1)])")
     [given] = [eval(TARGETS[target])]
-    before = values.slabs(reader).get("allocations", 0)
+    device = max(given.get_device(), 0)
+    use = torch.ones(1, device="npu:0"), torch.ones(1, device="npu:1")  # of both, so that it is the source's where no target says it
+    before = values.slabs(reader, device).get("allocations", 0)
     [arrived] = reader.fetch(owner.get("metadata"), [given]).result()
     assert arrived is given
     assert values.bits(given) == values.bits(values.numbers(torch.float32, [1000], 1))
-    assert values.slabs(reader)["allocations"] == before + 1, "by way of a slab"
+    assert values.slabs(reader, device)["allocations"] == before + 1, ("by way of a slab", use)
 
 
 def test_npu_targets_of_tensors_from_the_cpu(reader: ray_hixl.Engine, owner: Owner) -> None:
@@ -217,7 +219,7 @@ def test_empty(own_process: None, owner: Owner) -> None:
     made.fill_(3)
     engine = process.engine()
     allocations = values.slabs(engine, 1)["allocations"]
-    owner.run("arrived = engine.fetch(metadata).result()[0]", metadata=engine.publish([made]))
+    owner.run("arrived = engine.fetch(metadata, device='npu:1').result()[0]", metadata=engine.publish([made]))
     assert values.slabs(engine, 1)["allocations"] == allocations
     assert owner.get("(arrived.device.index, arrived.float().cpu().unique().tolist())") == (1, [3])
     with pytest.raises(ray_hixl.InvalidArgument, match="there is no npu:2: this process sees 2"):
@@ -229,7 +231,7 @@ def test_register_memory_pool(own_process: None, owner: Owner) -> None:
     engine = process.engine()
     assert values.slabs(engine)["mapped_bytes"] >= 200 << 20
     owner.run("metadata = engine.publish([torch.ones(35 << 20, device='npu')])")
-    engine.fetch(owner.get("metadata")).result()
+    engine.fetch(owner.get("metadata"), device="npu:0").result()
     assert (values.device_stats(engine)["refreshes"], values.device_stats(engine)["connects"]) == (0, 1)
     with pytest.raises(ray_hixl.OutOfMemory, match="slab_cap_bytes"):
         ray_hixl.register_memory_pool(1 << 40, "npu:0")

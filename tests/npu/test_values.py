@@ -91,9 +91,10 @@ def test_both_kinds_of_memory(reader: ray_hixl.Engine, owner: Owner) -> None:
 
 
 def test_two_devices(reader: ray_hixl.Engine, owner: Owner) -> None:
+    here = [torch.ones(1, device=f"npu:{index}") for index in range(2)]  # uses both
     owner.run("tensors = [values.on_npu(torch.int32, [300], seed, f'npu:{seed % 2}') for seed in range(5)]")
     arrived = reader.fetch(owner.get("engine.publish(tensors)")).result()
-    assert [tensor.device.index for tensor in arrived] == [0, 1, 0, 1, 0]
+    assert [tensor.device.index for tensor in arrived] == [0, 1, 0, 1, 0], here
     assert [values.bits(tensor) for tensor in arrived] == owner.get("[values.bits(tensor) for tensor in tensors]")
 
 

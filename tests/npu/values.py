@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -38,6 +39,12 @@ def bits(tensor: torch.Tensor) -> tuple[str, list[int], bytes]:
     assert tensor.is_contiguous(), tensor.stride()
     here = tensor.detach().cpu()
     return str(here.dtype), list(here.shape), ctypes.string_at(here.data_ptr(), here.nbytes) if here.nbytes else b""
+
+
+def received_elsewhere(engine: Any, metadata: bytes, **given: Any) -> list[torch.Tensor]:
+    """Fetched by a thread that has set no device, as under Ray."""
+    with ThreadPoolExecutor(1) as one:
+        return one.submit(lambda: engine.fetch(metadata, **given).result()).result()
 
 
 def slabs(engine: Any, device: int = 0) -> dict[str, int]:

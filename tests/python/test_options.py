@@ -23,6 +23,7 @@ KNOBS: dict[str, tuple[Any, str, Any, Any]] = {
     "landing_arena_bytes": (1 << 30, "0", 0, 123),
     "slab_bytes": (64 << 20, "1", 1, 1 << 30),
     "slab_cap_bytes": (4 << 30, "0", 0, 1 << 40),
+    "landing_device": ("", "npu:3", "npu:3", "npu:0"),
     "hixl_ports": ((20000, 29999), "1024-1026", (1024, 1026), (20000, 20001)),
     "hixl_protocol_desc": (("auto",), "hccs:device,roce:device", ("hccs:device", "roce:device"), ("roce:host",)),
     "hixl_local_comm_res": ("auto", '{"version": "1.3"}', '{"version": "1.3"}', "/etc/comm_res.json"),
@@ -62,6 +63,11 @@ BAD: list[tuple[str, Any]] = [
     ("slab_bytes", 0),
     ("slab_bytes", "64MiB"),
     ("slab_cap_bytes", -1),
+    ("landing_device", "npu"),
+    ("landing_device", "npu:-1"),
+    ("landing_device", "npu:1 "),
+    ("landing_device", "npu:70000"),
+    ("landing_device", "cuda:0"),
     ("hixl_ports", "20000"),
     ("hixl_ports", ""),
     ("hixl_ports", (20000,)),
@@ -90,6 +96,7 @@ BAD: list[tuple[str, Any]] = [
 LATER: list[tuple[str, Any]] = [
     ("publish", "snapshot"),
     ("fetch", "map"),
+    ("landing_device", "cpu"),
     ("checksum", True),
     ("tls", True),
 ]
@@ -102,7 +109,8 @@ def test_every_knob_is_known_here() -> None:
 
 def test_the_table_says_all_of_every_knob() -> None:
     for name, argument, shown, default, takes, text in _core.option_infos():
-        assert all((argument, shown, default, takes, text)), name
+        assert all((argument, shown, takes, text)), name
+        assert default or name == "landing_device"
         assert Options(**{name: default}) == Options(), "its default, as the environment spells it, is its default"
         assert getattr(Options, name).__doc__.split()[:3] == text.split()[:3]
 

@@ -52,6 +52,9 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"idle_timeout_s", "1e-9", Code::kInvalidArgument, "from 0.001"},
         Setting{"slab_bytes", "0", Code::kInvalidArgument, "above 0"},
         Setting{"slab_cap_bytes", "4 GiB", Code::kInvalidArgument, "whole number of bytes"},
+        Setting{"landing_device", "npu", Code::kInvalidArgument, "npu:<index>"},
+        Setting{"landing_device", "npu:65536", Code::kInvalidArgument, "npu:<index>"},
+        Setting{"landing_device", "cpu", Code::kNotAvailable, "landing_device"},
         Setting{"hixl_ports", "80-90", Code::kInvalidArgument, "1024"}, Setting{"hixl_ports", "2000", Code::kInvalidArgument, "first-last"},
         Setting{"hixl_ports", "2000-2000", Code::kInvalidArgument, "two ports"},
         Setting{"hixl_ports", "2000-70000", Code::kInvalidArgument, "65535"},
@@ -93,6 +96,8 @@ TEST(Options, take_what_they_should) {
   EXPECT_EQ(options.hixl_service_level, 0u);
   EXPECT_TRUE(set_option(options, "hixl_service_level", "auto").is_ok());
   EXPECT_FALSE(options.hixl_service_level);
+  EXPECT_TRUE(set_option(options, "landing_device", "npu:15").is_ok());
+  EXPECT_EQ(options.landing_device, "npu:15");
   EXPECT_THAT(options.transports, ElementsAre("stream", "hixl"));
   EXPECT_EQ(options.slab_bytes, std::uint64_t{8} << 30);
   EXPECT_EQ(options.hixl_ports, (PortRange{21000, 21009}));

@@ -26,14 +26,14 @@ Metadata metadata_of(const std::vector<std::uint64_t>& sizes) {
   return Metadata::decode(encode_metadata(object)).value();
 }
 
-Result<Landing> no_devices(std::int32_t) { return Status(Code::kNotAvailable, "no devices here"); }
+Result<Landing> no_devices(std::int32_t, std::int32_t) { return Status(Code::kNotAvailable, "no devices here"); }
 
 class DestinationTest : public testing::Test {
  protected:
   const std::shared_ptr<memory::Arena> arena = memory::Arena::create(memory::ArenaKind::kLanding, std::uint64_t{64} << 20);
 
   Destinations allocate(const std::vector<std::uint64_t>& sizes) {
-    return allocate_destinations(metadata_of(sizes), *arena, no_devices).value();
+    return allocate_destinations(metadata_of(sizes), {}, *arena, no_devices).value();
   }
   static std::size_t blocks(const Destinations& destinations) {
     std::set<const void*> distinct;
@@ -88,6 +88,12 @@ TEST_F(DestinationTest, a_tensor_that_is_kept_of_each_object_keeps_little_else) 
   }
 }
 
+TEST_F(DestinationTest, wishes_are_one_for_each_tensor) {
+  const std::vector<std::int32_t> wishes{-1, -1};
+  EXPECT_THAT(allocate_destinations(metadata_of({10, 20}), wishes, *arena, no_devices).status(), IsOk()) << "host memory needs none";
+  EXPECT_THAT(allocate_destinations(metadata_of({10}), wishes, *arena, no_devices).status(), FailsWith(Code::kInvalidArgument));
+}
+
 TEST_F(DestinationTest, tensors_without_elements_have_no_memory) {
   const Destinations destinations = allocate({0, 10, 0});
   EXPECT_EQ(destinations.tensors[0].address, nullptr);
@@ -98,7 +104,7 @@ TEST_F(DestinationTest, tensors_without_elements_have_no_memory) {
 
 TEST_F(DestinationTest, a_plan_holds_all_blocks_and_reads_the_tensors_one_after_the_other) {
   const Metadata metadata = metadata_of({10, 0, 20, 2 * kMiB});
-  Destinations destinations = allocate_destinations(metadata, *arena, no_devices).value();
+  Destinations destinations = allocate_destinations(metadata, {}, *arena, no_devices).value();
   auto plan = make_plan(metadata, destinations);
   ASSERT_EQ(plan->pieces.size(), 3u);
   EXPECT_EQ(plan->pieces[1].offset, 10u);
@@ -112,7 +118,7 @@ TEST_F(DestinationTest, a_plan_holds_all_blocks_and_reads_the_tensors_one_after_
 }
 
 TEST_F(DestinationTest, more_than_there_is_gives_an_error_and_keeps_nothing) {
-  EXPECT_THAT(allocate_destinations(metadata_of({kMiB, std::uint64_t{1} << 60}), *arena, no_devices).status(),
+  EXPECT_THAT(allocate_destinations(metadata_of({kMiB, std::uint64_t{1} << 60}), {}, *arena, no_devices).status(),
               FailsWith(Code::kOutOfMemory));
   EXPECT_EQ(arena->stats().live_blocks, 0u);
 }

@@ -20,6 +20,12 @@ def on(device: str) -> Any:
     return lambda: values.on_npu(torch.float32, [100], 3, device)
 
 
+def use(*devices: str) -> None:
+    """From then on torch has memory there."""
+    for device in devices:
+        torch.ones(1, device=device)
+
+
 EXPECTED = values.bits(values.numbers(torch.float32, [100], 3))
 arrival = lambda tensor: (str(tensor.device), values.bits(tensor))  # noqa: E731
 
@@ -31,7 +37,9 @@ def test_actors_see_what_ray_gave_them(npus: dict[str, Any]) -> None:
     assert len({seen[name] for name in ("one", "other", "half", "two")}) == 4
 
 
-def test_the_index_is_restored_where_it_is_visible(npus: dict[str, Any]) -> None:
+def test_it_is_the_one_in_use_and_of_several_the_sources_index(npus: dict[str, Any]) -> None:
+    use("npu:0", "npu:1")
+    ray.get(npus["two"].call.remote(use, "npu:0", "npu:1"))
     second = npus["two"].give.remote(on("npu:1"))
     assert arrival(ray.get(second)) == ("npu:1", EXPECTED), "the driver sees six"
     assert ray.get(npus["one"].call.remote(arrival, second)) == ("npu:0", EXPECTED), "one sees only its own"
@@ -39,6 +47,7 @@ def test_the_index_is_restored_where_it_is_visible(npus: dict[str, Any]) -> None
 
 
 def test_two_devices_in_one_object(npus: dict[str, Any]) -> None:
+    use("npu:0", "npu:1")
     reference = npus["two"].give.remote(lambda: [torch.full((3,), float(i), device=f"npu:{i % 2}") for i in range(4)])
     look = lambda tensors: [(tensor.device.index, tensor.cpu().tolist()) for tensor in tensors]  # noqa: E731
     assert look(ray.get(reference)) == [(i % 2, [float(i)] * 3) for i in range(4)]
