@@ -27,14 +27,17 @@ void Readers::describe(std::int32_t device, Responder responder) {
 
 void Readers::await_recall(std::int32_t device, const std::string& engine, Responder responder) {
   const auto npu = npus_.started(device);
-  Device& known = devices_[device];
-  const auto holder = known.holders.find(&responder.reader());
-  if (!npu || known.recalling || holder == known.holders.end() || engine != npu->engine_name()) {
-    const std::uint64_t request = responder.request();
-    return std::move(responder).send(control::encode(request, control::Recalled{}));
+  if (npu && engine == npu->engine_name()) {
+    Device& known = devices_[device];
+    const auto holder = known.holders.find(&responder.reader());
+    if (!known.recalling && holder != known.holders.end()) {
+      holder->second.reset();  // an earlier one has no answer any more
+      holder->second.emplace(std::move(responder));
+      return;
+    }
   }
-  holder->second.reset();  // an earlier one has no answer any more
-  holder->second.emplace(std::move(responder));
+  const std::uint64_t request = responder.request();
+  std::move(responder).send(control::encode(request, control::Recalled{}));
 }
 
 void Readers::release(std::int32_t device, const std::string& engine, Responder responder) {
