@@ -67,8 +67,17 @@ class Owner {
   memory::CopyPool pool_{1};
   transport::Counters counters_;
   Incarnation self_ = {std::byte{1}};
-  transport::Context context_{self_,    net::this_process().value(), options_, *loop_, processes_, *slots_, *source_, pool_, reaper_,
-                              counters_};
+  transport::Context context_{self_,
+                              net::this_process().value(),
+                              options_,
+                              *loop_,
+                              processes_,
+                              *slots_,
+                              *source_,
+                              pool_,
+                              reaper_,
+                              counters_,
+                              device::no_devices(Status(Code::kNotAvailable, "no NPU here"))};
   std::vector<std::unique_ptr<transport::Transport>> transports_;
   std::unique_ptr<link::Server> server_;
   std::array<std::byte, 4096> ordinary_{};
