@@ -49,7 +49,7 @@ class Notifies : public Engines {
   }
   // The first link goes down with a request that ends while its slot's thread is freed.
   void taint() {
-    fake_hixl_set("FAKE_HIXL_ABORT_HOLD_MS", "100");
+    fake_hixl_set("FAKE_HIXL_ABORT_HOLD_MS", "200");
     delay_transfers(20);
     (void)under_way();
     EXPECT_EQ(disconnect(), kSuccess);
@@ -68,7 +68,7 @@ TEST_F(Notifies, tell_of_others_ends_once_a_request_ended_while_its_slot_was_abo
   EXPECT_EQ(fake_hixl_taken_slots(), 0u);
   for (std::uint64_t early = 1; early <= 3; ++early) {
     ours_.fill(kOurs);
-    delay_transfers(100);
+    delay_transfers(200);
     TransferReq request = nullptr;
     EXPECT_EQ(start_other(request), kSuccess);
     EXPECT_EQ(poll_to_the_end(request), kSuccess);
@@ -82,7 +82,7 @@ TEST_F(Notifies, tell_of_others_ends_once_a_request_ended_while_its_slot_was_abo
 
 TEST_F(Notifies, are_one_too_early_also_for_requests_behind_each_other) {
   taint();
-  delay_transfers(50);
+  delay_transfers(200);
   TransferReq first = nullptr;
   TransferReq second = nullptr;
   EXPECT_EQ(start_other(first), kSuccess);
@@ -128,8 +128,8 @@ TEST_F(Notifies, stay_clean_where_requests_end_long_after) {
 }
 
 TEST_F(Notifies, are_recorded_for_who_has_the_slot_by_then) {
-  fake_hixl_set("FAKE_HIXL_ABORT_GAP_MS", "300");
-  delay_transfers(100);
+  fake_hixl_set("FAKE_HIXL_ABORT_GAP_MS", "800");
+  delay_transfers(300);
   (void)under_way();
   std::thread disconnect = disconnecting();
   delay_transfers(60000);
@@ -141,7 +141,7 @@ TEST_F(Notifies, are_recorded_for_who_has_the_slot_by_then) {
 }
 
 TEST_F(Notifies, come_where_another_link_was_done_before_the_second_abort) {
-  fake_hixl_set("FAKE_HIXL_ABORT_GAP_MS", "300");
+  fake_hixl_set("FAKE_HIXL_ABORT_GAP_MS", "500");
   delay_transfers(60000);
   TransferReq request = nullptr;
   EXPECT_EQ(start(request), kSuccess);
@@ -155,13 +155,13 @@ TEST_F(Notifies, come_where_another_link_was_done_before_the_second_abort) {
 }
 
 TEST_F(Notifies, never_come_where_a_slot_is_aborted_under_another_link) {
-  fake_hixl_set("FAKE_HIXL_ABORT_GAP_MS", "200");
+  fake_hixl_set("FAKE_HIXL_ABORT_GAP_MS", "300");
   delay_transfers(60000);
   TransferReq request = nullptr;
   EXPECT_EQ(start(request), kSuccess);
   EXPECT_EQ(start(request), kSuccess);
   std::thread disconnect = disconnecting();
-  delay_transfers(400);
+  delay_transfers(900);
   const TransferReq others = started_on_other();
   disconnect.join();
   EXPECT_EQ(fake_hixl_aborts(), 2u);
@@ -176,8 +176,8 @@ TEST_F(Notifies, never_come_where_a_slot_is_aborted_under_another_link) {
 }
 
 TEST_F(Notifies, are_left_recorded_by_a_transfer_that_timed_out) {
-  delay_transfers(40);
-  EXPECT_EQ(transfer({whole()}, kRead, 10), hixl::kTimeout);
+  delay_transfers(300);
+  EXPECT_EQ(transfer({whole()}, kRead, 100), hixl::kTimeout);
   while (fake_hixl_stray_records() == 0) std::this_thread::yield();
   EXPECT_TRUE(ours_.holds(kTheirs)) << "and its bytes arrive";
   EXPECT_EQ(fake_hixl_tainted_slots(), 1u);
