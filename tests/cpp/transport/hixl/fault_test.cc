@@ -589,13 +589,16 @@ TEST_F(HixlRecall, a_reader_that_does_not_answer_keeps_what_it_may_read_and_dela
   const Bytes object = publish_here(7);
   ASSERT_EQ(reader.fetch(object, 7), "ok");
   reader.pause();
+  const std::uint64_t connects = device().connects;
   std::chrono::nanoseconds longest{};
   for (std::uint64_t seed = 1; seed <= 6; ++seed) {
     (void)make_region(**consumer, 32 * kMiB, seed, SourceMemory::kDevice, kPeerDevice);
     const auto begin = std::chrono::steady_clock::now();
     expect_served(owner);
     longest = std::max(longest, std::chrono::nanoseconds(std::chrono::steady_clock::now() - begin));
+    std::this_thread::sleep_for(70ms);  // longer than it is waited for, altogether
   }
+  EXPECT_EQ(device().connects, connects);
   EXPECT_EQ(device().unused_bytes, 6 * 32 * kMiB);
   EXPECT_LT(longest, scaled(150ms)) << "links here go on meanwhile";
   reader.resume();
