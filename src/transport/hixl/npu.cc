@@ -75,13 +75,11 @@ Status Npu::start_hixl() {
   return driver_
       .call<std::string>([this]() -> Result<std::string> {
         if (const int error = cann_.acl.set_device(index()); error != kAclOk) return cann_.acl.status(error, "aclrtSetDevice");
-        Result<Started> started = transport::hixl::start(cann_, options_);
-        if (!started.is_ok()) return started.status();
-        driver_.use(std::move(started->hixl));
+        Result<std::unique_ptr<Hixl>> first = renew(nullptr);
+        if (!first.is_ok()) return first.status();
+        driver_.use(*std::move(first));
         driver_.set_link_down([this] { collect(); });
-        const MutexLock lock(mutex_);
-        name_ = started->name;
-        return name_;
+        return engine_name();
       })
       .status();
 }
@@ -100,7 +98,7 @@ void Npu::recall(bool anyway, std::function<void(bool all)> then) {
   });
 }
 
-// On a thread that may block. What was published stays where it is, and so do the epochs: nobody is linked.
+// The first one, too. On a thread that may block. What was published stays where it is, and so do the epochs: nobody is linked.
 Result<std::unique_ptr<Hixl>> Npu::renew(std::unique_ptr<Hixl> old) {
   {
     const MutexLock lock(mutex_);

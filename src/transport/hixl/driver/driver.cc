@@ -85,10 +85,6 @@ bool Driver::has_links() const {
   return std::ranges::any_of(remotes_, [](const auto& each) { return each.second->linked(); });
 }
 
-bool Driver::idle() const {
-  return std::ranges::all_of(remotes_, [](const auto& each) { return each.second->idle(); });
-}
-
 void Driver::work() {
   ::prctl(PR_SET_TIMERSLACK, 1000UL);  // pauses between polls are short
   setup_.prepare();

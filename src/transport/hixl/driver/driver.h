@@ -58,25 +58,14 @@ class Driver final : public RemoteHost {
   // Runs `task` on the thread and gives what it gives; kClosed after stop(), kTransferTimeout if the thread does not come to it.
   template <class T>
   [[nodiscard]] Result<T> call(std::function<Result<T>()> task) {
-    const auto promise = std::make_shared<std::promise<Result<T>>>();
-    std::future<Result<T>> answer = promise->get_future();
-    if (!post([promise, task = std::move(task)] { promise->set_value(task()); })) return closed();
-    if (answer.wait_for(kCallTime) == std::future_status::ready) return answer.get();
-    return Status(Code::kTransferTimeout,
-                  "the driver of npu:" + std::to_string(setup_.device) + " does not answer; is the device hung? npu-smi info");
+    return ask<T>([task = std::move(task)](const Answer<T>& answer) { answer(task()); });
   }
   // The same for a task that needs HIXL: waits while the engine is being replaced.
   template <class T>
   [[nodiscard]] Result<T> call_hixl(std::function<Result<T>(Hixl&)> task) {
-    const auto promise = std::make_shared<std::promise<Result<T>>>();
-    std::future<Result<T>> answer = promise->get_future();
-    const bool posted = post([this, promise, task = std::move(task)] {
-      with_hixl([promise, task](const Result<Hixl*>& hixl) { promise->set_value(hixl.is_ok() ? task(**hixl) : Result<T>(hixl.status())); });
+    return ask<T>([this, task = std::move(task)](const Answer<T>& answer) {
+      with_hixl([task, answer](const Result<Hixl*>& hixl) { answer(hixl.is_ok() ? task(**hixl) : Result<T>(hixl.status())); });
     });
-    if (!posted) return closed();
-    if (answer.wait_for(kCallTime) == std::future_status::ready) return answer.get();
-    return Status(Code::kTransferTimeout,
-                  "the driver of npu:" + std::to_string(setup_.device) + " does not answer; is the device hung? npu-smi info");
   }
 
   // HIXL is there from now on. Driver's thread.
@@ -123,6 +112,19 @@ class Driver final : public RemoteHost {
  private:
   static constexpr std::chrono::seconds kCallTime{60};
   using HixlTask = std::function<void(const Result<Hixl*>& hixl)>;
+  template <class T>
+  using Answer = std::function<void(Result<T>)>;
+  // Runs `begin` on the thread, which gives the answer then or later, once.
+  template <class T>
+  [[nodiscard]] Result<T> ask(std::function<void(const Answer<T>& answer)> begin) {
+    const auto promise = std::make_shared<std::promise<Result<T>>>();
+    std::future<Result<T>> answer = promise->get_future();
+    const Answer<T> give = [promise](Result<T> result) { promise->set_value(std::move(result)); };
+    if (!post([give, begin = std::move(begin)] { begin(give); })) return closed();
+    if (answer.wait_for(kCallTime) == std::future_status::ready) return answer.get();
+    return Status(Code::kTransferTimeout,
+                  "the driver of npu:" + std::to_string(setup_.device) + " does not answer; is the device hung? npu-smi info");
+  }
   [[nodiscard]] Status closed() const;
   void work();
   void run_tasks();
@@ -142,7 +144,6 @@ class Driver final : public RemoteHost {
   void pause_between_polls();
   void begin_to_spin();
   void end_everything(const Status& why);
-  [[nodiscard]] bool idle() const;
 
   const Setup setup_;
   Connectors connectors_;

@@ -238,9 +238,7 @@ void Remote::retry_or_end(const std::shared_ptr<Move>& move) {
 
 void Remote::break_link(const std::string& why, Cause cause, std::chrono::milliseconds patience) {
   if (disconnecting() || state_ == State::kGivenUp) return;
-  if (broken_.empty()) host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
-  broken_ = why;
-  cause_ = cause;
+  note_broken(why, cause);
   if (state_ != State::kUp && state_ != State::kDraining) return;
   state_ = State::kDraining;
   const Deadline end = Deadline::in(patience);
@@ -249,23 +247,36 @@ void Remote::break_link(const std::string& why, Cause cause, std::chrono::millis
   advance();
 }
 
+// Counted once for each link.
+void Remote::note_broken(const std::string& why, Cause cause) {
+  if (broken_.empty()) host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
+  broken_ = why;
+  cause_ = cause;
+}
+
 void Remote::give_up() {
-  if (broken_.empty()) {
-    host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
-    broken_ = "a request did not end in time";
-    cause_ = Cause::kGivenUp;
-  }
+  if (broken_.empty()) note_broken("a request did not end in time", Cause::kGivenUp);
   state_ = State::kGivenUp;
   host_.taint();
   advance();
 }
 
-void Remote::recall(std::function<void()> then) {
+// Those that `concerns` is true of; what HIXL has of them ends first.
+template <class Concerns>
+void Remote::end_waiting_if(Concerns concerns, const Status& why) {
   for (const auto& move : std::exchange(waiting_, {})) {
-    move->recalled = true;
-    if (move->failure.is_ok()) move->failure = Status(Code::kConnectError, "the engine at " + name_ + " takes no readers just now");
+    if (!concerns(*move)) {
+      waiting_.push_back(move);
+      continue;
+    }
+    if (move->failure.is_ok()) move->failure = why;
     settle(move);
   }
+}
+
+void Remote::recall(std::function<void()> then) {
+  for (const auto& move : waiting_) move->recalled = true;
+  end_waiting_if([](const Move&) { return true; }, Status(Code::kConnectError, "the engine at " + name_ + " takes no readers just now"));
   if (!linked()) return then();
   recalls_.push_back(std::move(then));
   if (state_ == State::kUp) state_ = State::kDraining;
@@ -278,14 +289,7 @@ void Remote::retire(bool now) {
 }
 
 void Remote::end_waiting(const Status& why) {
-  for (const auto& move : std::exchange(waiting_, {})) {
-    if (move->in_flight > 0) {
-      waiting_.push_back(move);
-      continue;
-    }
-    if (move->failure.is_ok()) move->failure = why;
-    settle(move);
-  }
+  end_waiting_if([](const Move& move) { return move.in_flight == 0; }, why);
 }
 
 void Remote::submit() {
@@ -353,9 +357,7 @@ bool Remote::submit_chunk(const std::shared_ptr<Move>& move) {
     case Verdict::kLinkBroken:  // a part may be under way, whose end nobody can ask for
       ++move->in_flight;
       requests_.push_back(std::move(request));
-      broken_ = "TransferAsync: " + outcome.text();
-      cause_ = Cause::kFailure;
-      host_.counters().links_broken.fetch_add(1, std::memory_order_relaxed);
+      note_broken("TransferAsync: " + outcome.text(), Cause::kFailure);
       give_up();
       return false;
   }
@@ -413,14 +415,7 @@ void Remote::abandon(const void* channel, const Status& why) {
   for (const auto& move : lost_) {
     if (concerned(*move) && move->failure.is_ok()) move->failure = why;
   }
-  for (const auto& move : std::exchange(waiting_, {})) {
-    if (!concerned(*move)) {
-      waiting_.push_back(move);
-      continue;
-    }
-    if (move->failure.is_ok()) move->failure = why;
-    settle(move);
-  }
+  end_waiting_if(concerned, why);
   if (linked() && (has_requests || channels_.empty())) break_link(why.message(), Cause::kGivenUp, kPatience);
 }
 

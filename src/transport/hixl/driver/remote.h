@@ -118,6 +118,9 @@ class Remote : public std::enable_shared_from_this<Remote> {
   enum class Cause : std::uint8_t { kFailure, kGivenUp };
   void break_link(const std::string& why, Cause cause, std::chrono::milliseconds patience);
   void give_up();
+  template <class Concerns>
+  void end_waiting_if(Concerns concerns, const Status& why);
+  void note_broken(const std::string& why, Cause cause);
   void let_go();
   void went_down();
   void submit();
