@@ -172,4 +172,13 @@ void ScriptedHixl::end_seen(std::uint64_t id) {
   requests_.erase(id);
 }
 
+void ScriptedHixl::complete(std::size_t most) {
+  const std::lock_guard lock(mutex_);
+  for (auto& [id, request] : requests_) {
+    if (request.end) continue;
+    if (most-- == 0) return;
+    request.end = std::pair(kHixlOk, kCompleted);
+  }
+}
+
 }  // namespace ray_hixl::test

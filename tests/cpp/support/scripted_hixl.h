@@ -57,6 +57,8 @@ class ScriptedHixl {
   // The end that the next poll tells; for tests without polls it is seen at once.
   void end(std::uint64_t id, std::int32_t status, Code code = transport::hixl::kHixlOk);
   void end_seen(std::uint64_t id);
+  // Has the first `most` of the requests that have no end yet completed, all at once.
+  void complete(std::size_t most = SIZE_MAX);
 
  private:
   friend struct ScriptedEntries;

@@ -98,7 +98,7 @@ class DriverTest : public testing::Test {
   // What HIXL has ends well as it comes, until the move has ended.
   Status complete_until_ended(const WatchedTransfer& move) {
     EXPECT_TRUE(eventually([&] {
-      for (const auto& request : script.requests()) script.end(request.id, kCompleted);
+      script.complete();
       return move.ended();
     }));
     return move.wait();
@@ -273,7 +273,7 @@ TEST_F(DriverTest, sleeps_while_a_link_is_taken_down) {
   EXPECT_TRUE(eventually(stays_asleep)) << awake << " times in 100 ms";
   script.let_go("disconnect a:1");
   ASSERT_TRUE(eventually([&] { return script.requests().size() == 2; }));
-  for (const auto& each : script.requests()) script.end(each.id, kCompleted);
+  script.complete();
 }
 
 // Every 200 us, after a spin of 30 us; and it sleeps in between.
@@ -313,12 +313,15 @@ TEST_F(DriverTest, forgets_a_link_that_went_down_and_says_so) {
 
 TEST_F(DriverTest, shares_sixteen_requests_among_the_links_that_want_some) {
   std::vector<WatchedTransfer> moves;
+  moves.push_back(submit("b:1"));
+  EXPECT_THAT(complete_until_ended(moves.back()), IsOk());  // b is connected, and wants nothing
   for (int i = 0; i < 30; ++i) moves.push_back(submit("a:1"));
   ASSERT_TRUE(eventually([&] { return script.requests().size() == 16; }));
   for (int i = 0; i < 30; ++i) moves.push_back(submit("b:1"));
-  ASSERT_TRUE(eventually([&] { return script.count("connect") == 2; }));
+  const std::uint64_t before = polls();
+  ASSERT_TRUE(eventually([&] { return polls() > before + 1; }));  // the driver has taken them all
   const auto of_b = [&] { return std::ranges::count(script.requests(), std::string("b:1"), &ScriptedHixl::Request::peer); };
-  for (int i = 0; i < 8; ++i) script.end(script.requests()[static_cast<std::size_t>(i)].id, kCompleted);
+  script.complete(8);
   EXPECT_TRUE(eventually([&] { return of_b() == 8 && script.requests().size() == 16; }));
   for (const WatchedTransfer& move : moves) EXPECT_THAT(complete_until_ended(move), IsOk());
 }
@@ -394,7 +397,7 @@ TEST_F(DriverTest, makes_room_only_where_what_is_in_flight_ends_in_time) {
   const WatchedTransfer later = submit("b:1");
   EXPECT_TRUE(eventually([&] { return script.requests().size() == 2; })) << "others go on after that time";
   EXPECT_FALSE(slow.ended());
-  for (const auto& each : script.requests()) script.end(each.id, kCompleted);
+  script.complete();
   EXPECT_THAT(slow.wait(), IsOk());
   EXPECT_THAT(later.wait(), IsOk());
   EXPECT_EQ(script.count("read"), 2u) << "nothing is read again";
@@ -533,7 +536,7 @@ TEST_F(DriverTest, takes_a_link_down_where_no_thread_more_can_be_had) {
   script.let_go("connect");
   ASSERT_TRUE(eventually([&] { return script.count("read") == 3; }));
   EXPECT_EQ(script.count("disconnect"), 1u);
-  for (const auto& each : script.requests()) script.end(each.id, kCompleted);
+  script.complete();
   EXPECT_THAT(move.wait(), IsOk());
   EXPECT_THAT(other.wait(), IsOk());
 }
