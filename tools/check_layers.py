@@ -21,6 +21,7 @@ BELOW["device"] = {"base", "memory"}
 BELOW["transport"] = {"base", "net", "memory", "control", "device"}
 for transport in TRANSPORTS:
     BELOW[transport] = BELOW["transport"] | {"transport"}
+BELOW["transport/staged"] |= {"transport/stream"}  # over its connections
 BELOW["link"] = BELOW["transport"] | {"transport"}
 BELOW["engine"] = BELOW["link"] | {"link"}
 BELOW["object"] = BELOW["engine"] | {"engine"}

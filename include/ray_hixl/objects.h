@@ -54,10 +54,11 @@ class DeviceOps {
   [[nodiscard]] virtual std::int32_t landing_device(std::int32_t source_device) = 0;
 };
 
-// On which devices a fetch without targets is to receive device tensors, as this process numbers them.
+// On which devices a fetch without targets is to receive device tensors, as this process numbers them; or kHost.
 struct LandingWish {
-  std::optional<std::int32_t> device;  // of tensors without a wish of their own; none: Options::landing_device, else DeviceOps choose
-  std::vector<std::int32_t> of;        // by tensor, negative for none; or nothing at all
+  static constexpr std::int32_t kHost = -2;  // in host memory
+  std::optional<std::int32_t> device;        // of tensors without a wish of their own; none: Options::landing_device, else DeviceOps choose
+  std::vector<std::int32_t> of;              // by tensor, -1 for none; or nothing at all
 };
 
 // An object's metadata, decoded. Tensor i has layouts[layout_of(i)].
@@ -149,7 +150,7 @@ class Objects {
                               DeviceOps* ops = nullptr) const;
   // Metadata of an object that could not be made: `error` is what a fetch of it ends with. `layouts`/`tensors` still describe it.
   [[nodiscard]] Bytes publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error) const;
-  // Starts fetching into new memory, or into `targets` (one range per tensor, of exactly its size and its kind of memory; kept alive by
+  // Starts fetching into new memory, or into `targets` (one range per tensor, of exactly its size, in any memory; kept alive by
   // `targets_owner`). Never fails itself: the transfer does. Without targets device tensors come to the device of `wish` (kInvalidArgument
   // if there is none such). Device memory that was in use before is fenced first, targets included, which must be registered.
   [[nodiscard]] Fetch fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,

@@ -310,6 +310,8 @@ def tcp_only(descriptor: bytes) -> bytes:
     An engine's descriptor without its Unix socket, as if it were on another host.
     """
 
+HOST: int = -2
+
 class Metadata:
     """An object's metadata, decoded."""
 

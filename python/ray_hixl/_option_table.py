@@ -96,8 +96,8 @@ class OptionTable:
 
     @property
     def landing_device(self) -> str:
-        """NPU that received NPU tensors come to, 'npu:<index>', where neither the call nor a target chooses; empty: the one that this
-        process uses (docs/npu.md).
+        """Where received NPU tensors come to, 'npu:<index>' or 'cpu', where neither the call nor a target chooses; empty: the NPU that
+        this process uses (docs/npu.md).
         """
         return self._core.landing_device
 

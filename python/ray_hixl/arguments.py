@@ -7,7 +7,8 @@ import operator
 from numbers import Real
 from typing import Any
 
-from ray_hixl.errors import InvalidArgument, NotAvailable
+from ray_hixl import _core
+from ray_hixl.errors import InvalidArgument
 from ray_hixl.options import Options
 
 
@@ -60,18 +61,18 @@ def nbytes(value: Any) -> int:
     raise TypeError(f"a number of bytes is wanted, from 0 to 2^64; this is {described(value)}{hint}")
 
 
-def npu(device: Any) -> int | None:
-    """The index of ``"npu:<index>"``; None for None.
+def landing(device: Any) -> int | None:
+    """Where NPU tensors are to come: the index of ``"npu:<index>"``, or ``_core.HOST`` for the CPU; None for None.
 
-    :raises NotAvailable: the CPU. :raises InvalidArgument: anything else.
+    :raises InvalidArgument: anything else.
     """
     if device is None:
         return None
     kind, _, index = str(device).partition(":")
-    if kind == "cpu":
-        raise NotAvailable("device='cpu' is not available in this version: NPU tensors are received on NPUs; give targets on the CPU")
+    if kind == "cpu" and index in ("", "0"):
+        return _core.HOST
     if kind != "npu" or not index.isdecimal() or len(index) > 5:
-        raise InvalidArgument(f"device takes 'npu:<index>', or None for the NPU that this process uses; this is {str(device)!r}")
+        raise InvalidArgument(f"device takes 'npu:<index>', 'cpu', or None for the NPU that this process uses; this is {str(device)!r}")
     return int(index)
 
 

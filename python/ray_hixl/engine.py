@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray_hixl import _core, arguments, begun
@@ -56,12 +56,12 @@ class Transfer:
 class Fetch(Transfer):
     """An object on its way here."""
 
-    def __init__(self, core: _core.Fetch, targets: list[Any] | None, staged: bool, exports: list[Any]) -> None:
-        """``staged``: it goes into new memory, and from there to the targets. ``exports``: what keeps the targets' bytes where they are."""
+    def __init__(self, core: _core.Fetch, targets: list[Any] | None, copied: bool, exports: list[Any]) -> None:
+        """``copied``: it goes into new memory, and from there to the targets. ``exports``: what keeps the targets' bytes where they are."""
         super().__init__(core.transfer)
         self._fetch: _core.Fetch | None = core  # until the tensors were taken
         self._targets = targets
-        self._staged = staged
+        self._copied = copied
         self._exports = exports
         self._tensors: list[Any] | None = None
         self._taking = threading.Lock()
@@ -72,7 +72,7 @@ class Fetch(Transfer):
 
     def end_with(self, block: _core.Begun, name: str) -> None:
         """Where ``block`` raises, this ends first; under ``name``."""
-        block.add(name, self._core, self._targets is not None and not self._staged)
+        block.add(name, self._core, self._targets is not None and not self._copied)
 
     def wait(self, timeout: float | None = None) -> bool:
         """As ``Transfer.wait``. Buffers that are targets cannot be resized before it succeeded, or failed and nothing writes any more."""
@@ -108,7 +108,7 @@ class Fetch(Transfer):
         use_torch()
         if self._targets is None:
             return self._fetch.take()
-        if self._staged:
+        if self._copied:
             _copy_into(self._targets, self._fetch.take())
         return self._targets
 
@@ -298,10 +298,10 @@ class Engine:
         NPU tensors come to the NPU of their targets, else to ``device``, else to the option ``landing_device``, else to the NPU that this
         process uses (docs/npu.md).
 
-        :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into, which share no memory; by default
-            new memory. What arrives goes right there if every target is in the same kind of memory as its tensor and, on an NPU,
-            registered. Otherwise it comes to new memory, and ``result`` copies it: targets may be on any device.
-        :param device: ``"npu:<index>"``, for NPU tensors without a target on an NPU.
+        :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into, which share no memory, on any
+            device; by default new memory. What arrives goes right there, but where a target is on an NPU and not registered: then all of
+            it comes to new memory, and ``result`` copies it.
+        :param device: ``"npu:<index>"`` or ``"cpu"``, for NPU tensors without a target.
         :raises InvalidArgument: a target does not fit. The fetch ends with it where this process sees no such NPU.
         :raises NotAvailable: NPU tensors, and what is missing here for them.
         """
@@ -326,13 +326,19 @@ class Engine:
         packed = arguments.packed(metadata, "fetch takes the metadata that publish() returned")
         listed = None if targets is None else arguments.listed(targets, "targets")
         seconds = arguments.seconds(timeout, self._options.transfer_timeout_s)
-        landing = arguments.npu(device)
-        if _core.knows_torch() and _core.touches_npu(packed):
-            from ray_hixl import npu
+        landing = arguments.landing(device)
+        if _core.knows_torch() and _core.touches_npu(packed) and self._comes_to_npus(listed, landing):
+            _npu_to_receive_with().refuse_capture("fetching npu tensors")
+        core, copied, exports = self._objects.fetch(self._core, packed, listed, seconds, block, name, landing)
+        return Fetch(core, listed, copied, exports)
 
-            npu.refuse_capture("fetching npu tensors")
-        core, staged, exports = self._objects.fetch(self._core, packed, listed, seconds, block, name, landing)
-        return Fetch(core, listed, staged, exports)
+    def _comes_to_npus(self, targets: list[Any] | None, landing: int | None) -> bool:
+        """May any tensor of an NPU come to one here?"""
+        if "staged" not in self._options.transports:
+            return True
+        if targets is not None:
+            return any(getattr(getattr(target, "device", None), "type", "cpu") != "cpu" for target in targets)
+        return landing != _core.HOST and (landing is not None or self._options.landing_device != "cpu")
 
     def release(self, metadata: bytes) -> None:
         """Frees an object published here: no peer reads it any more once this returned; its memory goes when the last reader is gone."""
@@ -368,6 +374,16 @@ def npu_index(device: str) -> int | None:
     from ray_hixl import npu
 
     return npu.current_device()
+
+
+def _npu_to_receive_with() -> ModuleType:
+    try:
+        from ray_hixl import npu
+    except NotAvailable as error:
+        raise NotAvailable(
+            f"{error}. NPU tensors come to the CPU with device='cpu', targets there, or the option landing_device='cpu'"
+        ) from error
+    return npu
 
 
 def _kept(published: Published) -> bytes:

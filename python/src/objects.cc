@@ -100,9 +100,9 @@ ReadTensor read_target(nb::handle target, std::size_t index, const Layout& wante
 
 struct Targets {
   std::vector<MemoryRange> ranges;
-  std::vector<std::int32_t> wishes;  // of what is staged: LandingWish::of
+  std::vector<std::int32_t> wishes;  // of what is copied: LandingWish::of
   nb::list owners;                   // keep all their bytes where they are
-  bool is_staged = false;            // torch copies to them: a fetch cannot write there
+  bool is_copied = false;            // torch copies to them: a fetch cannot write there
 };
 
 Targets read_targets(const Metadata& metadata, const nb::list& targets) {
@@ -121,25 +121,33 @@ Targets read_targets(const Metadata& metadata, const nb::list& targets) {
   return read;
 }
 
-// Is a target not in its tensor's kind of memory, or in an NPU's that HIXL does not know, so that a fetch cannot write there? Only torch
-// can help then, so targets of others are left to the fetch to refuse.
-bool needs_staging(const Engine& engine, const Metadata& metadata, const nb::list& targets, const std::vector<MemoryRange>& ranges) {
+// Does the engine move between host and device memory?
+bool crosses(const Engine& engine) {
+  const std::vector<std::string>& transports = engine.options().transports;
+  return std::ranges::find(transports, "staged") != transports.end();
+}
+
+// Is a target in an NPU's memory that HIXL does not know, or, where nothing is staged, in another kind of memory than its tensor, so that a
+// fetch cannot write there? Only torch can help then, so targets of others are left to the fetch to refuse.
+bool needs_copies(const Engine& engine, const Metadata& metadata, const nb::list& targets, const std::vector<MemoryRange>& ranges) {
   std::vector<MemoryKind> kinds(metadata.size(), MemoryKind::kHost);
   for (const Metadata::Placement& placement : metadata.placements()) {
     std::fill_n(kinds.begin() + static_cast<std::ptrdiff_t>(placement.first), placement.count, MemoryKind::kDevice);
   }
+  const bool any_kind = crosses(engine);
   const bool fits = std::ranges::equal(ranges, kinds, [&](const MemoryRange& range, MemoryKind kind) {
-    return range.kind == kind && (range.length == 0 || engine.is_registered(range));
+    return (range.kind == kind || any_kind) && (range.length == 0 || engine.is_registered(range));
   });
   const TorchTable* const torch = TorchTable::get();
   return !fits && torch != nullptr && std::all_of(targets.begin(), targets.end(), [&](nb::handle each) { return torch->is_tensor(each); });
 }
 
-// The NPUs that torch will copy to from there.
-std::vector<std::int32_t> devices_of(const std::vector<MemoryRange>& targets) {
+// Where torch will copy from there.
+std::vector<std::int32_t> devices_of(const Engine& engine, const std::vector<MemoryRange>& targets) {
+  const std::int32_t on_host = crosses(engine) ? LandingWish::kHost : -1;
   std::vector<std::int32_t> devices;
   devices.reserve(targets.size());
-  for (const MemoryRange& target : targets) devices.push_back(target.kind == MemoryKind::kDevice ? target.device : -1);
+  for (const MemoryRange& target : targets) devices.push_back(target.kind == MemoryKind::kDevice ? target.device : on_host);
   return devices;
 }
 
@@ -147,10 +155,10 @@ Targets targets_of_fetch(const Engine& engine, const Metadata& metadata, const n
   const ForeignCalls calls;
   Targets read;
   if (metadata.error().is_ok()) read = read_targets(metadata, targets);
-  read.is_staged = needs_staging(engine, metadata, targets, read.ranges);
+  read.is_copied = needs_copies(engine, metadata, targets, read.ranges);
   raise_if_failed(check_apart(read.ranges));  // also of those that torch will copy to
-  if (read.is_staged) {
-    read.wishes = devices_of(read.ranges);
+  if (read.is_copied) {
+    read.wishes = devices_of(engine, read.ranges);
     read.ranges.clear();
   }
   return read;
@@ -178,8 +186,8 @@ nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& p
     return objects.fetch(view(packed), read.ranges, std::move(owner), to_duration(timeout), device_ops, wish);
   };
   const Fetch started = start();
-  begun.add(std::move(name), nb::cast(started.transfer()), targets && !read.is_staged);
-  return nb::make_tuple(Fetching(started), read.is_staged, read.owners);
+  begun.add(std::move(name), nb::cast(started.transfer()), targets && !read.is_copied);
+  return nb::make_tuple(Fetching(started), read.is_copied, read.owners);
 }
 
 nb::list layouts_of(const Metadata& metadata) {
@@ -197,6 +205,7 @@ nb::list runs_of(const Metadata& metadata) {
 }  // namespace
 
 void bind_objects(nb::module_& module) {
+  module.attr("HOST") = LandingWish::kHost;
   nb::class_<Metadata>(module, "Metadata", "An object's metadata, decoded.")
       .def_static(
           "decode", [](const nb::bytes& packed) { return value_or_raise(Metadata::decode(view(packed))); }, nb::arg("packed"))

@@ -146,14 +146,13 @@ std::string Seconds::write(double value) const {
   return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
 }
 
-bool Npu::read(std::string_view text, std::string& value) const {
+bool DeviceName::read(std::string_view text, std::string& value) const {
   value = std::string(text);
   return true;
 }
 
-Status Npu::check(std::string_view name, const std::string& value) const {
-  if (value == "cpu") return later(name, "NPU tensors are received on NPUs; give targets on the CPU");
-  return value.empty() || npu_index(value) ? Status::ok() : refuse(name, value, takes());
+Status DeviceName::check(std::string_view name, const std::string& value) const {
+  return value.empty() || value == "cpu" || npu_index(value) ? Status::ok() : refuse(name, value, takes());
 }
 
 std::optional<std::int32_t> npu_index(std::string_view text) {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <string>
 #include <utility>
 
 namespace ray_hixl::device {
@@ -20,6 +21,10 @@ bool Registered::holds(const std::byte* address, std::uint64_t bytes) const {
 }
 
 Device::~Device() = default;
+
+void Device::use_staging(std::unique_ptr<StagingRuntime> runtime) {
+  staging_ = std::make_unique<Staging>("hixl-stage-" + std::to_string(index_), std::move(runtime));
+}
 
 Result<std::shared_ptr<const memory::Block>> Device::allocate(std::uint64_t bytes, const Slabs::Fence& fence) {
   Result<memory::Blocks> blocks = allocate_each({&bytes, 1}, fence);

@@ -12,6 +12,7 @@
 #include <span>
 
 #include "device/slabs.h"
+#include "device/staging.h"
 #include "memory/arena.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/stats.h"
@@ -76,17 +77,22 @@ class Device {
   // Within this device; done when it returns.
   [[nodiscard]] virtual Status copy(std::span<const Copy> copies) = 0;
 
+  // Between this device and host memory.
+  [[nodiscard]] Staging& staging() { return *staging_; }
+
   [[nodiscard]] virtual DeviceStats stats() const = 0;
 
  protected:
-  // Once, before anybody else has the device.
+  // Once each, before anybody else has the device.
   void use_slabs(std::shared_ptr<Slabs> slabs) { slabs_ = std::move(slabs); }
+  void use_staging(std::unique_ptr<StagingRuntime> runtime);
   [[nodiscard]] Slabs& slabs() { return *slabs_; }
   [[nodiscard]] const Slabs& slabs() const { return *slabs_; }
 
  private:
   const std::int32_t index_;
   std::shared_ptr<Slabs> slabs_;  // shared with its blocks, which may outlive the engine
+  std::unique_ptr<Staging> staging_;
 };
 
 // Device memory is left to the driver of the machine from here on: the runtime may be gone already. For the end of a process.

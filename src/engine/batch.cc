@@ -13,8 +13,6 @@ using Pins = std::vector<std::shared_ptr<const memory::SlotContent>>;
 
 Status invalid(std::string message) { return Status(Code::kInvalidRegion, std::move(message)); }
 
-const char* name_of(MemoryKind kind) { return kind == MemoryKind::kHost ? "host" : "device"; }
-
 Status check_inside(std::uint64_t offset, std::uint64_t length, std::uint64_t size, const char* whose) {
   if (offset <= size && length <= size - offset) return Status::ok();
   return invalid(std::to_string(length) + " bytes at offset " + std::to_string(offset) + " do not lie inside the " + whose + " region of " +
@@ -38,12 +36,8 @@ class BatchBuilder {
     const MemoryRange& range = local.impl()->range();
     RAY_HIXL_RETURN_IF_ERROR(check_inside(local_offset, length, range.length, "local"));
     RAY_HIXL_RETURN_IF_ERROR(check_inside(remote_offset, length, remote.length, "remote"));
-    if (range.kind != remote.kind) {
-      return Status(Code::kNotAvailable, std::string("the local region is ") + name_of(range.kind) + " memory and the remote one " +
-                                             name_of(remote.kind) + " memory: read into the same kind, and copy from there");
-    }
     if (length == 0) return Status::ok();
-    plan_->pieces.push_back({range.address + local_offset, remote_offset, length, 0, source_, place_of(range)});
+    plan_->pieces.push_back({range.address + local_offset, remote_offset, length, 0, source_, place_of(range, remote)});
     plan_->bytes += length;
     return Status::ok();
   }
@@ -84,12 +78,13 @@ class BatchBuilder {
   }
 
   // The owner tells the addresses.
-  std::int32_t place_of(const MemoryRange& local) {
-    if (local.kind == MemoryKind::kHost) return -1;
+  std::int32_t place_of(const MemoryRange& local, const RemoteRegion& remote) {
+    if (local.kind == MemoryKind::kHost && remote.kind == MemoryKind::kHost) return -1;
+    const transport::DevicePlace place{local.kind == MemoryKind::kHost ? -1 : local.device, -1, 0, local.kind != remote.kind};
     auto& places = plan_->places;
-    const auto known = std::ranges::find(places, local.device, &transport::DevicePlace::local);
+    const auto known = std::ranges::find(places, place);
     if (known != places.end()) return static_cast<std::int32_t>(known - places.begin());
-    places.push_back({local.device, -1, 0});
+    places.push_back(place);
     return static_cast<std::int32_t>(places.size() - 1);
   }
 

@@ -11,10 +11,10 @@ namespace {
 
 Status peer_closed() { return Status(Code::kClosed, "the peer was closed; connect again"); }
 
-// Bytes stay in one kind of memory on their way.
-Status check_same(MemoryKind local, MemoryKind remote) {
-  if (local == remote) return Status::ok();
-  return Status(Code::kNotAvailable, "bytes move from host to host memory or from device to device memory; copy on one side");
+// Where what lies in such memory here and there belongs; host memory on both sides: ordinary memory of the peer.
+transport::RemoteMemory memory_between(MemoryKind local, MemoryKind remote) {
+  if (local != remote) return transport::RemoteMemory::kAcross;
+  return local == MemoryKind::kHost ? transport::RemoteMemory::kOrdinary : transport::RemoteMemory::kDevice;
 }
 
 }  // namespace
@@ -166,18 +166,16 @@ Status Peer::read(const Batch& batch, std::chrono::nanoseconds timeout) const {
 
 Result<PathInfo> Peer::path(MemoryKind local, MemoryKind remote) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
-  RAY_HIXL_RETURN_IF_ERROR(check_same(local, remote));
-  return impl_->path(local == MemoryKind::kHost ? transport::RemoteMemory::kOrdinary : transport::RemoteMemory::kDevice);
+  return impl_->path(memory_between(local, remote));
 }
 
 Result<PathInfo> Peer::path(MemoryKind local, const RemoteRegion& remote) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
-  RAY_HIXL_RETURN_IF_ERROR(check_same(local, remote.kind));
   if (remote.owner != impl_->incarnation()) {
     return Status(Code::kInvalidRegion, "the region belongs to another engine than this peer, or to an earlier life of it");
   }
-  if (local == MemoryKind::kDevice) return impl_->path(transport::RemoteMemory::kDevice);
-  return impl_->path(remote.handle);
+  const transport::RemoteMemory memory = memory_between(local, remote.kind);
+  return transport::is_host(memory) ? impl_->path(remote.handle) : impl_->path(memory);
 }
 
 void Peer::close() const { impl_->close(); }

@@ -89,7 +89,8 @@ void Flight::split_and_submit() {
 Status Flight::split(Jobs& jobs) const {
   for (const transport::Piece& piece : plan_->pieces) {
     if (piece.place >= 0) {
-      RAY_HIXL_RETURN_IF_ERROR(add(piece, transport::RemoteMemory::kDevice, jobs));
+      const bool across = plan_->places[static_cast<std::size_t>(piece.place)].across;
+      RAY_HIXL_RETURN_IF_ERROR(add(piece, across ? transport::RemoteMemory::kAcross : transport::RemoteMemory::kDevice, jobs));
     } else if (!resolutions_) {
       RAY_HIXL_RETURN_IF_ERROR(add(piece, transport::RemoteMemory::kOrdinary, jobs));
     } else {

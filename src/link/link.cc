@@ -198,7 +198,7 @@ Candidate Link::candidate(transport::Transport& transport) {
 }
 
 const Candidate* Link::choose(transport::RemoteMemory memory) const {
-  if (memory == transport::RemoteMemory::kDevice) return paths_->choose(memory);
+  if (!transport::is_host(memory)) return paths_->choose(memory);
   return chosen_[static_cast<std::size_t>(memory)];
 }
 

@@ -75,14 +75,8 @@ class Allocator {
   bool shares_ = false;                 // the last block
 };
 
-const char* name_of(MemoryKind kind) { return kind == MemoryKind::kHost ? "host" : "device"; }
-
 Status check_target(std::size_t index, const MemoryRange& target, const FetchedTensor& tensor) {
   const std::string name = "target buffer " + std::to_string(index);
-  if (target.kind != tensor.kind) {
-    return Status(Code::kNotAvailable, name + " is " + name_of(target.kind) + " memory, but the tensor comes out of " +
-                                           name_of(tensor.kind) + " memory; fetch without targets and copy");
-  }
   if (target.length != tensor.length) {
     return Status(Code::kInvalidArgument,
                   name + " has " + std::to_string(target.length) + " bytes, but the tensor has " + std::to_string(tensor.length));
@@ -110,7 +104,7 @@ Result<Destinations> allocate_destinations(const Metadata& metadata, std::span<c
       host.place(tensor);
       continue;
     }
-    const std::pair wanted(wishes.empty() ? -1 : std::max(wishes[i], -1), tensor.device);
+    const std::pair wanted(wishes.empty() ? -1 : wishes[i], tensor.device);
     auto device = devices.find(wanted);
     if (device == devices.end()) {
       Result<Landing> landing = find_landing(wanted.first, wanted.second);
@@ -119,7 +113,13 @@ Result<Destinations> allocate_destinations(const Metadata& metadata, std::span<c
       device = devices.try_emplace(wanted, landing->device, std::move(allocator)).first;
     }
     tensor.device = device->second.first;
-    device->second.second.place(tensor);
+    if (tensor.device != LandingWish::kHost) {
+      device->second.second.place(tensor);
+      continue;
+    }
+    tensor.kind = MemoryKind::kHost;
+    tensor.device = 0;
+    host.place(tensor);
   }
   Result<memory::Blocks> blocks = host.allocate();
   if (!blocks.is_ok()) return blocks.status();
@@ -160,6 +160,7 @@ Result<Destinations> use_targets(const Metadata& metadata, std::span<const Memor
   for (std::size_t i = 0; i < targets.size(); ++i) {
     RAY_HIXL_RETURN_IF_ERROR(check_target(i, targets[i], destinations.tensors[i]));
     destinations.tensors[i].address = targets[i].address;
+    destinations.tensors[i].kind = targets[i].kind;
     destinations.tensors[i].device = targets[i].device;
   }
   RAY_HIXL_RETURN_IF_ERROR(check_apart(targets));
@@ -170,18 +171,34 @@ Result<Destinations> use_targets(const Metadata& metadata, std::span<const Memor
 
 namespace {
 
-// Sets the places of the plan's device pieces, and their addresses at the source.
-void place_pieces(transport::Plan& plan, const Metadata& metadata, const Destinations& destinations,
-                  const std::vector<std::size_t>& piece_of) {
+void set_place(transport::Plan& plan, transport::Piece& piece, const transport::DevicePlace& place) {
+  if (plan.places.empty() || plan.places.back() != place) plan.places.push_back(place);
+  piece.place = static_cast<std::int32_t>(plan.places.size() - 1);
+}
+
+// Sets the places of the pieces that come out of device memory, and their addresses at the source.
+void place_device_sources(transport::Plan& plan, const Metadata& metadata, const Destinations& destinations,
+                          const std::vector<std::size_t>& piece_of) {
   for (const Metadata::Placement& placement : metadata.placements()) {
-    visit_placement(metadata, placement, [&](std::uint64_t tensor, std::uint64_t address) {
-      if (destinations.tensors[tensor].length == 0) return;
-      const transport::DevicePlace place{destinations.tensors[tensor].device, placement.device, placement.epoch};
-      if (plan.places.empty() || plan.places.back() != place) plan.places.push_back(place);
-      transport::Piece& piece = plan.pieces[piece_of[tensor]];
+    visit_placement(metadata, placement, [&](std::uint64_t index, std::uint64_t address) {
+      const FetchedTensor& tensor = destinations.tensors[index];
+      if (tensor.length == 0) return;
+      transport::Piece& piece = plan.pieces[piece_of[index]];
+      if (tensor.kind == MemoryKind::kHost) return set_place(plan, piece, {-1, -1, 0, true});
       piece.address = address;
-      piece.place = static_cast<std::int32_t>(plan.places.size() - 1);
+      set_place(plan, piece, {tensor.device, placement.device, placement.epoch});
     });
+  }
+}
+
+// And of those that come out of host memory to a device.
+void place_host_sources(transport::Plan& plan, const Destinations& destinations) {
+  std::size_t piece = 0;
+  for (const FetchedTensor& tensor : destinations.tensors) {
+    if (tensor.length == 0) continue;
+    if (tensor.kind == MemoryKind::kDevice && plan.pieces[piece].place < 0)
+      set_place(plan, plan.pieces[piece], {tensor.device, -1, 0, true});
+    ++piece;
   }
 }
 
@@ -199,7 +216,8 @@ std::shared_ptr<const transport::Plan> make_plan(const Metadata& metadata, const
     plan->pieces.push_back({tensor.address, plan->bytes, tensor.length, 0, 0});
     plan->bytes += tensor.length;
   }
-  place_pieces(*plan, metadata, destinations, piece_of);
+  place_device_sources(*plan, metadata, destinations, piece_of);
+  place_host_sources(*plan, destinations);
   plan->once = true;
   plan->holds.set(destinations.holds);
   plan->pads = destinations.pads;

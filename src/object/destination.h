@@ -32,7 +32,7 @@ struct Destinations {
 
 // Where tensors of one of the source's devices come to.
 struct Landing {
-  std::int32_t device = 0;                                                                 // index as this process sees it
+  std::int32_t device = 0;  // index as this process sees it; LandingWish::kHost: into the arena, and `allocate` is not called
   std::function<Result<memory::Blocks>(std::span<const std::uint64_t> lengths)> allocate;  // a block for each
 };
 using FindLanding = std::function<Result<Landing>(std::int32_t wished, std::int32_t source_device)>;
@@ -43,8 +43,7 @@ using FindLanding = std::function<Result<Landing>(std::int32_t wished, std::int3
                                                          memory::Arena& arena, const FindLanding& find_landing);
 // kInvalidArgument names two that share bytes.
 [[nodiscard]] Status check_apart(std::span<const MemoryRange> targets);
-// The caller's memory. kInvalidArgument names the first target that does not fit, or two that share bytes; kNotAvailable one in another
-// kind of memory than its tensor.
+// The caller's memory. kInvalidArgument names the first target that does not fit, or two that share bytes.
 [[nodiscard]] Result<Destinations> use_targets(const Metadata& metadata, std::span<const MemoryRange> targets,
                                                std::shared_ptr<const void> owner);
 

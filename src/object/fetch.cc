@@ -32,19 +32,27 @@ transport::TransferState::Settle explain_failures(const Metadata& metadata) {
   };
 }
 
-// By the first who chose: the tensor's target, the call, the options; else the framework.
-std::int32_t choose_device(EngineImpl& engine, DeviceOps& ops, const LandingWish& wish, std::int32_t of_tensor,
-                           std::int32_t source_device) {
-  if (of_tensor >= 0) return of_tensor;
+// By the first who chose: the tensor's target, the call, the options; else the framework, which may look at the devices.
+Result<std::int32_t> choose_device(EngineImpl& engine, DeviceOps& ops, const LandingWish& wish, std::int32_t of_tensor,
+                                   std::int32_t source_device) {
+  if (of_tensor != -1) return of_tensor;
   if (wish.device) return *wish.device;
+  if (engine.options().landing_device == "cpu") return LandingWish::kHost;
   if (const std::optional<std::int32_t> chosen = options::npu_index(engine.options().landing_device)) return *chosen;
+  if (const Status usable = engine.devices().usable(); !usable.is_ok()) {
+    return Status(usable.code(),
+                  usable.message() + "; NPU tensors come to the CPU with device='cpu', a target there, or the option landing_device='cpu'");
+  }
   return ops.landing_device(source_device);
 }
 
 Result<Landing> find_landing(EngineImpl& engine, DeviceOps& ops, const LandingWish& wish, std::int32_t of_tensor,
                              std::int32_t source_device) {
+  const Result<std::int32_t> chosen = choose_device(engine, ops, wish, of_tensor, source_device);
+  if (!chosen.is_ok()) return chosen.status();
+  if (*chosen == LandingWish::kHost) return Landing{LandingWish::kHost, nullptr};
   RAY_HIXL_RETURN_IF_ERROR(engine.devices().usable());
-  const Result<std::shared_ptr<device::Device>> device = engine.devices().get(choose_device(engine, ops, wish, of_tensor, source_device));
+  const Result<std::shared_ptr<device::Device>> device = engine.devices().get(*chosen);
   if (!device.is_ok()) return device.status();
   return Landing{(*device)->index(), [device = *device, &ops](std::span<const std::uint64_t> lengths) {
                    return device->allocate_each(lengths, [&] { return ops.fence(device->index()); });

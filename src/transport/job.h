@@ -23,7 +23,7 @@ struct Piece {
   std::uint64_t length = 0;   // not 0
   std::uint64_t address = 0;  // the same bytes in the owner's memory; 0 where nobody asked (transports that read by handle)
   std::uint32_t source = 0;   // index into the handles
-  std::int32_t place = -1;    // in device memory: index into the places; negative: in host memory, on both sides
+  std::int32_t place = -1;    // in device memory on one side or both: index into the places; negative: in host memory
 };
 
 // Up to so many are split, and let go of, wherever that happens to be; more of them not on the event loop. Handing them over costs a switch
@@ -32,9 +32,10 @@ inline constexpr std::size_t kFewPieces = 2048;
 
 // Between which devices some pieces of a plan move.
 struct DevicePlace {
-  std::int32_t local = 0;    // device index here
+  std::int32_t local = 0;    // device index here; negative: host memory
   std::int32_t remote = -1;  // device index at the owner; negative: the pieces' addresses are not known yet
   std::uint64_t epoch = 0;   // the owner's registration epoch from which on the addresses can be reached
+  bool across = false;       // one side is host memory: then only `local` is looked at
   friend bool operator==(const DevicePlace&, const DevicePlace&) = default;
 };
 

@@ -7,25 +7,24 @@
 #include <utility>
 
 #include "memory/slots.h"
+#include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
 
 namespace ray_hixl::transport {
 
 class Slices {
  public:
-  // Contiguous bytes of one range.
-  struct Slice {
-    std::byte* address = nullptr;
-    std::uint64_t length = 0;
-  };
-
   // REQUIRES: the content was measured, as everything that is pinned.
   explicit Slices(std::shared_ptr<const memory::SlotContent> content) : content_(std::move(content)) {}
 
-  // kInvalidRegion unless the slot has `length` bytes at `offset`, all in host memory. Any numbers will do.
+  // kInvalidRegion unless the slot has `length` bytes at `offset`. Any numbers will do.
   [[nodiscard]] Status check(std::uint64_t offset, std::uint64_t length) const;
+  // The same, and all of them must be in host memory.
+  [[nodiscard]] Status check_host(std::uint64_t offset, std::uint64_t length) const;
+  // Are some of them in device memory? REQUIRES: check() is ok.
+  [[nodiscard]] bool on_device(std::uint64_t offset, std::uint64_t length) const;
   // The bytes from `offset` on that lie together, at most `most` of them. REQUIRES: check(offset, 1) is ok; most > 0.
-  [[nodiscard]] Slice at(std::uint64_t offset, std::uint64_t most) const;
+  [[nodiscard]] MemoryRange at(std::uint64_t offset, std::uint64_t most) const;
 
  private:
   std::shared_ptr<const memory::SlotContent> content_;

@@ -31,12 +31,19 @@
 
 namespace ray_hixl::transport {
 
-// Which memory of the peer the bytes lie in. Device memory goes to device memory, host memory to host memory.
-enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena, kDevice };
-inline constexpr std::size_t kRemoteMemories = 3;
+// Which memory of the peer the bytes lie in. Host memory goes to host memory, device memory to device memory; kAcross: one side is host
+// memory, the other one device memory.
+enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena, kDevice, kAcross };
+inline constexpr std::size_t kRemoteMemories = 4;
+// Host memory on both sides?
+[[nodiscard]] constexpr bool is_host(RemoteMemory memory) {
+  return memory == RemoteMemory::kOrdinary || memory == RemoteMemory::kSourceArena;
+}
 
 // What a transport of host memory says of device memory.
-[[nodiscard]] inline Status host_memory_only() { return Status(Code::kNotAvailable, "it moves host memory; hixl moves device memory"); }
+[[nodiscard]] inline Status host_memory_only() {
+  return Status(Code::kNotAvailable, "it moves host memory; hixl and staged move device memory");
+}
 
 // What is known of the peer once its session is up.
 struct PeerView {

@@ -14,7 +14,7 @@ from support import run_python
 
 # knob: default, text in the environment, what that means, another value as argument
 KNOBS: dict[str, tuple[Any, str, Any, Any]] = {
-    "transports": (("local", "shm", "cma", "stream", "hixl"), "cma,stream", ("cma", "stream"), ("local", "stream")),
+    "transports": (("local", "shm", "cma", "stream", "hixl", "staged"), "cma,stream", ("cma", "stream"), ("local", "stream")),
     "host": ("127.0.0.1", "127.0.0.2", "127.0.0.2", "::1"),
     "publish": ("alias", "alias", "alias", "alias"),
     "fetch": ("copy", "copy", "copy", "copy"),
@@ -96,7 +96,6 @@ BAD: list[tuple[str, Any]] = [
 LATER: list[tuple[str, Any]] = [
     ("publish", "snapshot"),
     ("fetch", "map"),
-    ("landing_device", "cpu"),
     ("checksum", True),
     ("tls", True),
 ]

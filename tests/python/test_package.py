@@ -70,7 +70,7 @@ def test_writes_of_a_later_version_say_what_to_do(peer: ray_hixl.Peer) -> None:
 
 def test_probe_names_every_transport() -> None:
     probes = {probe.transport: probe for probe in ray_hixl._core.probe_transports()}
-    assert list(probes) == ["local", "shm", "cma", "stream", "hixl"]
+    assert list(probes) == ["local", "shm", "cma", "stream", "hixl", "staged"]
     assert not probes["hixl"].usable
     assert all(probe.usable == (probe.reason == "") for probe in probes.values())
     assert probes["local"].usable

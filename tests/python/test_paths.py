@@ -49,7 +49,7 @@ def test_choice_follows_the_options(
         allowed = engine.options.transports
         for path in paths:
             forbidden = {name for name, reason in path.refused.items() if reason == FORBIDDEN}
-            assert forbidden == {"local", "shm", "cma", "stream", "hixl"} - set(allowed)
+            assert forbidden == {"local", "shm", "cma", "stream", "hixl", "staged"} - set(allowed)
             tried = allowed[: allowed.index(path.transport)] if path.transport else allowed
             assert set(path.refused) == forbidden | set(tried)
         if "local" in allowed:
@@ -90,8 +90,9 @@ def test_owner_in_this_process(engine: ray_hixl.Engine) -> None:
 
 @pytest.mark.parametrize("kinds", [("device", "host"), ("host", "device")])
 def test_memory_of_two_kinds(peer: ray_hixl.Peer, kinds: tuple[str, str]) -> None:
-    with pytest.raises(NotAvailable, match="from host to host memory or from device to device memory; copy on one side"):
-        peer.path(*kinds)
+    path = peer.path(*kinds)
+    assert path.transport == "staged"
+    assert path.refused.pop("hixl") == "it moves device memory to device memory; staged moves between host and device"
 
 
 def test_device_memory_where_there_is_none(peer: ray_hixl.Peer) -> None:
@@ -99,8 +100,9 @@ def test_device_memory_where_there_is_none(peer: ray_hixl.Peer) -> None:
     assert path.transport is None
     refused = path.refused
     assert refused.pop("local") == OTHER
-    assert re.fullmatch(r"cannot load libacl_rt\.so .* source CANN's set_env\.sh.*", refused.pop("hixl"))
-    assert refused == dict.fromkeys(("shm", "cma", "stream"), "it moves host memory; hixl moves device memory")
+    for name in ("hixl", "staged"):
+        assert re.fullmatch(r"cannot load libacl_rt\.so .* source CANN's set_env\.sh.*", refused.pop(name))
+    assert refused == dict.fromkeys(("shm", "cma", "stream"), "it moves host memory; hixl and staged move device memory")
 
 
 @pytest.mark.parametrize("kinds", [("gpu", "host"), ("host", "gpu"), ("", "host")])

@@ -121,14 +121,15 @@ def run(npu: bool, as_json: bool) -> int:
 
 def _verdict(between: list[str]) -> list[str]:
     """What all of it comes to, a sentence for each kind of memory. `between`: the transports that work between processes."""
-    host = [name for name in between if name != "hixl"]
+    host = [name for name in between if name not in ("hixl", "staged")]
     elsewhere = ", between hosts by stream (TCP, authenticated, not encrypted)" if "stream" in host else ""
     cpu = f"CPU tensors: work, between processes of one host by {', '.join(host)}{elsewhere}."
     npu = "NPU tensors: can be tried, by hixl (not authenticated); ray-hixl doctor --npu looks closer, and ray-hixl bringup moves some."
     no_npu = "NPU tensors: not here; hixl says above why. On a machine without NPUs that is as it should be."
+    received = " Those of others come to the CPU, by staged, where a fetch asks for that (device='cpu')."
     return [
         cpu if host else "CPU tensors: no transport works between processes here; each says above why, or the settings do.",
-        npu if "hixl" in between else no_npu,
+        npu if "hixl" in between else no_npu + (received if "staged" in between else ""),
     ]
 
 

@@ -18,7 +18,7 @@ class CmaChannel final : public Channel {
   CmaChannel(const Context& context, pid_t pid)
       : puller_(context.copy_pool, context.counters, control::TransportKind::kCma), mover_(std::make_shared<CmaMover>(pid)) {}
 
-  Status can_read(RemoteMemory memory) const override { return memory == RemoteMemory::kDevice ? host_memory_only() : Status::ok(); }
+  Status can_read(RemoteMemory memory) const override { return is_host(memory) ? Status::ok() : host_memory_only(); }
 
   void submit(std::shared_ptr<Job> job) override {
     std::vector<Copy> copies;

@@ -109,7 +109,8 @@ HixlChannel::~HixlChannel() = default;
 
 Status HixlChannel::can_read(RemoteMemory memory) const {
   if (memory == RemoteMemory::kDevice) return impl_->usable();
-  return Status(Code::kNotAvailable, "it moves device memory; the others move host memory");
+  return Status(Code::kNotAvailable, is_host(memory) ? "it moves device memory; the others move host memory"
+                                                     : "it moves device memory to device memory; staged moves between host and device");
 }
 
 void HixlChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }

@@ -5,6 +5,7 @@
 
 #include "transport/hixl/cann/start.h"
 #include "transport/hixl/slab_memory.h"
+#include "transport/hixl/staging_memory.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
@@ -64,6 +65,7 @@ Result<std::shared_ptr<Npu>> Npu::start(const Cann& cann, const Options& options
   auto npu = std::make_shared<Npu>(cann, options, reaper, recall, index);
   if (const Status driven = npu->driver_.start(); !driven.is_ok()) return driven.with_context("cannot use " + npu_name(index));
   npu->use_slabs(device::Slabs::create(slab_memory(npu), options.slab_bytes, std::max(options.slab_bytes, options.slab_cap_bytes)));
+  npu->use_staging(staging_memory(cann.acl, index));
   Status started = npu->start_hixl();
   if (started.is_ok()) started = npu->reserve(options.slab_bytes);  // before the first link, so that none has to be made anew
   if (started.is_ok()) return npu;
@@ -210,6 +212,7 @@ DeviceStats Npu::stats() const {
 }
 
 void Npu::stop() {
+  staging().stop();
   const Deadline deadline = Deadline::in(kConnectStages * to_milliseconds(options_.connect_timeout_s) + kStopMargin);
   const bool let_go = driver_.stop(deadline, [this] {
     Hixl* const hixl = driver_.hixl_or_null();

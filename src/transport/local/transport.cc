@@ -32,9 +32,9 @@ Result<std::vector<Copy>> to_copies(const std::vector<Piece>& pieces, const Sour
   copies.reserve(pieces.size());
   for (const Piece& piece : pieces) {
     const Slices& source = sources[piece.source];
-    RAY_HIXL_RETURN_IF_ERROR(source.check(piece.offset, piece.length));
+    RAY_HIXL_RETURN_IF_ERROR(source.check_host(piece.offset, piece.length));
     for (std::uint64_t copied = 0; copied < piece.length; copied += copies.back().length) {
-      const Slices::Slice slice = source.at(piece.offset + copied, piece.length - copied);
+      const MemoryRange slice = source.at(piece.offset + copied, piece.length - copied);
       copies.push_back({piece.local + copied, reinterpret_cast<std::uint64_t>(slice.address), slice.length});
     }
   }
@@ -48,7 +48,7 @@ class LocalChannel final : public Channel {
         link_checks_(peer.shows_generations),
         puller_(context.copy_pool, context.counters, control::TransportKind::kLocal) {}
 
-  Status can_read(RemoteMemory memory) const override { return memory == RemoteMemory::kDevice ? host_memory_only() : Status::ok(); }
+  Status can_read(RemoteMemory memory) const override { return is_host(memory) ? Status::ok() : host_memory_only(); }
 
   void submit(std::shared_ptr<Job> job) override {
     if (const Status open = puller_.state(); !open.is_ok()) return job->end(open);

@@ -170,7 +170,7 @@ ShmChannel::ShmChannel(const Context& context, Port& port) : impl_(std::make_sha
 
 Status ShmChannel::can_read(RemoteMemory memory) const {
   if (memory == RemoteMemory::kSourceArena) return Status::ok();
-  if (memory == RemoteMemory::kDevice) return host_memory_only();
+  if (!is_host(memory)) return host_memory_only();
   return Status(Code::kNotAvailable, "the source is ordinary memory; memory from ray_hixl.empty() or Engine.empty() can be mapped");
 }
 

@@ -20,12 +20,13 @@ iovec vector_of(const std::byte* address, std::uint64_t length) {
 
 }  // namespace
 
-Answer Answer::make(std::uint64_t request, control::Read read, const memory::SlotTable& slots) {
+Answer Answer::make(std::uint64_t request, control::Read read, const memory::SlotTable& slots, bool carries_devices) {
   Answer answer(request, &slots);
-  if (const Status pinned = answer.pin(read); !pinned.is_ok()) return failure(request, pinned);
+  if (const Status pinned = answer.pin(read, carries_devices); !pinned.is_ok()) return failure(request, pinned);
   for (const control::ReadSpan& span : read.spans) answer.payload_left_ += span.length;
   answer.spans_ = std::move(read.spans);
   answer.skip_empty();
+  if (answer.needs_outflow()) answer.list_payload();
   answer.stage_ = Stage::kPayload;
   answer.frame_ = control::encode(request, control::Reading{answer.payload_left_});
   return answer;
@@ -37,26 +38,50 @@ Answer Answer::failure(std::uint64_t request, const Status& why) {
   return answer;
 }
 
-Status Answer::pin(const control::Read& read) {
+Status Answer::pin(const control::Read& read, bool carries_devices) {
   std::map<std::tuple<std::uint32_t, std::uint64_t, std::uint64_t>, std::uint32_t> known;
   source_of_.reserve(read.spans.size());
   for (const control::ReadSpan& span : read.spans) {
-    const auto next = static_cast<std::uint32_t>(sources_.size());
+    const auto next = static_cast<std::uint32_t>(sources_->size());
     const auto [it, is_new] = known.try_emplace({span.handle.slot, span.handle.generation, span.handle.key}, next);
     if (is_new) {
       auto content = slots_->pin(span.handle);
       if (!content.is_ok()) return content.status();
-      sources_.push_back({span.handle, Slices(*std::move(content))});
+      sources_->push_back({span.handle, Slices(*std::move(content))});
     }
-    const Status inside = sources_[it->second].slices.check(span.offset, span.length);
+    const Slices& slices = (*sources_)[it->second].slices;
+    const Status inside = carries_devices ? slices.check(span.offset, span.length) : slices.check_host(span.offset, span.length);
     if (!inside.is_ok()) return inside.with_context("slot " + std::to_string(span.handle.slot));
     source_of_.push_back(it->second);
+    if (carries_devices && slices.on_device(span.offset, span.length)) payload_.resize(1);
   }
   return Status::ok();
 }
 
+void Answer::list_payload() {
+  payload_.clear();
+  for (std::size_t i = 0; i < spans_.size(); ++i) {
+    const control::ReadSpan& span = spans_[i];
+    for (std::uint64_t done = 0; done < span.length; done += payload_.back().length) {
+      payload_.push_back((*sources_)[source_of_[i]].slices.at(span.offset + done, span.length - done));
+    }
+  }
+}
+
+void Answer::carry(const OpenOutflow& open) { outflow_ = open(std::exchange(payload_, {}), sources_); }
+
+bool Answer::is_waiting() {
+  if (!outflow_ || stage_ != Stage::kPayload || !lost_.is_ok()) return false;
+  lost_ = outflow_->status();
+  return lost_.is_ok() && frame_sent_ == frame_.size() && outflow_->ready().empty();
+}
+
+void Answer::memory_is_unmapped() {
+  lost_ = Status(Code::kInvalidRegion, "the memory is not mapped any more (was its storage resized or unmapped while it was published?)");
+}
+
 void Answer::gather(const Copy& copy) {
-  if (stage_ != Stage::kPayload || payload_left_ > CheckedCopy::kMost) return;
+  if (stage_ != Stage::kPayload || payload_left_ > CheckedCopy::kMost || needs_outflow()) return;
   std::vector<iovec> payload;
   add_payload(payload, CheckedCopy::kMostVectors, payload_left_);
   std::uint64_t bytes = 0;
@@ -77,14 +102,19 @@ void Answer::next(std::vector<iovec>& vectors, std::size_t most_vectors, std::ui
 }
 
 void Answer::add_payload(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const {
+  if (outflow_ && lost_.is_ok()) {
+    const std::span<const std::byte> ready = outflow_->ready();
+    if (!ready.empty() && most_bytes > 0) vectors.push_back(vector_of(ready.data(), std::min<std::uint64_t>(ready.size(), most_bytes)));
+    return;
+  }
   std::uint64_t skip = in_span_;
   for (std::size_t i = span_; i < spans_.size(); ++i, skip = 0) {
     const control::ReadSpan& span = spans_[i];
     while (skip < span.length) {
       if (vectors.size() == most_vectors || most_bytes == 0) return;
       const std::uint64_t most = std::min(span.length - skip, most_bytes);
-      const Slices::Slice slice = unmapped_ ? Slices::Slice{const_cast<std::byte*>(kZeros.data()), std::min(most, kZeros.size())}
-                                            : sources_[source_of_[i]].slices.at(span.offset + skip, most);
+      const MemoryRange slice = lost_.is_ok() ? (*sources_)[source_of_[i]].slices.at(span.offset + skip, most)
+                                              : MemoryRange{const_cast<std::byte*>(kZeros.data()), std::min(most, kZeros.size())};
       vectors.push_back(vector_of(slice.address, slice.length));
       skip += slice.length;
       most_bytes -= slice.length;
@@ -96,9 +126,10 @@ std::uint64_t Answer::sent(std::uint64_t bytes) {
   const auto of_frame = std::min<std::uint64_t>(bytes, frame_.size() - frame_sent_);
   frame_sent_ += static_cast<std::size_t>(of_frame);
   if (stage_ == Stage::kEnd) return done() ? gathered_ : 0;
+  if (outflow_ && lost_.is_ok()) outflow_->sent(bytes - of_frame);
   advance(bytes - of_frame);
   if (payload_left_ == 0 && frame_sent_ == frame_.size()) stage_ = Stage::kVerdict;
-  return unmapped_ ? 0 : bytes - of_frame;
+  return lost_.is_ok() ? bytes - of_frame : 0;
 }
 
 void Answer::advance(std::uint64_t bytes) {
@@ -130,16 +161,15 @@ void Answer::judge() {
   frame_ = control::encode(request_, control::ReadEnd{verdict()});
   frame_sent_ = 0;
   stage_ = Stage::kEnd;
-  sources_ = {};  // memory, too
+  sources_ = nullptr;  // memory, too
+  outflow_ = nullptr;
   spans_ = {};
   source_of_ = {};
 }
 
 Status Answer::verdict() const {
-  if (unmapped_) {
-    return Status(Code::kInvalidRegion, "the memory is not mapped any more (was its storage resized or unmapped while it was published?)");
-  }
-  for (const Source& source : sources_) {
+  RAY_HIXL_RETURN_IF_ERROR(lost_);
+  for (const Source& source : *sources_) {
     if (!slots_->live(source.handle)) {
       return Status(Code::kInvalidRegion,
                     "slot " + std::to_string(source.handle.slot) + " of this engine: what it held was freed or closed while it was read");

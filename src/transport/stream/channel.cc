@@ -21,9 +21,11 @@ struct StreamChannel::Impl : std::enable_shared_from_this<StreamChannel::Impl> {
     std::shared_ptr<const ReadRequest> request;
   };
 
-  Impl(const Context& the_context, Port& the_port) : context(the_context), port(the_port) {}
+  Impl(const Context& the_context, const Carrier& the_carrier, Port& the_port)
+      : context(the_context), carrier(the_carrier), port(the_port) {}
 
   const Context& context;
+  const Carrier& carrier;
   Port& port;
   std::deque<Queued> queue;
   std::vector<std::shared_ptr<Reader>> busy;
@@ -85,27 +87,28 @@ void StreamChannel::Impl::ended(const std::shared_ptr<Reader>& reader, const Que
   if (again) queue.push_front(queued);
   if (end.reusable && closed.is_ok()) offer(reader, true);
   pump();
-  if (!again) queued.job->end(end.status);  // last: it wakes threads that submit
+  if (again) return;
+  if (end.inflow) return end.inflow->end(end.status);
+  queued.job->end(end.status);  // last: it wakes threads that submit
 }
 
 // For this job's sake, though another one may be the first to use it.
 void StreamChannel::Impl::open(const std::shared_ptr<Job>& job) {
   ++opening;
   const Deadline deadline = Deadline::in(seconds_to_duration(context.options.connect_timeout_s)).sooner(job->transfer->deadline());
-  port.open_connection(control::TransportKind::kStream, deadline,
-                       [self = shared_from_this(), weak = std::weak_ptr(job)](Result<Fd> socket) {
-                         --self->opening;
-                         if (!self->closed.is_ok()) return;
-                         if (socket.is_ok()) {
-                           self->opened(*std::move(socket));
-                         } else {
-                           self->not_opened(weak.lock(), socket.status());
-                         }
-                       });
+  port.open_connection(carrier.kind, deadline, [self = shared_from_this(), weak = std::weak_ptr(job)](Result<Fd> socket) {
+    --self->opening;
+    if (!self->closed.is_ok()) return;
+    if (socket.is_ok()) {
+      self->opened(*std::move(socket));
+    } else {
+      self->not_opened(weak.lock(), socket.status());
+    }
+  });
 }
 
 void StreamChannel::Impl::opened(Fd socket) {
-  offer(std::make_shared<Reader>(context, std::move(socket)), false);
+  offer(std::make_shared<Reader>(context, carrier, std::move(socket)), false);
   pump();
 }
 
@@ -144,7 +147,8 @@ void StreamChannel::Impl::close(const Status& why) {
   idle.clear();
 }
 
-StreamChannel::StreamChannel(const Context& context, Port& port) : context_(context), impl_(std::make_shared<Impl>(context, port)) {}
+StreamChannel::StreamChannel(const Context& context, const Carrier& carrier, Port& port)
+    : context_(context), impl_(std::make_shared<Impl>(context, carrier, port)) {}
 
 StreamChannel::~StreamChannel() { close(Status(Code::kClosed, "the link was closed")); }
 

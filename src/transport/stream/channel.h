@@ -3,18 +3,18 @@
 
 #include <memory>
 
+#include "transport/stream/carrier.h"
 #include "transport/transport.h"
 
 namespace ray_hixl::transport::stream {
 
-class StreamChannel final : public Channel {
+class StreamChannel : public Channel {
  public:
-  StreamChannel(const Context& context, Port& port);
+  // `carrier` outlives it.
+  StreamChannel(const Context& context, const Carrier& carrier, Port& port);
   ~StreamChannel() override;
 
-  [[nodiscard]] Status can_read(RemoteMemory memory) const override {
-    return memory == RemoteMemory::kDevice ? host_memory_only() : Status::ok();
-  }
+  [[nodiscard]] Status can_read(RemoteMemory memory) const override { return is_host(memory) ? Status::ok() : host_memory_only(); }
   void submit(std::shared_ptr<Job> job) override;
   void heed_stops() override;
   void on_notice(const control::Frame&) override {}

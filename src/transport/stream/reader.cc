@@ -44,10 +44,11 @@ ReadRequest::ReadRequest(const Job& job) {
   }
 }
 
-Reader::Reader(const Context& context, Fd socket) : context_(context), socket_(std::move(socket)) {}
+Reader::Reader(const Context& context, const Carrier& carrier, Fd socket)
+    : context_(context), carrier_(carrier), socket_(std::move(socket)) {}
 
 Reader::~Reader() {
-  if (job_) context_.loop.unwatch(socket_.get());
+  if (watched_ != 0) context_.loop.unwatch(socket_.get());
   if (stall_timer_ != 0) context_.loop.cancel(stall_timer_);
 }
 
@@ -62,10 +63,24 @@ void Reader::start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> 
   wanted_ = request_->bytes;
   small_size_ = 0;
   sent_ = 0;
-  watched_ = EPOLLIN;
-  const Status watched = context_.loop.watch(socket_.get(), watched_, [this](std::uint32_t events) { on_event(events); });
-  if (!watched.is_ok()) return abandon(watched);
+  watch(EPOLLIN);
+  if (!job_) return;
   watch_stall();
+  if (carrier_.open_inflow) {
+    inflow_ = carrier_.open_inflow(job_, [&loop = context_.loop, weak = weak_from_this(), job = std::weak_ptr(job_)] {
+      loop.post([weak, job] {
+        const auto self = weak.lock();
+        if (self && self->job_ && self->job_ == job.lock()) self->on_room();
+      });
+    });
+  }
+  if (inflow_) return on_room();
+  send_request();
+}
+
+// Something changed of the inflow's room, or it is looked at for the first time.
+void Reader::on_room() {
+  if (!inflow_->status().is_ok()) return abandon(inflow_->status());
   send_request();
 }
 
@@ -80,6 +95,7 @@ void Reader::on_event(std::uint32_t events) {
 
 void Reader::send_request() {
   const std::vector<std::byte>& frame = request_->frame;
+  if (sent_ == 0 && inflow_ && inflow_->room().empty()) return;  // the peer is not to be asked before it could be listened to
   while (sent_ < frame.size()) {
     const ssize_t sent = ::send(socket_.get(), frame.data() + sent_, frame.size() - sent_, MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
@@ -90,8 +106,16 @@ void Reader::send_request() {
   watch(EPOLLIN);
 }
 
+// 0: not at all, also not for a hang-up, of which epoll would tell again and again.
 void Reader::watch(std::uint32_t events) {
-  if (events != watched_) context_.loop.change(socket_.get(), watched_ = events);
+  if (events == watched_) return;
+  const std::uint32_t before = std::exchange(watched_, events);
+  if (events == 0) return context_.loop.unwatch(socket_.get());
+  if (before != 0) return context_.loop.change(socket_.get(), events);
+  const Status watched = context_.loop.watch(socket_.get(), events, [this](std::uint32_t happened) { on_event(happened); });
+  if (watched.is_ok()) return;
+  watched_ = 0;
+  abandon(watched);
 }
 
 // Takes what is there, up to a turn's worth.
@@ -153,9 +177,9 @@ bool Reader::on_answer(const control::Frame& frame) {
 void Reader::take_buffered_payload() {
   std::size_t used = 0;
   while (used < small_size_ && wanted_ > 0) {
-    const Piece& piece = job_->pieces[piece_];
-    const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(small_size_ - used, piece.length - in_piece_));
-    std::memcpy(piece.local + in_piece_, small_.data() + used, length);
+    const std::span<std::byte> room = next_room();
+    const auto length = static_cast<std::size_t>(std::min<std::uint64_t>({small_size_ - used, room.size(), wanted_}));
+    std::memcpy(room.data(), small_.data() + used, length);
     used += length;
     place(length);
   }
@@ -170,8 +194,9 @@ void Reader::take_buffered_payload() {
 // `bytes` of payload are in place.
 void Reader::place(std::size_t bytes) {
   wanted_ -= bytes;
-  job_->transfer->add_bytes(control::TransportKind::kStream, bytes);
-  context_.counters.fetched[static_cast<std::size_t>(control::TransportKind::kStream)].fetch_add(bytes, std::memory_order_relaxed);
+  job_->transfer->add_bytes(carrier_.kind, bytes);
+  context_.counters.fetched[static_cast<std::size_t>(carrier_.kind)].fetch_add(bytes, std::memory_order_relaxed);
+  if (inflow_) return inflow_->received(bytes);
   while (bytes > 0) {
     const auto step = std::min<std::uint64_t>(bytes, job_->pieces[piece_].length - in_piece_);
     in_piece_ += step;
@@ -183,8 +208,20 @@ void Reader::place(std::size_t bytes) {
   }
 }
 
-std::size_t Reader::fill_vectors() {
+// Where the next byte goes, and those that lie together with it.
+std::span<std::byte> Reader::next_room() {
+  if (inflow_) return inflow_->room();
+  const Piece& piece = job_->pieces[piece_];
+  return {piece.local + in_piece_, static_cast<std::size_t>(piece.length - in_piece_)};
+}
+
+void Reader::fill_vectors() {
   vectors_.clear();
+  if (inflow_) {
+    const std::span<std::byte> room = inflow_->room();
+    if (!room.empty()) vectors_.push_back({room.data(), static_cast<std::size_t>(std::min<std::uint64_t>(room.size(), wanted_))});
+    return;
+  }
   std::size_t bytes = 0;
   std::uint64_t skip = in_piece_;
   for (std::size_t i = piece_; i < job_->pieces.size() && vectors_.size() < kMostVectors && bytes < kCallBytes; ++i) {
@@ -194,11 +231,14 @@ std::size_t Reader::fill_vectors() {
     bytes += length;
     skip = 0;
   }
-  return bytes;
 }
 
 bool Reader::receive_payload() {
   fill_vectors();
+  if (vectors_.empty()) {
+    watch(0);
+    return false;
+  }
   const ssize_t got = ::readv(socket_.get(), vectors_.data(), static_cast<int>(vectors_.size()));
   if (got < 0 && (errno == EINTR || errno == EAGAIN)) return errno == EINTR;
   if (got < 0 && errno == EFAULT) {
@@ -232,7 +272,7 @@ void Reader::watch_stall() {
   const Deadline deadline = Deadline::in(seconds_to_duration(context_.options.stall_timeout_s));
   stall_timer_ = context_.loop.at(deadline, [this, seen = progress_] {
     stall_timer_ = 0;
-    if (seen != progress_) return watch_stall();
+    if (seen != progress_ || (inflow_ && inflow_->room().empty())) return watch_stall();  // or it is not the peer who takes so long
     untouched_ = false;  // it did not break: another connection would stand still as well
     end(Status(Code::kPeerGone, "no byte came for " + std::to_string(context_.options.stall_timeout_s) +
                                     " s (stall_timeout_s): its host or process is gone or stopped"),
@@ -246,12 +286,12 @@ void Reader::broke(const std::string& why) { end(Status(Code::kPeerGone, "the da
 
 void Reader::end(const Status& status, bool reusable) {
   if (!job_) return;
-  context_.loop.unwatch(socket_.get());
+  watch(0);
   if (stall_timer_ != 0) context_.loop.cancel(std::exchange(stall_timer_, 0));
   if (!reusable) socket_.reset();
   job_ = nullptr;
   request_ = nullptr;
-  std::exchange(ended_, nullptr)({status, reusable, untouched_});
+  std::exchange(ended_, nullptr)({status, reusable, untouched_, std::exchange(inflow_, nullptr)});
 }
 
 }  // namespace ray_hixl::transport::stream

@@ -1,4 +1,5 @@
-// Reader: the reader's end of one data connection. One job at a time: asks, then receives straight into place. Loop thread only.
+// Reader: the reader's end of one data connection. One job at a time: asks, then receives straight into place, or into an inflow where
+// that is not the host's. Loop thread only.
 #pragma once
 
 #include <sys/uio.h>
@@ -13,6 +14,7 @@
 #include "control/messages.h"
 #include "net/loop.h"
 #include "transport/job.h"
+#include "transport/stream/carrier.h"
 #include "transport/transport.h"
 
 namespace ray_hixl::transport::stream {
@@ -28,14 +30,16 @@ struct ReadRequest {
 class Reader : public std::enable_shared_from_this<Reader> {
  public:
   // How a job ended here. `reusable`: the connection may take another one. `untouched`: it broke before the first byte of an answer came.
+  // `inflow`: what has to end the job; null: who hears of this.
   struct End {
     Status status;
     bool reusable = false;
     bool untouched = false;
+    std::shared_ptr<Inflow> inflow;
   };
   using Ended = std::function<void(End)>;
 
-  Reader(const Context& context, Fd socket);
+  Reader(const Context& context, const Carrier& carrier, Fd socket);
   ~Reader();
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
@@ -54,12 +58,14 @@ class Reader : public std::enable_shared_from_this<Reader> {
   void send_request();
   void watch(std::uint32_t events);
   void receive();
+  void on_room();
   [[nodiscard]] bool receive_small();
   [[nodiscard]] bool receive_payload();
   bool on_answer(const control::Frame& frame);
   [[nodiscard]] bool is_last(const control::Frame& frame) const;
   void on_trailer(const control::Frame& frame);
-  std::size_t fill_vectors();
+  [[nodiscard]] std::span<std::byte> next_room();
+  void fill_vectors();
   void place(std::size_t bytes);
   void take_buffered_payload();
   void watch_stall();
@@ -67,12 +73,14 @@ class Reader : public std::enable_shared_from_this<Reader> {
   void broke(const std::string& why);
 
   const Context& context_;
+  const Carrier& carrier_;
   Fd socket_;
   std::shared_ptr<Job> job_;
   Ended ended_;
   std::shared_ptr<const ReadRequest> request_;
-  std::size_t sent_ = 0;       // bytes of its frame
-  std::uint32_t watched_ = 0;  // epoll events
+  std::shared_ptr<Inflow> inflow_;  // null: the job's memory is the host's
+  std::size_t sent_ = 0;            // bytes of its frame
+  std::uint32_t watched_ = 0;       // epoll events; 0: it is not watched
   Phase phase_ = Phase::kAnswer;
   bool untouched_ = true;
   std::size_t piece_ = 0;                // the next byte belongs to this piece,

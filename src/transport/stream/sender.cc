@@ -24,16 +24,17 @@ bool is_out_of_place(const control::Frame& frame) {
   return control::is_known(frame.type) && (frame.type != control::MessageType::kRead || frame.request == 0);
 }
 
-Answer answer_to(const control::Frame& frame, const memory::SlotTable& slots) {
+Answer answer_to(const control::Frame& frame, const memory::SlotTable& slots, bool carries_devices) {
   if (!control::is_known(frame.type)) return Answer::failure(frame.request, control::unknown_request(frame.type));
   Result<control::Read> read = control::decode_read(frame.body);
-  return read.is_ok() ? Answer::make(frame.request, *std::move(read), slots) : Answer::failure(frame.request, read.status());
+  if (!read.is_ok()) return Answer::failure(frame.request, read.status());
+  return Answer::make(frame.request, *std::move(read), slots, carries_devices);
 }
 
 }  // namespace
 
-Sender::Sender(const Context& context, CheckedCopy& copy, Fd socket, ByteView received, std::function<void()> ended)
-    : context_(context), copy_(copy), socket_(std::move(socket)), ended_(std::move(ended)), inbox_(received) {}
+Sender::Sender(const Context& context, const Carrier& carrier, CheckedCopy& copy, Fd socket, ByteView received, std::function<void()> ended)
+    : context_(context), carrier_(carrier), copy_(copy), socket_(std::move(socket)), ended_(std::move(ended)), inbox_(received) {}
 
 Sender::~Sender() {
   if (socket_) context_.loop.unwatch(socket_.get());
@@ -94,17 +95,33 @@ bool Sender::take_request(std::uint64_t& budget) {
 
 void Sender::take(Inbox::Taken request) {
   if (!request.memory) {
-    answer_ = std::make_shared<Answer>(answer_to(request.frame, context_.slots));
+    answer_ = std::make_shared<Answer>(answer_to(request.frame, context_.slots, carrier_.open_outflow != nullptr));
     answer_->gather([this](std::span<const iovec> from, std::span<std::byte> into) { return copy_.copy(from, into); });
     return;
   }
   answer_ = std::make_shared<Answer>(Answer::failure(request.frame.request, Status()));  // until the pool has made the right one
-  elsewhere([answer = answer_, request, &slots = context_.slots] { *answer = answer_to(request.frame, slots); });
+  elsewhere([answer = answer_, request, &slots = context_.slots, carries_devices = carrier_.open_outflow != nullptr] {
+    *answer = answer_to(request.frame, slots, carries_devices);
+  });
 }
 
-// False if the socket takes no more, or if it ended.
+// Goes on whenever there is more of it.
+void Sender::carry() {
+  answer_->carry([this](std::vector<MemoryRange> payload, std::shared_ptr<const void> keep) {
+    return carrier_.open_outflow(std::move(payload), std::move(keep), [&loop = context_.loop, self = std::weak_ptr(self_)] {
+      loop.post([self] {
+        const auto sender = self.lock();
+        if (sender && (*sender)->ended_) (*sender)->work();
+      });
+    });
+  });
+}
+
+// False if the socket takes no more, nothing is there to be sent, or if it ended.
 bool Sender::transmit(std::uint64_t& budget) {
+  if (answer_->needs_outflow()) carry();
   while (budget > 0) {
+    if (answer_->is_waiting()) return false;
     answer_->next(vectors_, kMostVectors, std::min(kCallBytes, budget));
     msghdr message{};
     message.msg_iov = vectors_.data();
@@ -161,7 +178,8 @@ void Sender::drop_answer() {
 // For what comes next: room in the socket, a request, another turn or the pool.
 void Sender::wait(bool out_of_budget) {
   const bool again = out_of_budget && !answer_ && !inbox_.empty();
-  const std::uint32_t wanted = away_ || again ? 0u : answer_ ? std::uint32_t{EPOLLOUT} : std::uint32_t{EPOLLIN};
+  const bool is_elsewhere = away_ || (answer_ && answer_->is_waiting());
+  const std::uint32_t wanted = is_elsewhere || again ? 0u : answer_ ? std::uint32_t{EPOLLOUT} : std::uint32_t{EPOLLIN};
   if (wanted != watched_) context_.loop.change(socket_.get(), watched_ = wanted);
   if (again) {
     context_.loop.post([self = std::weak_ptr(self_)] {
@@ -184,7 +202,7 @@ void Sender::watch_stall() {
 // A reader that takes no byte, or does not finish its request, for so long is gone or broken, and must not keep memory pinned.
 void Sender::on_stall_time() {
   stall_timer_ = 0;
-  if (away_) return watch_stall();  // it is not the reader that takes so long
+  if (away_ || (answer_ && answer_->is_waiting())) return watch_stall();  // it is not the reader that takes so long
   const std::uint64_t before = progress_seen_;
   if (progress_ == before) on_event(0);  // this process itself may have been stopped meanwhile
   if (!ended_) return;

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "net/loop.h"
 #include "transport/stream/answer.h"
+#include "transport/stream/carrier.h"
 #include "transport/stream/checked_copy.h"
 #include "transport/stream/inbox.h"
 #include "transport/transport.h"
@@ -25,9 +26,9 @@ namespace ray_hixl::transport::stream {
 
 class Sender {
  public:
-  // `copy` is shared by senders. `received`: bytes that came along with the handshake. `ended` is posted once, when the reader hung up,
-  // stalled or broke the protocol; it may destroy the sender.
-  Sender(const Context& context, CheckedCopy& copy, Fd socket, ByteView received, std::function<void()> ended);
+  // `carrier` and `copy` are shared by senders. `received`: bytes that came along with the handshake. `ended` is posted once, when the
+  // reader hung up, stalled or broke the protocol; it may destroy the sender.
+  Sender(const Context& context, const Carrier& carrier, CheckedCopy& copy, Fd socket, ByteView received, std::function<void()> ended);
   ~Sender();
   Sender(const Sender&) = delete;
   Sender& operator=(const Sender&) = delete;
@@ -42,6 +43,7 @@ class Sender {
   [[nodiscard]] bool take_request(std::uint64_t& budget);
   void take(Inbox::Taken request);
   [[nodiscard]] bool transmit(std::uint64_t& budget);
+  void carry();
   void elsewhere(const std::function<void()>& step);
   void back();
   void drop_answer();
@@ -51,6 +53,7 @@ class Sender {
   void end();
 
   const Context& context_;
+  const Carrier& carrier_;
   CheckedCopy& copy_;
   Fd socket_;
   std::function<void()> ended_;  // null once it was posted

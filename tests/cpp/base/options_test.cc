@@ -54,8 +54,8 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"slab_cap_bytes", "4 GiB", Code::kInvalidArgument, "whole number of bytes"},
         Setting{"landing_device", "npu", Code::kInvalidArgument, "npu:<index>"},
         Setting{"landing_device", "npu:65536", Code::kInvalidArgument, "npu:<index>"},
-        Setting{"landing_device", "cpu", Code::kNotAvailable, "landing_device"},
-        Setting{"hixl_ports", "80-90", Code::kInvalidArgument, "1024"}, Setting{"hixl_ports", "2000", Code::kInvalidArgument, "first-last"},
+        Setting{"landing_device", "cpu:0", Code::kInvalidArgument, "'cpu'"}, Setting{"hixl_ports", "80-90", Code::kInvalidArgument, "1024"},
+        Setting{"hixl_ports", "2000", Code::kInvalidArgument, "first-last"},
         Setting{"hixl_ports", "2000-2000", Code::kInvalidArgument, "two ports"},
         Setting{"hixl_ports", "2000-70000", Code::kInvalidArgument, "65535"},
         Setting{"hixl_protocol_desc", "", Code::kInvalidArgument, "auto, or some of hccs:device"},
@@ -98,6 +98,7 @@ TEST(Options, take_what_they_should) {
   EXPECT_FALSE(options.hixl_service_level);
   EXPECT_TRUE(set_option(options, "landing_device", "npu:15").is_ok());
   EXPECT_EQ(options.landing_device, "npu:15");
+  EXPECT_TRUE(set_option(options, "landing_device", "cpu").is_ok());
   EXPECT_THAT(options.transports, ElementsAre("stream", "hixl"));
   EXPECT_EQ(options.slab_bytes, std::uint64_t{8} << 30);
   EXPECT_EQ(options.hixl_ports, (PortRange{21000, 21009}));

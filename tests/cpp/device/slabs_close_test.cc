@@ -134,9 +134,9 @@ TEST_F(SlabsTest, in_a_forked_child_a_dying_block_does_nothing_and_none_is_made)
 
 // ---- Many threads. The device is a list of steps of memory, each with its owner and the last fence that had begun when it was freed.
 
-class Device {
+class DeviceMap {
  public:
-  explicit Device(std::uint64_t bytes) : steps_(bytes / kStep) {}
+  explicit DeviceMap(std::uint64_t bytes) : steps_(bytes / kStep) {}
 
   // Waits for what is queued. The number of a fence is taken when it begins.
   Status wait() {
@@ -173,7 +173,7 @@ class Device {
 };
 
 // Allocates and drops blocks; what the cap has no room for is left out.
-std::uint64_t hammer(Slabs& slabs, Device& device, std::uint64_t seed, int rounds) {
+std::uint64_t hammer(Slabs& slabs, DeviceMap& device, std::uint64_t seed, int rounds) {
   std::mt19937_64 random(seed);
   std::vector<BlockPtr> blocks;
   std::uint64_t made = 0;
@@ -199,7 +199,7 @@ std::uint64_t hammer(Slabs& slabs, Device& device, std::uint64_t seed, int round
 TEST_F(SlabsTest, many_threads_share_them) {
   constexpr std::uint64_t kCap = 4 * kSlab;  // tight, so that fences are needed
   const auto slabs = make(kSlab, kCap);
-  Device device(kCap);
+  DeviceMap device(kCap);
   std::atomic<std::uint64_t> made{0};
   std::atomic<bool> is_over{false};
   std::vector<std::thread> threads;
@@ -230,7 +230,7 @@ TEST_F(SlabsTest, threads_go_on_while_they_are_closed) {
   constexpr std::uint64_t kCap = 8 * kSlab;
   for (std::uint64_t round = 0; round < 20; ++round) {
     auto slabs = make(kSlab, kCap);
-    Device device(kCap);
+    DeviceMap device(kCap);
     std::vector<std::thread> threads;
     for (std::uint64_t i = 0; i < 3; ++i) threads.emplace_back([&, i] { hammer(*slabs, device, 10 * round + i, 200); });
     EXPECT_TRUE(eventually([&] { return slabs->stats().allocations > 20 * round; }));

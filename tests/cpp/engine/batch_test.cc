@@ -58,14 +58,11 @@ TEST_F(BatchTest, refuses_local_regions_that_are_closed_or_of_another_engine) {
   EXPECT_THAT(prepare({{shown, 0, remote, 0, 1}}), FailsWith(Code::kInvalidRegion));
 }
 
-TEST_F(BatchTest, refuses_remote_regions_of_another_engine_or_in_device_memory) {
+TEST_F(BatchTest, refuses_remote_regions_of_another_engine) {
   RemoteRegion foreign = remote;
   foreign.owner[0] ^= std::byte{1};
   EXPECT_THAT(prepare({{local, 0, foreign, 0, 1}}), FailsWith(Code::kInvalidRegion));
   EXPECT_THAT(prepare({{local, 0, remote, 0, 1}, {local, 0, foreign, 0, 1}}), FailsWith(Code::kInvalidRegion));
-  RemoteRegion device = remote;
-  device.kind = MemoryKind::kDevice;
-  EXPECT_THAT(prepare({{local, 0, device, 0, 1}}), FailsWith(Code::kNotAvailable));
 }
 
 TEST_F(BatchTest, takes_the_same_as_arrays) {

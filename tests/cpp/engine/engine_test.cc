@@ -234,7 +234,7 @@ TEST(ProbeTransports, lists_every_transport_with_a_reason_where_it_does_not_work
     listed.push_back(probe.transport);
     EXPECT_EQ(probe.usable, probe.reason.empty()) << probe.transport;
   }
-  EXPECT_THAT(listed, testing::ElementsAre("local", "shm", "cma", "stream", "hixl"));
+  EXPECT_THAT(listed, testing::ElementsAre("local", "shm", "cma", "stream", "hixl", "staged"));
 }
 
 TEST(NoThreads, are_named_where_an_engine_needs_them) {

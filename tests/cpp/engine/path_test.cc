@@ -6,6 +6,7 @@ namespace {
 
 using testing::AllOf;
 using testing::Contains;
+using testing::HasSubstr;
 using testing::Key;
 using testing::Not;
 using testing::Pair;
@@ -71,12 +72,25 @@ TEST(Path, may_be_impossible) {
   EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kNotAvailable));
 }
 
+TEST(Path, between_host_and_device_memory_is_staged) {
+  PeerProcess process;
+  const OwnEngine engine;
+  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
+  for (const auto& [local, remote] : {std::pair{MemoryKind::kHost, MemoryKind::kDevice}, {MemoryKind::kDevice, MemoryKind::kHost}}) {
+    const PathInfo path = peer.path(local, remote).value();
+    EXPECT_EQ(path.transport, "staged");
+    EXPECT_THAT(path.refused, Contains(Pair("hixl", HasSubstr("device memory to device memory"))));
+  }
+  const OwnEngine without({"shm", "stream", "hixl"});
+  const PathInfo path = without->connect(process.descriptor(), kConnect)->path(MemoryKind::kHost, MemoryKind::kDevice).value();
+  EXPECT_EQ(path.transport, "");
+  EXPECT_THAT(path.refused, Contains(Pair("staged", HasSubstr("Options.transports"))));
+}
+
 TEST(Path, of_bad_arguments) {
   PeerProcess process;
   const OwnEngine engine;
   const Peer peer = engine->connect(process.descriptor(), kConnect).value();
-  EXPECT_THAT(peer.path(MemoryKind::kDevice, MemoryKind::kHost).status(), FailsWith(Code::kNotAvailable));
-  EXPECT_THAT(peer.path(MemoryKind::kHost, MemoryKind::kDevice).status(), FailsWith(Code::kNotAvailable));
   RemoteRegion remote = peer.region(process.add_region(10, 1)).value();
   process.close_region(0);
   EXPECT_THAT(peer.path(MemoryKind::kHost, remote).status(), FailsWith(Code::kInvalidRegion));

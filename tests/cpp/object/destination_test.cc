@@ -123,7 +123,7 @@ TEST_F(DestinationTest, more_than_there_is_gives_an_error_and_keeps_nothing) {
   EXPECT_EQ(arena->stats().live_blocks, 0u);
 }
 
-TEST(Targets, must_match_in_number_size_and_kind) {
+TEST(Targets, must_match_in_number_and_size) {
   const Metadata metadata = metadata_of({10, 0, 20});
   Bytes memory(30);
   const MemoryRange first{memory.data(), 10};
@@ -137,10 +137,23 @@ TEST(Targets, must_match_in_number_size_and_kind) {
   EXPECT_THAT(small.message(), testing::AllOf(HasSubstr("target buffer 2"), HasSubstr("10 bytes"), HasSubstr("the tensor has 20")));
   EXPECT_THAT(use({first, first, last}).status(), FailsWith(Code::kInvalidArgument));
   EXPECT_THAT(use({first, none, {nullptr, 20}}).status(), FailsWith(Code::kInvalidArgument));
-  EXPECT_THAT(use({first, none, {last.address, 20, MemoryKind::kDevice, 0}}).status(), FailsWith(Code::kNotAvailable));
   const Destinations good = use({first, none, last}).value();
   EXPECT_EQ(good.tensors[2].address, last.address);
   EXPECT_EQ(good.tensors[2].block, nullptr);
+}
+
+// Only the pieces of such tensors have a place, which says that one side is the host's.
+TEST(Targets, may_be_on_a_device_for_tensors_of_the_host) {
+  const Metadata metadata = metadata_of({10, 0, 20});
+  Bytes memory(30);
+  const std::vector<MemoryRange> targets = {{memory.data(), 10}, {}, {memory.data() + 10, 20, MemoryKind::kDevice, 3}};
+  const Destinations destinations = use_targets(metadata, targets, nullptr).value();
+  EXPECT_EQ(destinations.tensors[2].kind, MemoryKind::kDevice);
+  const auto plan = make_plan(metadata, destinations);
+  ASSERT_EQ(plan->pieces.size(), 2u);
+  EXPECT_EQ(plan->pieces[0].place, -1);
+  ASSERT_EQ(plan->pieces[1].place, 0);
+  EXPECT_EQ(plan->places.front(), (transport::DevicePlace{3, -1, 0, true}));
 }
 
 TEST(Targets, must_share_no_memory) {

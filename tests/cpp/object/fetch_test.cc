@@ -74,6 +74,21 @@ TEST_P(FetchBetweenProcesses, fills_target_buffers) {
   EXPECT_EQ(landing().allocations, before);
 }
 
+// Two of the three, with every way between kinds of memory.
+TEST_P(FetchBetweenProcesses, fills_target_buffers_in_any_memory) {
+  use_test_cann();
+  const OwnObjects reader;
+  const std::vector<std::uint64_t> sizes = {1000, 2 * kMiB, 2 * kMiB};
+  const SourceMemory other = GetParam().on_device() ? SourceMemory::kOrdinary : SourceMemory::kSlab;
+  const Region host = make_region(*reader, sizes[0], 99, SourceMemory::kOrdinary, 0);
+  const Region device = make_region(*reader, sizes[1], 99, SourceMemory::kSlab, 0);
+  const Region crossing = make_region(*reader, sizes[2], 99, other, 0);
+  const Fetch fetch = reader.objects().fetch(show(sizes, 8), std::vector{host.range(), device.range(), crossing.range()}, nullptr, kRead);
+  ASSERT_TRUE(fetch.transfer().wait());
+  expect_patterns(fetch.take().value(), sizes, 8);
+  EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), testing::Contains("staged"));
+}
+
 TEST_P(FetchBetweenProcesses, says_freed_once_the_object_was_released) {
   const Bytes metadata = show({4096, 4096}, 1);
   ASSERT_TRUE(fetch(consumer.objects(), metadata).is_ok());

@@ -44,7 +44,7 @@ struct TestCann {
 class TransportTest : public testing::TestWithParam<Way> {
  protected:
   TransportTest()
-      : cann(GetParam().on_device()),
+      : cann(GetParam().uses_devices()),
         owner(GetParam().own_process ? static_cast<std::unique_ptr<Owner>>(std::make_unique<OwnerThere>())
                                      : std::make_unique<OwnerHere>()) {
     const Bytes descriptor = owner->descriptor();
@@ -54,9 +54,9 @@ class TransportTest : public testing::TestWithParam<Way> {
   RemoteRegion show(std::uint64_t bytes, std::uint64_t seed) {
     return peer->region(owner->add_region(bytes, seed, GetParam().source)).value();
   }
-  // Memory of the reader of the same kind, host or device.
+  // Memory of the reader, of the host or a device.
   Region make_local(std::uint64_t bytes, std::uint64_t seed) const {
-    return make_region(*engine, bytes, seed, GetParam().on_device() ? SourceMemory::kSlab : SourceMemory::kArena, kReaderDevice);
+    return make_region(*engine, bytes, seed, GetParam().to_device() ? SourceMemory::kSlab : SourceMemory::kArena, kReaderDevice);
   }
   [[nodiscard]] PeerProcess& process() { return dynamic_cast<OwnerThere&>(*owner).process(); }
 
@@ -83,7 +83,7 @@ TEST_P(TransportTest, brings_every_byte_and_counts_it) {
   }
   ASSERT_THAT(names(engine->stats().fetched), ElementsAre(GetParam().transport));
   EXPECT_EQ(engine->stats().fetched.front().bytes, all);
-  EXPECT_EQ(owner->served_bytes(), GetParam().transport == "stream" ? all : 0) << "one-sided: only stream has the owner send bytes";
+  EXPECT_EQ(owner->served_bytes(), GetParam().is_one_sided() ? 0 : all) << "only stream and staged have the owner send bytes";
 }
 
 // Shuffled, from and into two regions each, at odd offsets and of odd lengths; some move nothing.
@@ -149,7 +149,7 @@ TEST_P(TransportTest, refuses_a_region_that_was_closed_and_reads_the_next_one) {
 
 // Where the reader sees the owner's generations, or the owner serves the bytes. Between hosts HIXL asks nobody before it reads.
 TEST_P(TransportTest, moves_nothing_out_of_a_region_that_was_closed_before) {
-  if (GetParam().on_device() && GetParam().over_tcp) GTEST_SKIP() << "it is refused afterwards";
+  if (GetParam().transport == "hixl" && GetParam().over_tcp) GTEST_SKIP() << "it is refused afterwards";
   const Region local = make_local(4096, 99);
   const Batch batch = whole(*peer, local, show(4096, 1));
   ASSERT_THAT(peer->read(batch, kRead), IsOk());
@@ -333,7 +333,7 @@ TEST_P(TransportBetweenProcesses, needs_a_running_owner_for_streams_only) {
   const Batch batch = whole(*peer, local, show(1 << 20, 1));
   ASSERT_THAT(peer->read(batch, kRead), IsOk());
   process().pause();
-  if (GetParam().transport == "stream" || GetParam().over_tcp) {
+  if (!GetParam().is_one_sided() || GetParam().over_tcp) {
     EXPECT_THAT(peer->read(batch, 200ms), FailsWith(Code::kTransferTimeout));
   } else {
     fill(local, 99);

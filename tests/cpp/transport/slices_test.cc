@@ -36,7 +36,7 @@ TEST_F(SlicesTest, checks_any_numbers) {
 TEST_F(SlicesTest, finds_every_byte) {
   std::vector<std::ptrdiff_t> places;
   for (std::uint64_t offset = 0; offset < 18; ++offset) {
-    const Slices::Slice slice = slices.at(offset, 1);
+    const MemoryRange slice = slices.at(offset, 1);
     EXPECT_EQ(slice.length, 1u);
     places.push_back(slice.address - memory.data());
   }

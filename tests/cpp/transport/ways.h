@@ -18,7 +18,11 @@ struct Way {
   SourceMemory source = SourceMemory::kOrdinary;
   bool over_tcp = false;
   std::string transport = {};  // the only one that the reader allows
-  [[nodiscard]] bool on_device() const { return source == SourceMemory::kSlab || source == SourceMemory::kDevice; }
+  bool crosses = false;        // from a device to the host, or from the host to a device
+  [[nodiscard]] bool from_device() const { return source == SourceMemory::kSlab || source == SourceMemory::kDevice; }
+  [[nodiscard]] bool to_device() const { return from_device() != crosses; }
+  [[nodiscard]] bool uses_devices() const { return from_device() || to_device(); }
+  [[nodiscard]] bool is_one_sided() const { return transport != "stream" && transport != "staged"; }  // else the owner sends the bytes
 };
 inline void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
 
@@ -40,6 +44,13 @@ inline std::vector<Way> stream() {
 inline std::vector<Way> hixl() {
   return {
       {"hixl_in_process", false, kSlab}, {"hixl", true, kSlab}, {"hixl_registered", true, kDevice}, {"hixl_other_host", true, kSlab, true}};
+}
+
+inline std::vector<Way> staged() {
+  return {{"staged_to_host_in_process", false, kSlab, false, {}, true}, {"staged_to_host", true, kSlab, false, {}, true},
+          {"staged_to_host_tcp", true, kDevice, true, {}, true},        {"staged_from_host", true, kOrdinary, false, {}, true},
+          {"staged_from_host_tcp", true, kArena, true, {}, true},       {"staged_between_devices", true, kSlab},
+          {"staged_between_devices_tcp", true, kDevice, true}};
 }
 
 }  // namespace ways

@@ -22,6 +22,8 @@ Result<Acl> Acl::load(const Places& places) {
   bind_required(*library, "aclGetRecentErrMsg", acl.get_recent_error, missing);
   bind_required(*library, "aclrtMalloc", acl.malloc, missing);
   bind_required(*library, "aclrtFree", acl.free, missing);
+  bind_required(*library, "aclrtMallocHost", acl.malloc_host, missing);
+  bind_required(*library, "aclrtFreeHost", acl.free_host, missing);
   bind_required(*library, "aclrtMemcpy", acl.memcpy, missing);
   bind_required(*library, "aclrtSynchronizeDevice", acl.synchronize_device, missing);
   bind_optional(*library, "aclrtPointerGetAttributes", acl.pointer_attributes);

@@ -17,7 +17,10 @@ namespace ray_hixl::transport::hixl {
 inline constexpr int kAclOk = 0;
 inline constexpr int kAclRepeatedInit = 100002;  // somebody else did it: fine
 inline constexpr int kAclHugeOnly = 1;           // policy of malloc: 2 MiB pages or nothing, which HCCS asks for
-inline constexpr int kAclDeviceToDevice = 3;     // kind of memcpy
+// Kinds of memcpy.
+inline constexpr int kAclHostToDevice = 1;
+inline constexpr int kAclDeviceToHost = 2;
+inline constexpr int kAclDeviceToDevice = 3;
 
 // What pointer_attributes() fills.
 struct AclPointerAttributes {
@@ -37,7 +40,9 @@ struct Acl {
   const char* (*get_soc_name)() = nullptr;      // may give null
   const char* (*get_recent_error)() = nullptr;  // fetches and clears this thread's; may give null
   int (*malloc)(void** address, std::size_t bytes, int policy) = nullptr;
-  int (*free)(void* address) = nullptr;  // at once, whatever still uses it
+  int (*free)(void* address) = nullptr;                             // at once, whatever still uses it
+  int (*malloc_host)(void** address, std::size_t bytes) = nullptr;  // pinned
+  int (*free_host)(void* address) = nullptr;
   int (*memcpy)(void* to, std::size_t most, const void* from, std::size_t bytes, int kind) = nullptr;
   int (*synchronize_device)() = nullptr;
 

@@ -40,6 +40,29 @@ TEST_F(HixlLanding, is_on_the_calls_device_before_the_options) {
   EXPECT_THAT(devices({1, {}}, other).value(), testing::ElementsAre(1, 1, 1));
 }
 
+// By staged, beside tensors that come to a device by HIXL.
+TEST_F(HixlLanding, is_in_host_memory_where_that_is_wished_for) {
+  const std::vector<std::uint64_t> sizes{4096, 3 * kMiB + 5, 70000};
+  Options options;
+  options.landing_device = "cpu";
+  const OwnObjects chosen(options);
+  const auto fetched = [&](const LandingWish& wish, const OwnObjects& by) {
+    const Fetch fetch = by.objects().fetch(owner.publish(sizes, 1, SourceMemory::kSlab), {}, nullptr, kRead, nullptr, wish);
+    EXPECT_TRUE(fetch.transfer().wait(kRead));
+    std::vector<FetchedTensor> tensors = fetch.take().value();
+    expect_patterns(tensors, sizes, 1);
+    std::vector<MemoryKind> kinds;
+    for (const FetchedTensor& tensor : tensors) kinds.push_back(tensor.kind);
+    return std::pair(kinds, names(fetch.transfer().bytes_by_transport()));
+  };
+  using enum MemoryKind;
+  constexpr std::int32_t kOnHost = LandingWish::kHost;
+  EXPECT_EQ(fetched({kOnHost, {}}, *consumer), std::pair(std::vector{kHost, kHost, kHost}, std::vector<std::string>{"staged"}));
+  EXPECT_EQ(fetched({}, chosen), std::pair(std::vector{kHost, kHost, kHost}, std::vector<std::string>{"staged"}));
+  EXPECT_EQ(fetched({kOnHost, {-1, 0, -1}}, *consumer),
+            std::pair(std::vector{kHost, kDevice, kHost}, std::vector<std::string>{"hixl", "staged"}));
+}
+
 TEST_F(HixlLanding, is_refused_where_there_is_no_such_device) {
   EXPECT_THAT(devices({77, {}}, *consumer).status(), FailsWith(Code::kInvalidArgument));
   EXPECT_THAT(devices({{}, {77, -1, -1}}, *consumer).status(), FailsWith(Code::kInvalidArgument));

@@ -57,7 +57,7 @@ class StreamChannelTest : public testing::Test {
     Status result;
   };
   // In so many pieces, which lie apart at the owner.
-  std::unique_ptr<Read> submit(std::uint64_t pieces = 1) {
+  std::unique_ptr<Read> submit(std::uint64_t pieces = 1, StreamChannel* by = nullptr) {
     auto read = std::make_unique<Read>();
     auto plan = std::make_shared<Plan>();
     plan->sources = {Handle{1, 2, 3}};
@@ -72,7 +72,7 @@ class StreamChannelTest : public testing::Test {
       at->result = status;
       at->ended.set();
     };
-    channel.submit(std::move(job));
+    (by == nullptr ? channel : *by).submit(std::move(job));
     return read;
   }
   // The owner's part: takes a request, and gives so many bytes of this value.
@@ -111,8 +111,51 @@ class StreamChannelTest : public testing::Test {
   static constexpr std::size_t kBytes = 20000;
   const test::OwnContext own;
   PairPort port{*own.loop};
-  StreamChannel channel{own.context, port};
+  const Carrier carrier{control::TransportKind::kStream, nullptr, nullptr};
+  StreamChannel channel{own.context, carrier, port};
 };
+
+// An inflow whose room comes when the test says.
+class LateInflow final : public Inflow {
+ public:
+  LateInflow(std::shared_ptr<Job> job, std::function<void()> more) : job_(std::move(job)), more_(std::move(more)) {}
+  std::span<std::byte> room() override {
+    return has_room_ ? std::span(job_->pieces.front().local, kRoom).subspan(used_) : std::span<std::byte>();
+  }
+  void received(std::uint64_t bytes) override { used_ += bytes; }
+  Status status() const override { return Status::ok(); }
+  void end(const Status& status) override { job_->end(status); }
+  void give_room() {
+    has_room_ = true;
+    more_();
+  }
+
+ private:
+  static constexpr std::size_t kRoom = 20000;
+  const std::shared_ptr<Job> job_;
+  const std::function<void()> more_;
+  std::atomic<bool> has_room_ = false;
+  std::size_t used_ = 0;
+};
+
+TEST_F(StreamChannelTest, asks_nobody_before_its_inflow_has_room) {
+  std::shared_ptr<LateInflow> inflow;
+  Event opened;
+  const Carrier late{control::TransportKind::kStaged, nullptr, [&](const std::shared_ptr<Job>& job, std::function<void()> more) {
+                       inflow = std::make_shared<LateInflow>(job, std::move(more));
+                       opened.set();
+                       return inflow;
+                     }};
+  StreamChannel staged(own.context, late, port);
+  const auto read = submit(1, &staged);
+  ASSERT_TRUE(opened.wait());
+  test::on_loop(*own.loop, [] {});
+  EXPECT_FALSE(owner(0).has_input());
+  inflow->give_room();
+  answer(owner(0), std::byte{4});
+  expect_bytes(*read, std::byte{4});
+  test::on_loop(*own.loop, [&] { inflow.reset(); });
+}
 
 TEST_F(StreamChannelTest, a_second_read_at_once_has_a_connection_of_its_own) {
   read_once();

@@ -21,7 +21,7 @@ class SenderTest : public testing::Test {
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()), 0);
     reader.emplace(Fd(ends[1]));
     test::on_loop(*own.loop, [&] {
-      sender = std::make_unique<Sender>(own.context, copy, Fd(ends[0]), ByteView(), [] {});
+      sender = std::make_unique<Sender>(own.context, carrier, copy, Fd(ends[0]), ByteView(), [] {});
       sender->start();
     });
   }
@@ -41,6 +41,7 @@ class SenderTest : public testing::Test {
   }
 
   const test::OwnContext own;
+  const Carrier carrier{control::TransportKind::kStream, nullptr, nullptr};
   CheckedCopy copy;
   std::optional<test::RawSocket> reader;
   std::unique_ptr<Sender> sender;

@@ -1,0 +1,61 @@
+// Staging: pinned host buffers of a device, and the thread that copies between them and the device.
+//
+// Bytes that leave the device and bytes that come to it have buffers of their own, a bounded number each, and who finds none waits for its
+// turn. So that two engines that read from each other never wait in a circle: whoever asks a peer for bytes has all buffers that they come
+// through first, and whoever fills one for a peer waits for nothing else.
+// Any thread. Buffers keep what they need and may die after the engine; the thread starts at the first use.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "ray_hixl/status.h"
+
+namespace ray_hixl::device {
+
+// How the runtime of a device does it. Kept for as long as there are buffers.
+class StagingRuntime {
+ public:
+  virtual ~StagingRuntime() = default;
+  // Makes the device the calling thread's. First, on the thread of the Staging.
+  [[nodiscard]] virtual Status enter() = 0;
+  // Host memory that the device copies from and to without another copy on the way.
+  [[nodiscard]] virtual Result<std::byte*> allocate(std::uint64_t bytes) = 0;
+  virtual void free(std::byte* memory) noexcept = 0;  // any thread
+  // Done when they return; on a thread that entered.
+  [[nodiscard]] virtual Status to_host(std::byte* to, const std::byte* from, std::uint64_t length) = 0;
+  [[nodiscard]] virtual Status to_device(std::byte* to, const std::byte* from, std::uint64_t length) = 0;
+};
+
+class Staging {
+ public:
+  static constexpr std::uint64_t kBufferBytes = std::uint64_t{1} << 20;
+  static constexpr std::size_t kBuffersEachWay = 16;
+
+  enum class Way : std::uint8_t { kOut, kIn };        // as the device sees it
+  using Buffer = std::shared_ptr<std::byte>;          // of kBufferBytes; given back when the last copy dies, in any thread
+  using Taken = std::function<void(Result<Buffer>)>;  // on the thread of this, or in take()
+  using Task = std::function<void(StagingRuntime& runtime)>;
+
+  // `name` of the thread, at most 15 bytes.
+  Staging(std::string name, std::unique_ptr<StagingRuntime> runtime);
+  ~Staging();  // stop()
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  // Gives a buffer as soon as there is one, in the order of asking. kClosed after stop() and in a forked child; what allocate() or enter()
+  // failed with.
+  void take(Way way, const Taken& taken);
+  // Runs `task` on the thread, after those before it. Where it fails, with kClosed or kOutOfMemory, the task will not run.
+  [[nodiscard]] Status run(Task task);
+  // Runs what was given to run(), fails what waits in take(), joins. Idempotent. Not from its own thread.
+  void stop();
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;  // shared with buffers
+};
+
+}  // namespace ray_hixl::device

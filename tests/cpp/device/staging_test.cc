@@ -1,0 +1,150 @@
+#include "device/staging.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "support/child.h"
+#include "support/event.h"
+#include "support/eventually.h"
+#include "support/scripted_staging.h"
+
+namespace ray_hixl::device {
+namespace {
+
+using test::Event;
+using test::eventually;
+using Way = Staging::Way;
+
+class StagingTest : public testing::Test {
+ protected:
+  // Asks for buffers, which come to `taken`.
+  void take(Way way, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      staging.take(way, [this](Result<Staging::Buffer> buffer) {
+        const std::lock_guard lock(mutex);
+        if (buffer.is_ok()) {
+          taken.push_back(*std::move(buffer));
+        } else {
+          errors.push_back(buffer.status().code());
+        }
+      });
+    }
+  }
+  [[nodiscard]] std::size_t have() const {
+    const std::lock_guard lock(mutex);
+    return taken.size();
+  }
+  void drop_one() {
+    Staging::Buffer dropped;
+    const std::lock_guard lock(mutex);
+    dropped = std::move(taken.back());
+    taken.pop_back();
+  }
+  // Once everything that was asked for before was looked at.
+  void settle() {
+    Event ran;
+    ASSERT_TRUE(staging.run([&](StagingRuntime&) { ran.set(); }).is_ok());
+    ASSERT_TRUE(ran.wait());
+  }
+
+  test::StagingScript script;
+  mutable std::mutex mutex;
+  std::vector<Staging::Buffer> taken;
+  std::vector<Code> errors;
+  Staging staging{"staging-test", std::make_unique<test::ScriptedStaging>(script)};
+};
+
+TEST_F(StagingTest, gives_so_many_buffers_each_way_and_no_more) {
+  take(Way::kOut, Staging::kBuffersEachWay + 3);
+  EXPECT_TRUE(eventually([&] { return have() == Staging::kBuffersEachWay; }));
+  take(Way::kIn, Staging::kBuffersEachWay + 1);
+  EXPECT_TRUE(eventually([&] { return have() == 2 * Staging::kBuffersEachWay; }));
+  settle();
+  settle();
+  EXPECT_EQ(have(), 2 * Staging::kBuffersEachWay);
+  EXPECT_EQ(script.allocated, 2 * Staging::kBuffersEachWay);
+}
+
+TEST_F(StagingTest, hands_a_buffer_that_comes_back_to_who_waits_longest) {
+  take(Way::kOut, Staging::kBuffersEachWay);
+  ASSERT_TRUE(eventually([&] { return have() == Staging::kBuffersEachWay; }));
+  std::vector<int> order;
+  for (const int i : {1, 2}) {
+    staging.take(Way::kOut, [&, i](const Result<Staging::Buffer>& buffer) {
+      const std::lock_guard lock(mutex);
+      if (buffer.is_ok()) order.push_back(i);
+    });
+  }
+  drop_one();
+  EXPECT_TRUE(eventually([&] {
+    const std::lock_guard lock(mutex);
+    return order.size() == 2;  // the first one drops it at once
+  }));
+  EXPECT_THAT(order, testing::ElementsAre(1, 2));
+  EXPECT_EQ(script.allocated, Staging::kBuffersEachWay);
+}
+
+TEST_F(StagingTest, says_where_there_is_no_memory_and_tries_again) {
+  script.has_no_memory = true;
+  take(Way::kIn, 1);
+  EXPECT_TRUE(eventually([&] {
+    const std::lock_guard lock(mutex);
+    return errors.size() == 1 && errors.front() == Code::kOutOfMemory;
+  }));
+  script.has_no_memory = false;
+  take(Way::kIn, Staging::kBuffersEachWay);
+  EXPECT_TRUE(eventually([&] { return have() == Staging::kBuffersEachWay; })) << "the one that was not had counts for nothing";
+}
+
+TEST_F(StagingTest, stop_runs_what_was_asked_for_and_refuses_who_waits) {
+  take(Way::kOut, Staging::kBuffersEachWay + 1);
+  ASSERT_TRUE(eventually([&] { return have() == Staging::kBuffersEachWay; }));
+  Event go_on;
+  script.waits = &go_on;
+  std::byte from{1};
+  std::byte to{0};
+  std::atomic<int> copied = 0;
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(staging.run([&](StagingRuntime& runtime) { copied += runtime.to_host(&to, &from, 1).is_ok() ? 1 : 0; }).is_ok());
+  }
+  std::jthread stopping([&] { staging.stop(); });
+  go_on.set();
+  stopping.join();
+  EXPECT_EQ(copied, 2);
+  EXPECT_THAT(errors, testing::ElementsAre(Code::kClosed));
+  take(Way::kOut, 1);
+  EXPECT_THAT(errors, testing::ElementsAre(Code::kClosed, Code::kClosed));
+  EXPECT_EQ(staging.run([](StagingRuntime&) {}).code(), Code::kClosed);
+}
+
+TEST_F(StagingTest, buffers_outlive_it) {
+  {
+    Staging other("staging-other", std::make_unique<test::ScriptedStaging>(script));
+    other.take(Way::kIn, [this](Result<Staging::Buffer> buffer) {
+      const std::lock_guard lock(mutex);
+      taken.push_back(*std::move(buffer));
+    });
+    ASSERT_TRUE(eventually([&] { return have() == 1; }));
+  }
+  EXPECT_EQ(script.freed, 0u);
+  drop_one();
+  EXPECT_EQ(script.freed, 1u);
+}
+
+TEST_F(StagingTest, refuses_in_a_forked_child) {
+  take(Way::kIn, 1);
+  ASSERT_TRUE(eventually([&] { return have() == 1; }));
+  EXPECT_TRUE(test::in_child([this] {
+    const bool refuses = staging.run([](StagingRuntime&) {}).code() == Code::kClosed;
+    drop_one();
+    staging.stop();
+    return refuses;
+  }));
+}
+
+}  // namespace
+}  // namespace ray_hixl::device
