@@ -162,13 +162,19 @@ try:
     ray.get(reference)
 except ray_hixl.NotAvailable as error:
     print(str(error))
+ray.experimental.set_target_device_for_ref(reference, "cpu")
+arrived = ray.get(reference)
+print(arrived.device, values.bits(arrived) == values.bits(values.numbers(torch.float32, [100], 3)))
+without = {"LD_LIBRARY_PATH": "", "ASCEND_HOME_PATH": "", "TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "RAY_HIXL_LANDING_DEVICE": "cpu"}
+other = actors.Peer.options(runtime_env={"env_vars": without}, num_cpus=0.1).remote()
+print(ray.get(other.call.remote(lambda tensor: (str(tensor.device), values.bits(tensor)), reference)) == ("cpu", values.bits(arrived)))
 print(ray.get(source.give.remote(torch.arange, 5)).tolist())
 """
 
 
 @once
-def test_driver_without_torch_npu_passes_references(cluster: Any, npus: dict[str, Any]) -> None:
-    """It never touches the tensors; getting them there is what needs torch_npu."""
+def test_a_driver_and_an_actor_without_torch_npu(cluster: Any, npus: dict[str, Any]) -> None:
+    """References go through; the tensors come to the CPU, by one line, or by an option for all of a process's."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LD_LIBRARY", "ASCEND", "FAKE_", "RAY_HIXL"))}
     ended = subprocess.run(
         [sys.executable, "-c", DRIVER, cluster.address_info["gcs_address"]],
@@ -179,7 +185,9 @@ def test_driver_without_torch_npu_passes_references(cluster: Any, npus: dict[str
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    arrived, refused, values_of_the_cpu = ended.stdout.splitlines()[-3:]
+    arrived, refused, by_one_line, by_an_option, values_of_the_cpu = ended.stdout.splitlines()[-5:]
     assert arrived == "True"
     assert "npu tensors need torch_npu, which cannot be imported here" in refused
+    assert "device='cpu'" in refused
+    assert (by_one_line, by_an_option) == ("cpu True", "True")
     assert values_of_the_cpu == "[0, 1, 2, 3, 4]"
