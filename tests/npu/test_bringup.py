@@ -126,6 +126,27 @@ def test_processes_that_cannot_share_an_npu(tmp_path: Path) -> None:
     assert "refused" in report["steps"][-1]["evidence"][0]
 
 
+def test_processes_of_one_npu_of_a2(tmp_path: Path) -> None:
+    """Over HCCS it is refused by name, then taken over RoCE."""
+    file = tmp_path / "report.json"
+    run_cli(
+        "bringup",
+        "--only",
+        "6",
+        "--quick",
+        "--json",
+        str(file),
+        environment={"FAKE_CANN_SOC": "Ascend910B3", "HCCL_INTRA_ROCE_ENABLE": "0"},
+    )
+    report = json.loads(file.read_text())
+    assert outcomes(report) == {"2": "PASS", "3": "PASS", "6": "PASS"}
+    refused, how, *moved = report["steps"][-1]["evidence"]
+    assert refused.startswith("refused: ")
+    assert "both processes use NPU 0" in refused
+    assert how == "both processes have HCCL_INTRA_ROCE_ENABLE=1"
+    assert moved[-1] == "3 x 2097152 bytes compared, all right"
+
+
 def test_two_hosts(tmp_path: Path) -> None:
     """Both on this one. The file is a secret, and gone afterwards."""
     file = tmp_path / "peer.hixl"

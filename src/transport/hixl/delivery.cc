@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "transport/hixl/cann/settings.h"
 #include "transport/hixl/cann/start.h"
 #include "transport/liveness.h"
 
@@ -120,10 +121,22 @@ Status Delivery::check_peer_engine(const control::DeviceDescription& description
                                            description.fingerprint + "'. Use the same CANN version, environment and options on both");
   }
   const bool same_npu = context_->peer.same_host && description.physical_device == static_cast<std::uint32_t>(cann.physical_device(local));
-  if (same_npu && !cann.client_server) {
-    return Status(Code::kNotAvailable, "both processes use NPU " + std::to_string(description.physical_device) +
-                                           ", and this version of HIXL (" + cann.api.version +
+  return same_npu ? check_same_npu(description.physical_device) : Status::ok();
+}
+
+// What HIXL does with HCCS from a device to itself is not known: nobody is to find out in the middle of a transfer.
+Status Delivery::check_same_npu(std::uint32_t npu) const {
+  const Cann& cann = *Cann::get();
+  const std::string both = "both processes use NPU " + std::to_string(npu);
+  if (!cann.client_server) {
+    return Status(Code::kNotAvailable, both + ", and this version of HIXL (" + cann.api.version +
                                            ") links only different ones. CANN 9.1 can; else give each process an NPU of its own");
+  }
+  const Result<Settings> settings = Settings::of(cann, context_->engine.options);
+  if (settings.is_ok() && settings->prefer_hccs()) {
+    return Status(Code::kNotAvailable, both +
+                                           ", where HIXL would take HCCS, which links only different ones. RoCE links one with itself: "
+                                           "set HCCL_INTRA_ROCE_ENABLE=1 in every process; else give each process an NPU of its own");
   }
   return Status::ok();
 }

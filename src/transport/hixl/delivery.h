@@ -51,6 +51,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   void describe();
   void described(std::size_t route, const Result<Locator::Description>& description);
   [[nodiscard]] Status check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const;
+  [[nodiscard]] Status check_same_npu(std::uint32_t npu) const;
   void move();
   void submit(std::size_t route);
   void moved(std::size_t route, Move& move, const Status& status);

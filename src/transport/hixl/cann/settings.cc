@@ -1,6 +1,9 @@
 #include "transport/hixl/cann/settings.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <fstream>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -35,8 +38,13 @@ std::string json_of(const std::vector<std::string>& names) {
 
 }  // namespace
 
+bool roce_is_forced() {
+  const char* const text = std::getenv("HCCL_INTRA_ROCE_ENABLE");
+  return text != nullptr && std::string_view(text) == "1";
+}
+
 Result<Settings> Settings::of(const Cann& cann, const Options& options) {
-  Settings made(cann.client_server, options);
+  Settings made(cann, options);
   const std::string& comm_res = options.hixl_local_comm_res;
   if (!cann.client_server && (comm_res != kAuto || !is_auto(options.hixl_protocol_desc))) {
     return Status(Code::kNotAvailable,
@@ -65,6 +73,14 @@ HixlOptions Settings::with(const Ports& ports) const {
     resources += R"(,"comm_resource_config.protocol_desc":)" + json_of(options_.hixl_protocol_desc);
   made.emplace(Text("GlobalResourceConfig"), Text(resources + "}"));
   return made;
+}
+
+bool Settings::prefer_hccs() const {
+  if (!client_server_ || !has_hccs_ || roce_is_forced()) return false;
+  const std::vector<std::string>& protocols = options_.hixl_protocol_desc;
+  if (!is_auto(protocols) && std::ranges::find(protocols, "hccs:device") == protocols.end()) return false;
+  const auto names = [this](std::string_view word) { return comm_res_.find(word) != std::string::npos; };
+  return !names("\"endpoint_list\"") || names("\"hccs\"");
 }
 
 }  // namespace ray_hixl::transport::hixl

@@ -11,17 +11,25 @@
 
 namespace ray_hixl::transport::hixl {
 
+// HCCL_INTRA_ROCE_ENABLE as HIXL reads it: 1, and everything else is no.
+[[nodiscard]] bool roce_is_forced();
+
 class Settings {
  public:
   // What these options mean to that library. kNotAvailable where it cannot do what one of them asks for, kInvalidArgument where the file of
   // hixl_local_comm_res is none.
   [[nodiscard]] static Result<Settings> of(const Cann& cann, const Options& options);
   [[nodiscard]] HixlOptions with(const Ports& ports) const;
+  // Does HIXL take HCCS between two engines of one host that both have these settings? It takes it before RoCE, also where both are on one
+  // device.
+  [[nodiscard]] bool prefer_hccs() const;
 
  private:
-  Settings(bool client_server, const Options& options) : client_server_(client_server), options_(options) {}
+  Settings(const Cann& cann, const Options& options)
+      : client_server_(cann.client_server), has_hccs_(!cann.soc.starts_with("Ascend950")), options_(options) {}
 
   bool client_server_;
+  bool has_hccs_;  // the chip
   Options options_;
   std::string comm_res_;
 };

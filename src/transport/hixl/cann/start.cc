@@ -82,12 +82,11 @@ std::string hint(Cause cause, const Cann& cann, const Options& options, const Ou
 }  // namespace
 
 std::string fingerprint(const Cann& cann, const Options& options) {
-  const bool roce = variable("HCCL_INTRA_ROCE_ENABLE") == "1";  // anything else is no
   std::vector<std::string> protocols = options.hixl_protocol_desc;
   std::ranges::sort(protocols);
   std::string told;
   for (const std::string& protocol : protocols) told += (told.empty() ? " hixl_protocol_desc=" : ",") + protocol;
-  return std::string(cann.client_server ? "hixl_cs" : "comm") + " HCCL_INTRA_ROCE_ENABLE=" + (roce ? "1" : "0") +
+  return std::string(cann.client_server ? "hixl_cs" : "comm") + " HCCL_INTRA_ROCE_ENABLE=" + (roce_is_forced() ? "1" : "0") +
          (told.ends_with("=auto") ? "" : told) + std::string(kVersion) + cann.api.version;
 }
 

@@ -150,11 +150,72 @@ TEST(HixlFingerprint, agrees_with_one_of_a_version_that_nobody_could_tell) {
   EXPECT_FALSE(agree("comm A=1 HIXL 9.1.0", ""));
 }
 
-TEST_F(HixlSetup, processes_of_one_npu_reach_each_other_on_a2) {
-  PeerProcess owner(with({"FAKE_CANN_SOC=Ascend910B3", "HCCL_INTRA_ROCE_ENABLE=1", conf.setting()}));
-  PeerProcess reader(with({"FAKE_CANN_SOC=Ascend910B3", "HCCL_INTRA_ROCE_ENABLE=1", conf.setting()}));
+// ---- Two processes on one NPU. Over HCCS the FAKE refuses each connect with 503900, and the real HIXL may do anything.
+
+struct Together {
+  const char* name;
+  const char* soc;
+  std::vector<std::string> environment;
+  std::vector<std::string> options;
+};
+
+class HixlOnOneNpu : public HixlSetup, public testing::WithParamInterface<Together> {
+ protected:
+  [[nodiscard]] PeerSetup setup(std::vector<std::string> more = {}) const {
+    more.insert(more.end(), GetParam().environment.begin(), GetParam().environment.end());
+    more.push_back(std::string("FAKE_CANN_SOC=") + GetParam().soc);
+    more.push_back(conf.setting());
+    return with(more, GetParam().options);
+  }
+};
+
+std::string name_of(const testing::TestParamInfo<Together>& info) { return info.param.name; }
+
+// Endpoints that a caller lists.
+std::string listed(const std::string& protocols) {
+  std::string list;
+  for (const char* each : {"roce", "hccs"}) {
+    if (protocols.find(each) == std::string::npos) continue;
+    list += std::string(list.empty() ? "" : ",") + R"({"protocol":")" + each + R"(","placement":"device","comm_id":")" +
+            (std::string(each) == "hccs" ? "1" : "10.0.0.1") + R"("})";
+  }
+  return R"(hixl_local_comm_res={"version":"1.3","net_instance_id":"x","endpoint_list":[)" + list + "]}";
+}
+
+class HixlOnOneNpuOverHccs : public HixlOnOneNpu {};
+
+TEST_P(HixlOnOneNpuOverHccs, is_refused_before_a_connect_with_what_to_do) {
+  PeerProcess owner(setup());
+  PeerProcess reader(setup());
+  EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("not_available"), HasSubstr("both processes use NPU 1"),
+                                          HasSubstr("set HCCL_INTRA_ROCE_ENABLE=1 in every process")));
+  EXPECT_EQ(reader.fake_count("Connect"), 0u);
+  PeerProcess elsewhere(setup({"ASCEND_RT_VISIBLE_DEVICES=0"}));
+  EXPECT_EQ(fetch(elsewhere, owner), "ok");
+}
+
+INSTANTIATE_TEST_SUITE_P(As, HixlOnOneNpuOverHccs,
+                         testing::Values(Together{"A2", "Ascend910B3", {}, {}}, Together{"A3", "Ascend910_9391", {}, {}},
+                                         Together{"another_word", "Ascend910B3", {"HCCL_INTRA_ROCE_ENABLE=true"}, {}},
+                                         Together{"described", "Ascend910B3", {}, {"hixl_protocol_desc=roce:device,hccs:device"}},
+                                         Together{"listed", "Ascend910B3", {}, {listed("roce hccs")}}),
+                         name_of);
+
+class HixlOnOneNpuOverAnother : public HixlOnOneNpu {};
+
+TEST_P(HixlOnOneNpuOverAnother, is_linked) {
+  PeerProcess owner(setup());
+  PeerProcess reader(setup());
   EXPECT_EQ(fetch(reader, owner), "ok");
 }
+
+INSTANTIATE_TEST_SUITE_P(As, HixlOnOneNpuOverAnother,
+                         testing::Values(Together{"A2_over_RoCE", "Ascend910B3", {"HCCL_INTRA_ROCE_ENABLE=1"}, {}},
+                                         Together{"A3_over_RoCE", "Ascend910_9391", {"HCCL_INTRA_ROCE_ENABLE=1"}, {}},
+                                         Together{"described", "Ascend910B3", {}, {"hixl_protocol_desc=roce:device"}},
+                                         Together{"listed", "Ascend910B3", {}, {listed("roce")}},
+                                         Together{"Ascend950", "Ascend950PR_9599", {}, {}}),
+                         name_of);
 
 // ---- Starting.
 
