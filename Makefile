@@ -11,7 +11,8 @@ demo: setup  ## real Ray actors hand tensors to each other
 
 demo-npu:  ## npu tensors between Ray actors, over the FAKE CANN of the tests: needs no NPU, and proves none
 	@tools/setup.sh npu
-	@tools/fake_cann.sh .venv-npu/bin/python examples/two_actors_npu.py
+	@FAKE_CANN_SOC=Ascend910B3 tools/fake_cann.sh .venv-npu/bin/python examples/two_actors_npu.py
+	@FAKE_CANN_SOC=Ascend950PR_9599 tools/fake_cann.sh .venv-npu/bin/python examples/two_actors_npu.py
 
 test:  ## everything that CI runs
 	@tools/setup.sh tests

@@ -35,7 +35,6 @@ def main() -> None:
     cache = prefill.kv_cache.remote(layers=16)  # stays on the prefill actor's NPU
     print("decode got", ray.get(decode.attend.remote(cache)))  # bytes go straight from NPU to NPU
     print("moved", ray.get(decode.moved.remote()))
-    print("the driver can fetch it, too:", ray.get(cache)[3].cpu().mean().item())
 
 
 if __name__ == "__main__":

@@ -38,12 +38,22 @@ def pytest(name: str, bin_dir: Path, *arguments: str) -> Stage:
     return Stage(name, [[str(bin_dir / "python"), "-m", "pytest", "-q", *arguments]])
 
 
-def npu_pytest(queue: int, *tests: str) -> Stage:
-    """The real torch_npu over the FAKE CANN libraries of the dev build, in one of its two queue modes."""
-    subject = "NPU and Ray" if tests == ("tests/npu/ray",) else "NPU"
-    stage = pytest(f"{subject} tests (FAKE CANN, queue {queue})", NPU_BIN, *tests)
+CHIPS = {
+    "950": {"FAKE_CANN_SOC": "Ascend950PR_9599"},
+    "A2": {"FAKE_CANN_SOC": "Ascend910B3"},  # over HCCS
+    "A2 RoCE": {"FAKE_CANN_SOC": "Ascend910B3", "HCCL_INTRA_ROCE_ENABLE": "1"},
+}
+NPU = ("tests/npu", "--ignore=tests/npu/ray")
+NPU_LINKS = tuple(f"tests/npu/test_{about}.py" for about in ("one_npu", "landing", "registered", "without_torch"))
+NPU_RAY = ("tests/npu/ray",)
+
+
+def npu_pytest(chip: str, queue: int, *tests: str) -> Stage:
+    """The real torch_npu over the FAKE CANN libraries of the dev build, as one of the chips, in one of its two queue modes."""
+    subject = {NPU: "NPU", NPU_LINKS: "NPU links", NPU_RAY: "NPU and Ray"}[tests]
+    stage = pytest(f"{subject} (FAKE {chip}, queue {queue})", NPU_BIN, *tests)
     stage.commands[0].insert(0, "tools/fake_cann.sh")
-    stage.env = {"TASK_QUEUE_ENABLE": str(queue), "FAKE_CANN_STRICT": "1"}
+    stage.env = {"TASK_QUEUE_ENABLE": str(queue), "FAKE_CANN_STRICT": "1"} | CHIPS[chip]
     return stage
 
 
@@ -70,9 +80,10 @@ QUICK = [
     pytest("faults", BIN, "tests/fault", "--cases=200", "-n", "2"),
     pytest("Ray tests (newest)", BIN, "tests/ray"),
     pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, "tests/ray"),
-    npu_pytest(0, "tests/npu", "--ignore=tests/npu/ray"),
-    npu_pytest(1, "tests/npu", "--ignore=tests/npu/ray"),
-    npu_pytest(1, "tests/npu/ray"),
+    npu_pytest("A2", 0, *NPU),
+    npu_pytest("A2 RoCE", 1, *NPU_LINKS),
+    npu_pytest("950", 1, *NPU),
+    npu_pytest("A2", 1, *NPU_RAY),
     Stage("pip install", [["python", "tools/check_install.py"]]),
 ]
 
@@ -121,6 +132,12 @@ LONG = [
         {"RAY_HIXL_TEST_SIGNALS": "1"},
     ),
     pytest("Python tests, long", BIN, "tests/python", "-m", "long"),
+    npu_pytest("950", 0, *NPU),
+    npu_pytest("A2", 1, *NPU),
+    npu_pytest("A2 RoCE", 0, *NPU),
+    npu_pytest("A2 RoCE", 1, *NPU),
+    npu_pytest("A2 RoCE", 1, *NPU_RAY),
+    npu_pytest("950", 1, *NPU_RAY),
     pytest("faults, all", BIN, "tests/fault", "--seed=0", "-n", "2"),
     Stage("mutants", [["python", "tools/run_mutants.py"]]),
 ]

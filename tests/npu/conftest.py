@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path[:0] = [str(Path(__file__).parent.parent / folder) for folder in ("python", "shared")]
 pytest.register_assert_rewrite("support", "values")
 
+from profiles import APART  # noqa: E402
+
 import ray_hixl  # noqa: E402
 from ray_hixl import process  # noqa: E402
 from support import Owner  # noqa: E402
@@ -76,7 +78,7 @@ def own_process() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def owner() -> Iterator[Owner]:
     """Another process with torch_npu and an engine, shared by all tests: leave it alive, and release what is large."""
-    made = Owner(prepare=_PREPARE)
+    made = Owner(prepare=_PREPARE, environment=APART)
     yield made
     made.close()
 
@@ -87,7 +89,7 @@ def new_owner() -> Iterator[Callable[..., Owner]]:
     made: list[Owner] = []
 
     def start(environment: dict[str, str] | None = None, **options: Any) -> Owner:
-        made.append(Owner(options=options, prepare=_PREPARE, environment=environment))
+        made.append(Owner(options=options, prepare=_PREPARE, environment=APART | (environment or {})))
         return made[-1]
 
     yield start

@@ -129,15 +129,8 @@ def test_processes_that_cannot_share_an_npu(tmp_path: Path) -> None:
 def test_processes_of_one_npu_of_a2(tmp_path: Path) -> None:
     """Over HCCS it is refused by name, then taken over RoCE."""
     file = tmp_path / "report.json"
-    run_cli(
-        "bringup",
-        "--only",
-        "6",
-        "--quick",
-        "--json",
-        str(file),
-        environment={"FAKE_CANN_SOC": "Ascend910B3", "HCCL_INTRA_ROCE_ENABLE": "0"},
-    )
+    over_hccs = {"FAKE_CANN_SOC": "Ascend910B3", "HCCL_INTRA_ROCE_ENABLE": "0"}
+    run_cli("bringup", "--only", "6", "--quick", "--json", str(file), environment=over_hccs)
     report = json.loads(file.read_text())
     assert outcomes(report) == {"2": "PASS", "3": "PASS", "6": "PASS"}
     refused, how, *moved = report["steps"][-1]["evidence"]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import values
+from profiles import APART
 
 import ray_hixl
 from ray_hixl import npu
@@ -24,7 +25,7 @@ MIB = 1 << 20
 def late() -> Iterator[Owner]:
     """A process with late streams, and room for one tensor of 3 MiB in its slab."""
     options = {"slab_bytes": 4 * MIB, "slab_cap_bytes": 4 * MIB}
-    made = Owner(options, prepare="import torch, torch_npu; from ray_hixl import npu", environment=LATE)
+    made = Owner(options, prepare="import torch, torch_npu; from ray_hixl import npu", environment=LATE | APART)
     made.run("side = torch.npu.Stream(); x = torch.ones(1000, device='npu'); y = torch.empty(0, device='npu'); torch.npu.synchronize()")
     yield made
     made.close()

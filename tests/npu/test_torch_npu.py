@@ -33,7 +33,7 @@ def test_every_symbol_that_the_wheel_needs_is_there(runtime: ctypes.CDLL) -> Non
 
 def test_devices(runtime: ctypes.CDLL) -> None:
     assert torch.npu.device_count() == 2
-    assert "Ascend950PR" in torch.npu.get_device_name()
+    assert torch.npu.get_device_name().startswith(os.environ.get("FAKE_CANN_SOC", "Ascend950PR"))
     tensor = torch.zeros(3, device="npu:1")
     assert tensor.device == torch.device("npu", 1)
     assert tensor.to("npu:0").cpu().tolist() == [0, 0, 0]
@@ -62,7 +62,7 @@ def test_the_few_kernels() -> None:
 
 def test_what_it_cannot_compute_says_so() -> None:
     x = torch.ones(2, 2, device="npu")
-    with pytest.raises(RuntimeError, match="aclnn"):
+    with pytest.raises(RuntimeError, match=r"aclnn|MatMul"):
         torch.linalg.matrix_power(x, 2)
     assert x.cpu().tolist() == [[1, 1], [1, 1]], "and poisons nothing"
 

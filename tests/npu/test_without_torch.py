@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import values
+from profiles import APART
 
 import ray_hixl
 from support import Owner
@@ -15,7 +16,7 @@ from support import Owner
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Owner]:
     """A process that has not imported torch."""
-    made = Owner(prepare="import sys")
+    made = Owner(prepare="import sys", environment=APART)
     yield made
     assert made.get("'torch' in sys.modules") is False
     made.close()

@@ -155,7 +155,7 @@ import sys, ray, torch
 ray.init(address=sys.argv[1], configure_logging=False, log_to_driver=False)
 import actors, values, ray_hixl
 assert not hasattr(torch, "npu") and "torch_npu" not in sys.modules
-source, consumer = (actors.Peer.options(resources={"NPU": 0.5}, num_cpus=0.1).remote() for _ in range(2))
+source, consumer = (actors.Peer.options(resources={"NPU": 1}, num_cpus=0.1).remote() for _ in range(2))
 reference = source.give.remote(values.on_npu, torch.float32, [100], 3)
 print(ray.get(consumer.call.remote(values.bits, reference)) == values.bits(values.numbers(torch.float32, [100], 3)))
 try:
