@@ -52,6 +52,8 @@ inline constexpr std::array kMessages = {
     MessageInfo{MessageType::kRecalled, "recalled", 0, 0},
     MessageInfo{MessageType::kReleaseDevice, "release_device", 7, 6 + DeviceDescription::kLongestEngine, 0, true},
     MessageInfo{MessageType::kReleased, "released", 0, 0},
+    MessageInfo{MessageType::kCannotLink, "cannot_link", 7, 6 + DeviceDescription::kLongestEngine, 0, true},
+    MessageInfo{MessageType::kNoted, "noted", 1, 1},
 };
 
 constexpr bool every_message_fits_a_frame() {

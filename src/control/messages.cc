@@ -230,6 +230,14 @@ void write(ByteWriter& writer, const ReleaseDevice& message) { write_engine(writ
 void read(ByteReader& reader, ReleaseDevice& message) { read_engine(reader, message); }
 void write(ByteWriter&, const Released&) {}
 void read(ByteReader&, Released&) {}
+void write(ByteWriter& writer, const CannotLink& message) { write_engine(writer, message); }
+void read(ByteReader& reader, CannotLink& message) { read_engine(reader, message); }
+void write(ByteWriter& writer, const Noted& message) { writer.u8(message.is_replaced ? 1 : 0); }
+void read(ByteReader& reader, Noted& message) {
+  const std::uint8_t is_replaced = reader.u8();
+  if (is_replaced > 1) reader.fail();
+  message.is_replaced = is_replaced == 1;
+}
 
 // How many descriptors come with a message.
 template <class Message>
@@ -296,6 +304,10 @@ std::vector<std::byte> encode(std::uint64_t request, const ReleaseDevice& messag
 std::vector<std::byte> encode(std::uint64_t request, const Released& message) {
   return make_frame(MessageType::kReleased, request, message);
 }
+std::vector<std::byte> encode(std::uint64_t request, const CannotLink& message) {
+  return make_frame(MessageType::kCannotLink, request, message);
+}
+std::vector<std::byte> encode(std::uint64_t request, const Noted& message) { return make_frame(MessageType::kNoted, request, message); }
 
 Result<Welcome> decode_welcome(ByteView body) { return parse<Welcome>(MessageType::kWelcome, body); }
 Result<Resolve> decode_resolve(ByteView body) { return parse<Resolve>(MessageType::kResolve, body); }
@@ -319,5 +331,7 @@ Result<AwaitRecall> decode_await_recall(ByteView body) { return parse<AwaitRecal
 Result<Recalled> decode_recalled(ByteView body) { return parse<Recalled>(MessageType::kRecalled, body); }
 Result<ReleaseDevice> decode_release_device(ByteView body) { return parse<ReleaseDevice>(MessageType::kReleaseDevice, body); }
 Result<Released> decode_released(ByteView body) { return parse<Released>(MessageType::kReleased, body); }
+Result<CannotLink> decode_cannot_link(ByteView body) { return parse<CannotLink>(MessageType::kCannotLink, body); }
+Result<Noted> decode_noted(ByteView body) { return parse<Noted>(MessageType::kNoted, body); }
 
 }  // namespace ray_hixl::control

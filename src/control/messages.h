@@ -42,6 +42,8 @@ enum class MessageType : std::uint16_t {
   kRecalled = 18,           // server
   kReleaseDevice = 19,      // client: I have no link to this engine of yours any more
   kReleased = 20,           // server
+  kCannotLink = 21,         // client: HIXL refuses to link me to this engine of yours
+  kNoted = 22,              // server: it is replaced, or not
 };
 
 // "resolve", "reading", ...; "unknown" for values outside the list.
@@ -182,6 +184,15 @@ struct ReleaseDevice {
 };
 struct Released {};
 
+// HIXL refuses to link the client to an engine of the server that is there.
+struct CannotLink {
+  std::uint32_t device = 0;
+  std::string engine;
+};
+struct Noted {
+  bool is_replaced = false;  // another engine takes its place: its description is answered once it is there
+};
+
 struct Check {
   std::vector<Handle> handles;
   static constexpr std::size_t kMostHandles = std::size_t{1} << 16;
@@ -209,6 +220,8 @@ struct Checked {};
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Recalled& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const ReleaseDevice& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Released& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const CannotLink& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Noted& message);
 
 [[nodiscard]] Result<Welcome> decode_welcome(ByteView body);
 [[nodiscard]] Result<Resolve> decode_resolve(ByteView body);
@@ -231,5 +244,7 @@ struct Checked {};
 [[nodiscard]] Result<Recalled> decode_recalled(ByteView body);
 [[nodiscard]] Result<ReleaseDevice> decode_release_device(ByteView body);
 [[nodiscard]] Result<Released> decode_released(ByteView body);
+[[nodiscard]] Result<CannotLink> decode_cannot_link(ByteView body);
+[[nodiscard]] Result<Noted> decode_noted(ByteView body);
 
 }  // namespace ray_hixl::control

@@ -84,6 +84,7 @@ void check(const Located& message) {
 void check(const DescribeDevice& message) { require(message.device < kDevices, "a device index has 16 bits"); }
 void check(const AwaitRecall& message) { require(message.device < kDevices && !message.engine.empty(), "a device, and its engine"); }
 void check(const ReleaseDevice& message) { require(message.device < kDevices && !message.engine.empty(), "a device, and its engine"); }
+void check(const CannotLink& message) { require(message.device < kDevices && !message.engine.empty(), "a device, and its engine"); }
 void check(const DeviceDescription& message) {
   require(is_printable(message.engine) && !message.engine.empty() && message.engine.find(' ') == std::string::npos, "an engine has a name");
   require(is_printable(message.fingerprint), "a fingerprint is printable");
@@ -129,6 +130,8 @@ void try_bodies(ByteView body) {
   try_body(body, &decode_recalled, true);
   try_body(body, &decode_release_device, true);
   try_body(body, &decode_released, true);
+  try_body(body, &decode_cannot_link, true);
+  try_body(body, &decode_noted, true);
 }
 
 void try_frames(ByteView input) {

@@ -44,6 +44,8 @@ EXAMPLES = {
     "recalled": frames.recalled(15),
     "release_device": frames.release_device(16, 2, "10.0.0.7:26000"),
     "released": frames.released(16),
+    "cannot_link": frames.cannot_link(17, 2, "10.0.0.7:26000"),
+    "noted": frames.noted(17, 1),
 }
 
 

@@ -177,6 +177,7 @@ void Delivery::moved(std::size_t index, Move& move, const Status& status) {
     const MutexLock lock(mutex_);
     --moving_;
   }
+  if (move.refused) return tell_of_refusal(index, status);
   describe_again(index, move.recalled, status);
 }
 
@@ -187,15 +188,24 @@ bool Delivery::may_have_moved(std::size_t index, const Move& move, const Status&
 }
 
 // Nothing of it moves meanwhile: the answer may never come.
-void Delivery::describe_again(std::size_t index, bool was_recalled, const Status& failure) {
+void Delivery::tell_of_refusal(std::size_t index, const Status& failure) {
+  const auto noted = [weak = weak_from_this(), index, failure](bool is_replaced) {
+    if (const auto self = weak.lock()) self->describe_again(index, is_replaced, failure);
+  };
+  context_->locator->cannot_link(routes_[index].remote, descriptions_[index], noted);
+  heed_ends();
+}
+
+// The same; `is_another`: it is another engine even if it has the same name.
+void Delivery::describe_again(std::size_t index, bool is_another, const Status& failure) {
   Route& route = routes_[index];
   ++route.descriptions;
   context_->locator->forget(route.remote, descriptions_[index]);
-  const auto described = [weak = weak_from_this(), index, was_recalled, failure](const Result<Locator::Description>& description) {
+  const auto described = [weak = weak_from_this(), index, is_another, failure](const Result<Locator::Description>& description) {
     const auto self = weak.lock();
     if (!self) return;
     if (!description.is_ok()) return self->finished(index, false, failure);
-    if (!was_recalled && (*description)->engine == self->descriptions_[index]->engine) return self->finished(index, false, failure);
+    if (!is_another && (*description)->engine == self->descriptions_[index]->engine) return self->finished(index, false, failure);
     {
       const MutexLock lock(self->mutex_);
       if (!self->job_) return;
@@ -205,6 +215,11 @@ void Delivery::describe_again(std::size_t index, bool was_recalled, const Status
     self->submit(index);
   };
   context_->locator->describe(route.remote, described);
+  heed_ends();
+}
+
+// Of the channel, and of the job, that came before it was still.
+void Delivery::heed_ends() {
   if (const Status open = context_->state(); !open.is_ok()) return end_if_still(open);
   if (stopping()) end_if_still(transfer_->stop_reason());
 }

@@ -56,7 +56,9 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   void submit(std::size_t route);
   void moved(std::size_t route, Move& move, const Status& status);
   [[nodiscard]] bool may_have_moved(std::size_t route, const Move& move, const Status& status) const;
-  void describe_again(std::size_t route, bool was_recalled, const Status& failure);
+  void tell_of_refusal(std::size_t route, const Status& failure);
+  void describe_again(std::size_t route, bool is_another, const Status& failure);
+  void heed_ends();
   void finished(std::size_t route, bool moved, const Status& status);
   void confirm(const Status& moved);
   void end(const Status& status);

@@ -76,6 +76,16 @@ void Locator::forget(std::int32_t device, const Description& description) {
   if (found != described_.end() && found->second == description) described_.erase(found);
 }
 
+void Locator::cannot_link(std::int32_t device, const Description& description, Noted answer) {
+  const auto tells = [number = static_cast<std::uint32_t>(device), description](std::uint64_t id) {
+    return control::encode(id, control::CannotLink{number, description->engine});
+  };
+  port_.request(tells, [answer = std::move(answer)](const Result<Reply>& reply) {
+    const auto noted = read_reply<control::Noted>(reply, control::MessageType::kNoted, control::decode_noted);
+    answer(noted.is_ok() && (*noted)->is_replaced);  // a peer of an earlier version does not know it
+  });
+}
+
 // The answer may never come. A peer of an earlier version has none.
 void Locator::await_recall(std::int32_t device, const Description& description) {
   const auto number = static_cast<std::uint32_t>(device);

@@ -39,6 +39,9 @@ class Locator : public std::enable_shared_from_this<Locator> {
   void describe(std::int32_t device, Described answer);
   // It is asked for again, unless another one is known by now.
   void forget(std::int32_t device, const Description& description);
+  // HIXL refuses to link to it: does the peer replace it?
+  using Noted = std::function<void(bool is_replaced)>;
+  void cannot_link(std::int32_t device, const Description& description, Noted answer);
   [[nodiscard]] Port& port() const { return port_; }
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "transport/hixl/cann/start.h"
 #include "transport/hixl/slab_memory.h"
 #include "transport/hixl/staging_memory.h"
@@ -13,6 +14,7 @@ namespace {
 constexpr std::chrono::seconds kStopMargin{5};
 constexpr std::uint64_t kMostUnusedBytes = std::uint64_t{64} << 20;  // of registrations that wait for readers to let go
 constexpr std::size_t kMostUnusedRegistrations = 256;                // of the 4096 that a peer may see
+constexpr int kMostReplacements = 3;                                 // for the sake of readers, who may have another reason
 
 // On A2 and A3 HIXL takes 50 GB, by its documentation.
 std::uint64_t registered_cap(const Cann& cann) { return cann.soc.starts_with("Ascend910") ? 50'000'000'000 : UINT64_MAX; }
@@ -155,6 +157,16 @@ void Npu::collect() {
   if (!is_much) return;
   asked_at_ = unused;
   driver_.ask_for_room();
+}
+
+bool Npu::replace_engine() {
+  if (!listens_late(cann_) || replacements_ >= kMostReplacements) return false;
+  ++replacements_;
+  return driver_.post([self = shared_from_this()] {
+    log(LogLevel::kWarning, "nobody can link to HIXL's engine on " + npu_name(self->index()) +
+                                ", whose port on the device's NIC may be taken: another one is started on other ports");
+    self->driver_.replace();
+  });
 }
 
 void Npu::reader_went() {

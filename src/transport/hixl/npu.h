@@ -51,6 +51,9 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   Status copy(std::span<const device::Copy> copies) override;
   DeviceStats stats() const override;
 
+  // Nobody can link to the engine. False where that is not its port, or was tried often enough: then it stays. Loop thread.
+  [[nodiscard]] bool replace_engine();
+
   // Copies within this process: to this device, from this or another one. In parts, so that it delays others little.
   void move(std::shared_ptr<Move> move, std::int32_t from_device);
   // A reader of another engine learnt how to connect here, or went. Loop thread.
@@ -78,6 +81,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   std::string name_ RAY_HIXL_GUARDED_BY(mutex_);
   Registry registry_;
   std::atomic<std::uint64_t> readers_{0};  // engines that may be linked to this one
+  int replacements_ = 0;                   // that readers had asked for; loop thread
   Registry::Unused asked_at_;              // what there was when links were asked to let go; driver's thread only
   Driver driver_;
 };

@@ -31,8 +31,8 @@ void Readers::await_recall(std::int32_t device, const std::string& engine, Respo
     Device& known = devices_[device];
     const auto holder = known.holders.find(&responder.reader());
     if (!known.recalling && holder != known.holders.end()) {
-      holder->second.reset();  // an earlier one has no answer any more
-      holder->second.emplace(std::move(responder));
+      holder->second.awaits.reset();  // an earlier one has no answer any more
+      holder->second.awaits.emplace(std::move(responder));
       return;
     }
   }
@@ -45,6 +45,26 @@ void Readers::release(std::int32_t device, const std::string& engine, Responder 
   if (npu && engine == npu->engine_name()) let_go(device, responder.reader());
   const std::uint64_t request = responder.request();
   std::move(responder).send(control::encode(request, control::Released{}));
+}
+
+void Readers::cannot_link(std::int32_t device, const std::string& engine, Responder responder) {
+  const auto npu = npus_.started(device);
+  bool is_replaced = true;  // what the reader means is gone already
+  if (npu && engine == npu->engine_name()) {
+    Device& known = devices_[device];
+    if (!known.recalling) known.recalling = is_refused_to_all(known, responder.reader()) && npu->replace_engine();
+    is_replaced = known.recalling;
+  }
+  const std::uint64_t request = responder.request();
+  std::move(responder).send(control::encode(request, control::Noted{is_replaced}));
+}
+
+// The reader is refused; and so are all others?
+bool Readers::is_refused_to_all(Device& device, const ReaderView& reader) {
+  const auto holder = device.holders.find(&reader);
+  if (holder == device.holders.end()) return false;
+  holder->second.is_refused = true;
+  return std::ranges::all_of(device.holders, [](const auto& each) { return each.second.is_refused; });
 }
 
 void Readers::session_ended(const ReaderView& reader) {
@@ -71,15 +91,15 @@ void Readers::recall(std::int32_t device, bool anyway, Deadline deadline, Then t
 
 void Readers::begin_recall(std::int32_t index, bool anyway, Deadline deadline, Then then) {
   Device& device = devices_[index];
-  const auto cannot_be_asked = [](const auto& holder) { return !holder.second.has_value(); };
+  const auto cannot_be_asked = [](const auto& holder) { return !holder.second.awaits.has_value(); };
   if (!anyway && !device.recalling && std::ranges::any_of(device.holders, cannot_be_asked)) return then(false);
   device.recalling = true;
   device.then.push_back(std::move(then));
-  for (auto& [reader, awaits] : device.holders) {
-    if (!awaits) continue;
-    const std::uint64_t request = awaits->request();
-    std::move(*awaits).send(control::encode(request, control::Recalled{}));
-    awaits.reset();
+  for (auto& [reader, holder] : device.holders) {
+    if (!holder.awaits) continue;
+    const std::uint64_t request = holder.awaits->request();
+    std::move(*holder.awaits).send(control::encode(request, control::Recalled{}));
+    holder.awaits.reset();
   }
   if (device.holders.empty()) return end_wait(device);
   if (device.timer != 0) return;
@@ -100,6 +120,7 @@ void Readers::reopen(std::int32_t device) {
   loop_.post([self = shared_from_this(), device] {
     Device& known = self->devices_[device];
     known.recalling = false;
+    for (auto& [reader, holder] : known.holders) holder.is_refused = false;
     for (Responder& each : std::exchange(known.waiting, {})) self->describe(device, std::move(each));
   });
 }

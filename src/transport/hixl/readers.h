@@ -30,6 +30,8 @@ class Readers : public std::enable_shared_from_this<Readers> {
   void describe(std::int32_t device, Responder responder);
   void await_recall(std::int32_t device, const std::string& engine, Responder responder);
   void release(std::int32_t device, const std::string& engine, Responder responder);
+  // HIXL refuses to link the reader. Where no reader says otherwise the engine may be why, and is replaced.
+  void cannot_link(std::int32_t device, const std::string& engine, Responder responder);
   void session_ended(const ReaderView& reader);
   // Lets go of everybody.
   void shut_down();
@@ -41,14 +43,19 @@ class Readers : public std::enable_shared_from_this<Readers> {
   void reopen(std::int32_t device);
 
  private:
+  struct Holder {
+    std::optional<Responder> awaits;  // a recall
+    bool is_refused = false;          // by this engine
+  };
   struct Device {
-    std::map<const ReaderView*, std::optional<Responder>> holders;  // with the answer that each awaits
-    std::list<Responder> waiting;                                   // for a description
+    std::map<const ReaderView*, Holder> holders;
+    std::list<Responder> waiting;  // for a description
     bool recalling = false;
     std::vector<Then> then;
     net::Loop::TimerId timer = 0;
   };
 
+  [[nodiscard]] static bool is_refused_to_all(Device& device, const ReaderView& reader);
   void begin_recall(std::int32_t index, bool anyway, Deadline deadline, Then then);
   void let_go(std::int32_t index, const ReaderView& reader);
   void end_wait(Device& device);

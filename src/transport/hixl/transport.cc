@@ -57,6 +57,7 @@ class HixlTransport final : public Transport {
       case control::MessageType::kDescribeDevice: describe(request, std::move(responder)); return true;
       case control::MessageType::kAwaitRecall: await_recall(request, std::move(responder)); return true;
       case control::MessageType::kReleaseDevice: release(request, std::move(responder)); return true;
+      case control::MessageType::kCannotLink: cannot_link(request, std::move(responder)); return true;
       default: return false;
     }
   }
@@ -97,6 +98,12 @@ class HixlTransport final : public Transport {
     const Result<control::ReleaseDevice> wanted = control::decode_release_device(request.body);
     if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
     readers_->release(static_cast<std::int32_t>(wanted->device), wanted->engine, std::move(responder));
+  }
+
+  void cannot_link(const control::Frame& request, Responder responder) {
+    const Result<control::CannotLink> wanted = control::decode_cannot_link(request.body);
+    if (!wanted.is_ok()) return std::move(responder).fail(wanted.status());
+    readers_->cannot_link(static_cast<std::int32_t>(wanted->device), wanted->engine, std::move(responder));
   }
 
   const Context& context_;

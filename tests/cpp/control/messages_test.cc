@@ -47,6 +47,8 @@ const std::vector<Decoder>& decoders() {
       {"recalled", outcome<decode_recalled>},
       {"release_device", outcome<decode_release_device>},
       {"released", outcome<decode_released>},
+      {"cannot_link", outcome<decode_cannot_link>},
+      {"noted", outcome<decode_noted>},
   };
   return kAll;
 }
@@ -195,6 +197,11 @@ TEST(Messages, recall_messages_have_the_documented_bytes) {
   EXPECT_EQ(releases->device, 2u);
   EXPECT_EQ(releases->engine, "10.0.0.7:26000");
   EXPECT_EQ(encode(16, Released{}), documented("released"));
+  EXPECT_EQ(encode(17, CannotLink{2, "10.0.0.7:26000"}), documented("cannot_link"));
+  EXPECT_EQ(decode_cannot_link(body_of(documented("cannot_link")))->engine, "10.0.0.7:26000");
+  EXPECT_EQ(encode(17, Noted{true}), documented("noted"));
+  EXPECT_TRUE(decode_noted(body_of(documented("noted")))->is_replaced);
+  EXPECT_FALSE(decode_noted(body_of(encode(1, Noted{false})))->is_replaced);
   EXPECT_FALSE(decode_await_recall(body_of(encode(1, AwaitRecall{0x10000, "a:1"}))).is_ok());
   EXPECT_FALSE(decode_release_device(body_of(encode(1, ReleaseDevice{1, ""}))).is_ok());
   EXPECT_FALSE(decode_release_device(body_of(encode(1, ReleaseDevice{1, "a b"}))).is_ok());

@@ -44,6 +44,7 @@
 // one:
 //   FAKE_HIXL_CONNECT_DELAY_MS=<ms> or <ip:port>=<ms>,...   Connect takes so much longer (within its timeout)
 //   FAKE_HIXL_STAGE_DELAY_MS=0           each of HixlEngine's five stages of a Connect takes so much longer, within the whole time-out each
+//   FAKE_HIXL_REFUSE_CONNECT=<n>         the next n Connects answer 503900, as where the reader's network card has no completion queue left
 //   FAKE_HIXL_DISCONNECT_DELAY_MS=<ms> or <ip:port>=<ms>,...   Disconnect holds the link's lock so much longer before it does anything
 //   FAKE_HIXL_FAIL_INITIALIZE=<cause> or <cause>:<n>   (the first n times) Initialize answers 503900 and says why in the text: kernel,
 //                                        endpoint, stream or device_ip

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "hixl/switches.h"
@@ -116,6 +117,15 @@ Fate next_fate() {
   fate.never_ends = is_meant(plan->never, number);
   fate.dies = is_meant(plan->die, number);
   return fate;
+}
+
+bool next_connect_is_refused() {
+  static std::mutex& mutex = *new std::mutex;
+  static std::uint64_t version = 0;  // guarded by mutex, as below; of the switches
+  static long left = 0;
+  const std::lock_guard lock(mutex);
+  if (std::exchange(version, switches_version()) != switches_version()) left = number_switch("FAKE_HIXL_REFUSE_CONNECT", 0);
+  return left > 0 && left-- > 0;
 }
 
 std::chrono::milliseconds connect_delay(const std::string& remote) { return delay_of("FAKE_HIXL_CONNECT_DELAY_MS", remote); }

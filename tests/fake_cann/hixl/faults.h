@@ -25,6 +25,8 @@ struct Fate {
 
 // Of a transfer that is asked for now.
 [[nodiscard]] Fate next_fate();
+// Is a Connect that begins now refused?
+[[nodiscard]] bool next_connect_is_refused();
 [[nodiscard]] std::chrono::milliseconds connect_delay(const std::string& remote);
 [[nodiscard]] std::chrono::milliseconds disconnect_delay(const std::string& remote);
 // How much longer it takes to free the thread of a slot that is aborted, and how long after that the caller goes on.

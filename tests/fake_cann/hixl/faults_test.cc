@@ -40,6 +40,14 @@ TEST_F(Faults, delay_transfers) {
   EXPECT_GE(steady_clock::now() - begin, milliseconds(20));
 }
 
+TEST_F(Faults, refuse_connects) {
+  EXPECT_EQ(disconnect(), kSuccess);
+  fake_hixl_set("FAKE_HIXL_REFUSE_CONNECT", "2");
+  EXPECT_EQ(connect(), hixl::kFailed);
+  EXPECT_EQ(connect(), hixl::kFailed);
+  EXPECT_EQ(connect(), kSuccess);
+}
+
 TEST_F(Faults, fail_calls) {
   fake_hixl_set("FAKE_HIXL_FAIL_AT", "2,4:call:507018");
   TransferReq request = nullptr;

@@ -92,6 +92,7 @@ Status Link::exchange(const Address& address, std::chrono::milliseconds timeout,
 }
 
 Status Link::accept(const std::vector<Region>& local, const Welcome& welcome) {
+  if (next_connect_is_refused()) return fail(kFailed, "the device's network card makes no endpoint: no completion queue is left");
   if (const Status status = check_local(local); status != kSuccess) return status;
   if (const Status status = check_remote(welcome.regions); status != kSuccess) return status;
   protocol_ = match_endpoints(self_.endpoints, welcome.endpoints);

@@ -34,6 +34,8 @@ class Type(enum.IntEnum):
     RECALLED = 18
     RELEASE_DEVICE = 19
     RELEASED = 20
+    CANNOT_LINK = 21
+    NOTED = 22
 
 
 class Code(enum.IntEnum):
@@ -187,6 +189,14 @@ def release_device(request: int, device: int, engine: str) -> Frame:
 
 def released(request: int) -> Frame:
     return Frame(Type.RELEASED, request)
+
+
+def cannot_link(request: int, device: int, engine: str) -> Frame:
+    return Frame(Type.CANNOT_LINK, request, struct.pack("<I", device) + _text(engine))
+
+
+def noted(request: int, replaced: int) -> Frame:
+    return Frame(Type.NOTED, request, struct.pack("<B", replaced))
 
 
 def device_description(request: int, engine: str, epoch: int, physical: int, fingerprint: str) -> Frame:

@@ -98,6 +98,11 @@ bool agree(std::string_view fingerprint, std::string_view other) {
   return fingerprint == other || is_unknown(fingerprint) || is_unknown(other);
 }
 
+bool listens_late(const Cann& cann) {
+  const std::string_view version = cann.api.version;
+  return cann.client_server && (version == kUnknownVersion || version.find("9.1.") != std::string_view::npos);
+}
+
 Result<Started> start(const Cann& cann, const Options& options) {
   std::string tried;
   const Result<Settings> settings = Settings::of(cann, options);

@@ -20,6 +20,9 @@ namespace ray_hixl::transport::hixl {
 // Do two of them agree? A version that CANN's installation does not tell agrees with any.
 [[nodiscard]] bool agree(std::string_view fingerprint, std::string_view other);
 
+// Does HIXL's engine take its port on the device's NIC only when the first link is made, as 9.1's does, and not when it is started?
+[[nodiscard]] bool listens_late(const Cann& cann);
+
 struct Started {
   std::unique_ptr<Hixl> hixl;
   std::string name;  // "ip:port": what peers connect to

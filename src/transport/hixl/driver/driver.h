@@ -86,6 +86,8 @@ class Driver final : public RemoteHost {
   // Has all links here and the readers of other engines let go for a moment, if all of them do so in time: link_down runs then. Driver's
   // thread.
   void ask_for_room();
+  // The engine is replaced even if nothing is wrong with its requests: nobody can link to it. Driver's thread.
+  void replace();
   // Runs on the driver's thread when a link went down.
   void set_link_down(Task task) { link_down_ = std::move(task); }
 
@@ -155,10 +157,11 @@ class Driver final : public RemoteHost {
   std::uint64_t next_request_ = 1;
   std::vector<PollResult> results_;
   Task link_down_;
-  bool asking_ = false;    // readers, to let go for a moment
-  bool quieting_ = false;  // every link goes down, and none is made
-  bool tainted_ = false;   // and the engine is replaced then
-  bool recalled_ = false;  // readers of other engines have let go, or had their time
+  bool asking_ = false;      // readers, to let go for a moment
+  bool quieting_ = false;    // every link goes down, and none is made
+  bool tainted_ = false;     // and the engine is replaced then
+  bool unlinkable_ = false;  // and that in any case: nobody can link to it
+  bool recalled_ = false;    // readers of other engines have let go, or had their time
   bool renewing_ = false;
   std::optional<Deadline> quiet_by_;     // requests that have not ended by then: given up, too, or left alone where nothing is tainted
   std::optional<Deadline> renew_after_;  // no other try until then

@@ -23,6 +23,12 @@ void Driver::taint() {
   setup_.recall(true, [this](bool) { post([this] { recalled_ = true; }); });
 }
 
+void Driver::replace() {
+  if (closing_) return;
+  unlinkable_ = true;
+  taint();
+}
+
 // Readers first: while they are asked, and where one does not answer, links here go on.
 void Driver::ask_for_room() {
   if (asking_ || quieting_ || closing_ || !hixl_) return;
@@ -55,7 +61,7 @@ void Driver::advance_renewal() {
   if (!tainted_ && quiet_by_->passed()) return end_renewal();  // somebody needs longer: another time
   if (has_links() || !recalled_) return;
   const bool is_dirty = std::ranges::any_of(remotes_, [](const auto& each) { return each.second->is_dirty(); });
-  if (hixl_ && !is_dirty) {  // or all requests have ended after all
+  if (hixl_ && !is_dirty && !unlinkable_) {  // or all requests have ended after all
     if (link_down_) link_down_();
     return end_renewal();
   }
@@ -104,6 +110,7 @@ void Driver::let_go_of_dirty() {
 void Driver::end_renewal() {
   quieting_ = false;
   tainted_ = false;
+  unlinkable_ = false;
   failed_renewals_ = 0;
   quiet_by_.reset();
   renew_after_.reset();

@@ -34,6 +34,7 @@ struct Move {
   std::size_t in_flight = 0;         // requests
   int attempts = 0;                  // links that failed under it, or could not be made for it
   bool recalled = false;             // it ended since the peer took its engine for itself: it is to be described anew
+  bool refused = false;              // it ended since HIXL answered every connect with FAILED, although somebody may be there
   bool lost = false;                 // a request of it failed: nothing of it ends before its link is down
   bool refreshed = false;            // a link was made anew because it did not know this move's memory
   Status failure;                    // it ends with this once nothing is in flight

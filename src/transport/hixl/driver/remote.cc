@@ -164,6 +164,7 @@ void Remote::connected(const Outcome& outcome) {
       waiting_.push_back(move);
       continue;
     }
+    move->refused = outcome.code == kFailed;
     move->failure = Status(Code::kConnectError, "HIXL cannot connect to " + name_ + ": " + outcome.text() + advice(outcome, remote_epoch_));
     settle(move);
   }

@@ -2,6 +2,7 @@
 // environment of their own.
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "transport/hixl/cann/start.h"
 #include "transport/hixl/processes.h"
@@ -301,6 +302,74 @@ TEST_F(HixlSetup, a_start_that_failed_is_tried_again_at_the_next_use) {
   PeerProcess reader;
   EXPECT_THAT(fetch(reader, owner), StartsWith("not_available"));
   { const TakenPort freed = std::move(first); }
+  EXPECT_EQ(fetch(reader, owner), "ok");
+}
+
+// ---- A port of the NIC that HIXL takes late: nothing fails where it starts, and then every connect does.
+
+class HixlLatePort : public HixlSetup {
+ protected:
+  // An owner whose ports of the NIC are all taken.
+  [[nodiscard]] PeerSetup owner_of(std::vector<std::string> environment) const {
+    environment.push_back(conf.setting());
+    return with(std::move(environment), {"hixl_ports=" + std::to_string(ports.first) + "-" + std::to_string(ports.last)});
+  }
+  void free_ports() {
+    first.reset();
+    last.reset();
+  }
+  const PortRange ports = two_free_ports();
+  std::optional<TakenPort> first{std::in_place, ports.first, conf.address(1)};
+  std::optional<TakenPort> last{std::in_place, ports.last, conf.address(1)};
+};
+
+const std::string k91 = "FAKE_HIXL_FLAVOUR=9.1";
+
+TEST_F(HixlLatePort, that_is_taken_costs_a_new_engine_and_no_fetch) {
+  PeerProcess owner(owner_of({k91}));
+  PeerProcess reader(with({k91}));
+  const Bytes object = owner.publish({4096, 100}, 1, SourceMemory::kDevice);
+  const std::string at_first = owner.hixl_name();
+  std::thread freeing([&] {
+    EXPECT_TRUE(eventually([&] { return owner.fake_count("Initialize") >= 2; }));
+    free_ports();
+  });
+  EXPECT_EQ(reader.fetch(object, 1), "ok");
+  freeing.join();
+  EXPECT_GE(owner.fake_count("Initialize"), 2u);
+  EXPECT_EQ(owner.fake_count("live_engines"), 1u);
+  const std::uint64_t engines = owner.fake_count("Initialize");
+  PeerProcess another(with({k91}));
+  EXPECT_EQ(another.fetch(object, 1), "ok") << "what was published is there";
+  EXPECT_EQ(owner.fake_count("Initialize"), engines);
+}
+
+TEST_F(HixlLatePort, that_stays_taken_is_an_error_after_three_engines) {
+  PeerProcess owner(owner_of({k91}));
+  PeerProcess reader(with({k91}));
+  for (int i = 0; i < 2; ++i) EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("connect_error"), HasSubstr("FAILED (503900)")));
+  EXPECT_EQ(owner.fake_count("Initialize"), 4u);
+}
+
+TEST_F(HixlLatePort, is_not_why_a_reader_is_refused_where_another_one_is_linked) {
+  free_ports();
+  PeerProcess owner(owner_of({k91}));
+  PeerProcess linked(with({k91}));
+  PeerProcess refused(with({k91}));
+  ASSERT_EQ(fetch(linked, owner), "ok");
+  refused.set_fake("FAKE_HIXL_REFUSE_CONNECT", "3");
+  EXPECT_THAT(fetch(refused, owner), AllOf(StartsWith("connect_error"), HasSubstr("FAILED (503900)")));
+  EXPECT_EQ(owner.fake_count("Initialize"), 1u);
+  EXPECT_EQ(fetch(refused, owner), "ok");
+}
+
+TEST_F(HixlLatePort, is_not_why_a_reader_is_refused_where_hixl_takes_it_at_the_start) {
+  free_ports();
+  PeerProcess owner(owner_of({}));
+  PeerProcess reader;
+  reader.set_fake("FAKE_HIXL_REFUSE_CONNECT", "3");
+  EXPECT_THAT(fetch(reader, owner), StartsWith("connect_error"));
+  EXPECT_EQ(owner.fake_count("Initialize"), 1u);
   EXPECT_EQ(fetch(reader, owner), "ok");
 }
 
