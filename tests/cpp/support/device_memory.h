@@ -15,6 +15,9 @@ namespace ray_hixl::test {
 // Before the first use of an NPU. Also for the processes that it starts.
 void use_test_cann();
 [[nodiscard]] bool is_test_cann_real();
+// Ends the running test as skipped where a real library is used, which has no switches and counts nothing. Whatever asks the FAKE for
+// something begins with it. The test's own thread.
+void need_fake_cann();
 // The runtime, with `device` as the calling thread's.
 [[nodiscard]] const transport::hixl::Acl& runtime_on(std::int32_t device);
 
@@ -22,7 +25,7 @@ void use_test_cann();
 [[nodiscard]] std::vector<std::byte> load(const MemoryRange& range);
 void store(const MemoryRange& range, std::span<const std::byte> bytes);
 
-// A function of the FAKE HIXL library by its name; null with the real one.
+// A function of the FAKE HIXL library by its name.
 [[nodiscard]] void* fake_hixl_symbol(const char* name);
 // Sets a switch of the FAKE HIXL in this process (null: back to the environment's).
 void set_fake_hixl(const char* name, const char* value);

@@ -1,5 +1,7 @@
 #include "support/peer_process.h"
 
+#include "support/device_memory.h"
+
 namespace ray_hixl::test {
 namespace {
 
@@ -32,6 +34,11 @@ std::vector<std::byte> from_hex(const std::string& text) {
 }
 
 PeerProcess::PeerProcess(const PeerSetup& setup) : LineProcess(HELPER_engine_peer, arguments_of(setup), setup.environment) {}
+
+std::string PeerProcess::ask_fake(const std::string& command) {
+  need_fake_cann();
+  return ask(command);
+}
 
 std::vector<std::byte> PeerProcess::ask_bytes(const std::string& command) { return from_hex(ask(command)); }
 

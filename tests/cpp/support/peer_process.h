@@ -41,14 +41,15 @@ class PeerProcess : public LineProcess {
   // What HIXL calls its engine on npu:1, which has been used.
   [[nodiscard]] std::string hixl_name() { return ask("hixl_name"); }
   // Sets a switch of its FAKE HIXL; counts of its FAKE libraries, see fake_count().
-  void set_fake(const std::string& name, const std::string& value) { (void)ask("set_fake " + name + " " + value); }
-  [[nodiscard]] std::uint64_t fake_count(const std::string& name) { return std::stoull(ask("fake_count " + name)); }
+  void set_fake(const std::string& name, const std::string& value) { (void)ask_fake("set_fake " + name + " " + value); }
+  [[nodiscard]] std::uint64_t fake_count(const std::string& name) { return std::stoull(ask_fake("fake_count " + name)); }
   // One field of its Stats: regions, objects, resolved, served_bytes, sessions, links; or of those of npu:1: connects, refreshes, retries.
   [[nodiscard]] std::uint64_t stat(const std::string& name) { return std::stoull(ask("stat " + name)); }
   void close_engine() { (void)ask("close_engine"); }
 
  private:
   [[nodiscard]] std::vector<std::byte> ask_bytes(const std::string& command);
+  [[nodiscard]] std::string ask_fake(const std::string& command);
 };
 
 [[nodiscard]] std::string to_hex(const std::vector<std::byte>& bytes);

@@ -1,7 +1,7 @@
 // What ray-hixl takes for granted of HIXL (its engine with strict regions), at the level of its own binding: the FAKE HIXL's behaviour, or
 // a real one's.
 //
-//   RAY_HIXL_TEST_CANN=<folder>[:<folder>]  real libraries; tests that need faults are skipped then
+//   RAY_HIXL_TEST_CANN=<folder>[:<folder>]  real libraries; tests that need the FAKE's switches are skipped then
 //   RAY_HIXL_TEST_DEVICES=0,1               of the reader here and of the owner in a process of its own
 //   RAY_HIXL_HOST=<ip of the host>          not loopback on A2
 #include <thread>
@@ -191,11 +191,13 @@ TEST_F(HixlContract, registers_nothing_without_an_address) {
   EXPECT_EQ((*reader)->register_device_memory(0, kHugePage, handle).code, kParamInvalid);
 }
 
-TEST_F(HixlContract, finds_a_region_without_bytes_at_the_next_connect) {
+// By the sources it is the connect that refuses. ray-hixl registers none, so that either will do.
+TEST_F(HixlContract, finds_a_region_without_bytes_at_once_or_at_the_next_connect) {
   const MemoryRange local = reader->allocate(kHugePage, 99);
   void* handle = nullptr;
-  EXPECT_EQ((*reader)->register_device_memory(address_of(local), 0, handle).code, kHixlOk);
-  EXPECT_EQ(connect(), kParamInvalid);
+  const HixlCode registered = (*reader)->register_device_memory(address_of(local), 0, handle).code;
+  EXPECT_THAT(registered, AnyOf(kHixlOk, kParamInvalid));
+  EXPECT_EQ(connect(), registered == kHixlOk ? kParamInvalid : kHixlOk);
 }
 
 TEST_F(HixlContract, does_not_deregister_under_an_outgoing_link) {
@@ -351,7 +353,7 @@ TEST_F(HixlStart, tells_what_it_can_do) {
 class HixlContractOfFaults : public HixlContract {
  protected:
   void SetUp() override {
-    if (is_test_cann_real()) GTEST_SKIP() << "a real library has no faults on demand";
+    need_fake_cann();
     HixlContract::SetUp();
     remote = there(kHugePage, 1);
     local = here(kHugePage);

@@ -51,6 +51,7 @@ PeerSetup with(std::vector<std::string> environment, std::vector<std::string> op
 class HixlSetup : public testing::Test {
  protected:
   HixlSetup() { use_test_cann(); }
+  void SetUp() override { need_fake_cann(); }  // of a version, on a chip, or in a trouble of one's choice
   // What a reader says that fetches an object of the owner's.
   static std::string fetch(PeerProcess& reader, PeerProcess& owner) {
     return reader.fetch(owner.publish({4096, 100, 3 * kMiB}, 1, SourceMemory::kDevice), 1);
