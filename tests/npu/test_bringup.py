@@ -153,7 +153,8 @@ def test_two_hosts(tmp_path: Path) -> None:
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             metadata = json.loads(file.read_text())["objects"][0]["metadata"]
             report_file = tmp_path / "report.json"
-            said = run_cli("bringup", "--connect", str(file), "--json", str(report_file))
+            other_npu = {"ASCEND_RT_VISIBLE_DEVICES": "1"}
+            said = run_cli("bringup", "--connect", str(file), "--json", str(report_file), environment=other_npu)
             server.send_signal(signal.SIGINT)
             served, _ = server.communicate(timeout=120)
         finally:

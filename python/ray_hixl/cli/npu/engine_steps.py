@@ -156,14 +156,15 @@ def share_a_device(context: Context) -> None:
     """6: refused by name where HIXL would take HCCS, and with CANN below 9.1; else, and over RoCE, they read."""
     context.need_torch()
     reader, owner = context.peer(0), context.pair()[0]
+    if not context.cann.client_server:
+        descriptors = owner.call("peer.show_region", 0, 2 * MIB, 7, timeout=_LONG_S)
+        return _expect_refusal(context, reader, "not_available", "peer.read_region", 0, *descriptors, 2 * MIB, 7, 1)
     try:
         _read(context, (owner, reader), 2 * MIB, 3, reads=0)
-        return
     except HelperError as error:
-        if error.code != "not_available" or "both processes use NPU" not in str(error):
+        if not error.is_about_one_npu:
             raise
         context.note(f"refused: {error}")
-    if context.cann.client_server:
         _read_by_roce(context, (0, 0))
 
 

@@ -35,6 +35,11 @@ class HelperError(Exception):
         super().__init__(message)
         self.code = code
 
+    @property
+    def is_about_one_npu(self) -> bool:
+        """Two processes were refused since they use one NPU."""
+        return self.code == "not_available" and "both processes use NPU" in str(self)
+
 
 class Helper:
     """Runs functions of this package's modules, named like "peer.fetch", in a process of its own, one at a time. Ended by its pid.
