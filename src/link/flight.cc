@@ -79,11 +79,34 @@ void Flight::split_and_submit() {
   }
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     if (!jobs[i]) continue;
-    jobs[i]->done = [self = shared_from_this()](const Status& status) { self->job_done(status); };
-    host_->paths().candidates()[i].channel->submit(std::move(jobs[i]));
+    submit(i, std::move(jobs[i]));
   }
   // The stop may have come when some channels did not have their jobs yet.
   if (state_->stopping()) tell_channels();
+}
+
+void Flight::submit(std::size_t candidate, std::shared_ptr<transport::Job> job) {
+  job->done = [self = shared_from_this(), candidate, at = job.get()](const Status& status) {
+    if (!self->hand_over(candidate, *at, status)) self->job_done(status);
+  };
+  host_->paths().candidates()[candidate].channel->submit(std::move(job));
+}
+
+// Nothing writes for `job` any more.
+bool Flight::hand_over(std::size_t from, transport::Job& job, const Status& status) {
+  const bool cannot = status.code() == Code::kNotAvailable || status.code() == Code::kConnectError;
+  if (!cannot || !job.has_another_way || state_->stopping()) return false;
+  const std::vector<Candidate>& candidates = host_->paths().candidates();
+  const Candidate* const next = host_->choose_after(candidates[from], transport::RemoteMemory::kDevice);
+  if (next == nullptr) return false;
+  auto other = std::make_shared<transport::Job>();
+  if (job.pieces.size() > transport::kFewPieces) other = host_->reaper().off_loop(std::move(other));
+  other->transfer = job.transfer;
+  other->plan = job.plan;
+  other->pieces = std::move(job.pieces);
+  submit(static_cast<std::size_t>(next - candidates.data()), std::move(other));
+  if (state_->stopping()) tell_channels();
+  return true;
 }
 
 Status Flight::split(Jobs& jobs) const {
@@ -136,6 +159,7 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
     job->transfer = state_;
     job->plan = plan_;
     job->pieces.reserve(plan_->pieces.size());
+    job->has_another_way = memory == transport::RemoteMemory::kDevice && host_->choose_after(*chosen, memory) != nullptr;
     if (chosen->reads_by_address) {
       for (const auto& resolution : *resolutions_) {
         job->segments.insert(job->segments.end(), resolution->segments.begin(), resolution->segments.end());

@@ -2,6 +2,9 @@
 //
 //   resolving -> moving -> (confirming ->) ended
 //
+// A channel of device memory may find out only when it is to move that it cannot (HIXL does not link the two devices): then the next one
+// that can gets its job.
+//
 // It belongs to its transfer, through the stop hook, until that is stopped or ends; while jobs move, to them. Everything else that it waits
 // for (answers of the owner, timers) holds it weakly. The memory of a plan for one transfer is let go of before the end is seen, or, where
 // jobs may still write then, by the last of them. It ends its TransferState exactly once. Any thread.
@@ -37,6 +40,8 @@ class FlightHost {
   [[nodiscard]] virtual const Paths& paths() const = 0;
   // The channel for such memory; null if there is none, and no_path() says why.
   [[nodiscard]] virtual const Candidate* choose(transport::RemoteMemory memory) const = 0;
+  // The one after that for memory of devices, where it turns out that the first cannot; null if there is none.
+  [[nodiscard]] virtual const Candidate* choose_after(const Candidate& first, transport::RemoteMemory memory) const = 0;
   [[nodiscard]] virtual Status no_path(transport::RemoteMemory memory) const = 0;
   [[nodiscard]] virtual std::string peer_name() const = 0;
   [[nodiscard]] virtual transport::Counters& counters() const = 0;
@@ -88,6 +93,8 @@ class Flight : public std::enable_shared_from_this<Flight> {
   [[nodiscard]] Status split_piece(const transport::Piece& piece, Jobs& jobs) const;
   [[nodiscard]] Status add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const;
   [[nodiscard]] std::vector<Handle> unread_sources() const;
+  void submit(std::size_t candidate, std::shared_ptr<transport::Job> job);
+  [[nodiscard]] bool hand_over(std::size_t from, transport::Job& job, const Status& status);
   void job_done(const Status& status);
   void moved(const Status& status);
   void confirm();

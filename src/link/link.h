@@ -82,6 +82,9 @@ class Link final : public transport::Port, public FlightHost, public std::enable
 
   // FlightHost. Asking for the channel of device memory may load CANN.
   [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory) const override;
+  [[nodiscard]] const Candidate* choose_after(const Candidate& first, transport::RemoteMemory memory) const override {
+    return paths_->choose_after(first, memory);
+  }
   [[nodiscard]] Status no_path(transport::RemoteMemory memory) const override;
   [[nodiscard]] std::string peer_name() const override { return peer_.descriptor.name(); }
   [[nodiscard]] transport::Counters& counters() const override { return context_.counters; }

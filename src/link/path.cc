@@ -1,12 +1,23 @@
 #include "link/path.h"
 
 #include <algorithm>
+#include <span>
 
 namespace ray_hixl::link {
 
-const Candidate* Paths::choose(transport::RemoteMemory memory) const {
-  const auto it = std::ranges::find_if(candidates_, [&](const Candidate& c) { return c.channel && c.channel->can_read(memory).is_ok(); });
-  return it == candidates_.end() ? nullptr : &*it;
+namespace {
+
+const Candidate* first_of(std::span<const Candidate> candidates, transport::RemoteMemory memory) {
+  const auto it = std::ranges::find_if(candidates, [&](const Candidate& c) { return c.channel && c.channel->can_read(memory).is_ok(); });
+  return it == candidates.end() ? nullptr : &*it;
+}
+
+}  // namespace
+
+const Candidate* Paths::choose(transport::RemoteMemory memory) const { return first_of(candidates_, memory); }
+
+const Candidate* Paths::choose_after(const Candidate& first, transport::RemoteMemory memory) const {
+  return first_of(std::span(candidates_).subspan(static_cast<std::size_t>(&first - candidates_.data()) + 1), memory);
 }
 
 bool Paths::needs_addresses() const {

@@ -27,6 +27,8 @@ class Paths {
 
   // The first channel that can read such memory; null if none can.
   [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory) const;
+  // The same among those after `first`, one of candidates().
+  [[nodiscard]] const Candidate* choose_after(const Candidate& first, transport::RemoteMemory memory) const;
   // Does any memory take a transport that needs the owner's addresses?
   [[nodiscard]] bool needs_addresses() const;
   // Every transport before the chosen one (all, if none was) with the reason why it was not taken.

@@ -84,6 +84,7 @@ struct Job {
   std::shared_ptr<const Plan> plan;              // sources, holds
   std::vector<Piece> pieces;                     // this channel's
   std::vector<control::RemoteSegment> segments;  // the owner's source segments that hold some pieces (by address)
+  bool has_another_way = false;                  // if it ends with kNotAvailable or kConnectError another channel gets the pieces
   // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Until then the plan's
   // `holds` keep that memory, even if the transfer has ended before (quarantine). Ok means that the sources were live after the last byte,
   // too, where the link does not see that itself.

@@ -141,13 +141,35 @@ Status Delivery::check_same_npu(std::uint32_t npu) const {
   return Status::ok();
 }
 
+void Unlinked::add(std::int32_t local, std::int32_t remote, const Status& why) {
+  const MutexLock lock(mutex_);
+  pairs_.insert_or_assign({local, remote}, Entry{Deadline::in(kRemembered), why});
+}
+
+Status Unlinked::find(std::int32_t local, std::int32_t remote) const {
+  const MutexLock lock(mutex_);
+  const auto found = pairs_.find({local, remote});
+  return found == pairs_.end() || found->second.until.passed() ? Status::ok() : found->second.why;
+}
+
 void Delivery::move() {
+  if (const Status linked = check_unlinked(); !linked.is_ok()) return end(linked);
   {
     const MutexLock lock(mutex_);
     if (!job_ || moving_ > 0) return;
     moving_ = missing_ = routes_.size();
   }
   for (std::size_t route = 0; route < routes_.size(); ++route) submit(route);
+}
+
+// Not ok: another channel is to have the job, without waiting for what was waited for a moment ago.
+Status Delivery::check_unlinked() {
+  {
+    const MutexLock lock(mutex_);
+    if (!job_ || !job_->has_another_way) return Status::ok();
+  }
+  for (const Route& route : routes_) RAY_HIXL_RETURN_IF_ERROR(context_->unlinked->find(route.local, route.remote));
+  return Status::ok();
 }
 
 // The move is counted as moving.
@@ -225,6 +247,7 @@ void Delivery::heed_ends() {
 }
 
 void Delivery::finished(std::size_t index, bool moved, const Status& status) {
+  if (status.code() == Code::kConnectError) context_->unlinked->add(routes_[index].local, routes_[index].remote, status);
   Status first;
   bool depends_on_source = false;  // it brought the bytes, or HIXL does not know the memory, which its owner may have freed meanwhile
   {

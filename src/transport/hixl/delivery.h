@@ -8,11 +8,15 @@
 // ends exactly once: while HIXL has none of it, as soon as somebody wants it to; otherwise when the last move has ended. Any thread.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "base/deadline.h"
 #include "base/mutex.h"
 #include "transport/hixl/locator.h"
 #include "transport/hixl/npus.h"
@@ -22,6 +26,23 @@
 
 namespace ray_hixl::transport::hixl {
 
+// Pairs of devices that HIXL failed to link a moment ago. Who has another way does not wait for that again. Any thread.
+class Unlinked {
+ public:
+  static constexpr std::chrono::seconds kRemembered{60};
+  void add(std::int32_t local, std::int32_t remote, const Status& why);
+  // What was added, as long as it is remembered; else ok.
+  [[nodiscard]] Status find(std::int32_t local, std::int32_t remote) const;
+
+ private:
+  struct Entry {
+    Deadline until;
+    Status why;
+  };
+  mutable Mutex mutex_;
+  std::map<std::pair<std::int32_t, std::int32_t>, Entry> pairs_ RAY_HIXL_GUARDED_BY(mutex_);
+};
+
 // What all deliveries of a channel share. Outlives the channel as long as there are any.
 struct DeliveryContext {
   const Context& engine;
@@ -30,6 +51,7 @@ struct DeliveryContext {
   const std::shared_ptr<Locator> locator;
   const bool same_process;
   const std::function<Status()> state;  // of the channel: ok until it is closed
+  const std::shared_ptr<Unlinked> unlinked = std::make_shared<Unlinked>();
 };
 
 class Delivery : public std::enable_shared_from_this<Delivery> {
@@ -53,6 +75,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   [[nodiscard]] Status check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const;
   [[nodiscard]] Status check_same_npu(std::uint32_t npu) const;
   void move();
+  [[nodiscard]] Status check_unlinked();
   void submit(std::size_t route);
   void moved(std::size_t route, Move& move, const Status& status);
   [[nodiscard]] bool may_have_moved(std::size_t route, const Move& move, const Status& status) const;

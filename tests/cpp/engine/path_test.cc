@@ -73,7 +73,7 @@ TEST(Path, may_be_impossible) {
 }
 
 TEST(Path, between_host_and_device_memory_is_staged) {
-  PeerProcess process;
+  PeerProcess process("shm,stream,hixl,staged");
   const OwnEngine engine;
   const Peer peer = engine->connect(process.descriptor(), kConnect).value();
   for (const auto& [local, remote] : {std::pair{MemoryKind::kHost, MemoryKind::kDevice}, {MemoryKind::kDevice, MemoryKind::kHost}}) {

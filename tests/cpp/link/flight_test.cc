@@ -6,6 +6,7 @@
 
 #include <deque>
 #include <map>
+#include <numeric>
 #include <optional>
 #include <random>
 #include <set>
@@ -49,12 +50,12 @@ class TestHost final : public FlightHost {
     bool shows_generations = true;
   };
   explicit TestHost(Kinds kinds) : kinds_(kinds) {
-    std::vector<Candidate> candidates(2);
-    for (const auto memory : {RemoteMemory::kOrdinary, RemoteMemory::kSourceArena}) {
+    std::vector<Candidate> candidates;
+    for (const auto memory : {RemoteMemory::kOrdinary, RemoteMemory::kSourceArena, RemoteMemory::kDevice, RemoteMemory::kDevice}) {
       auto channel = std::make_unique<HeldChannel>(memory);
       channels.push_back(channel.get());
-      Candidate& candidate = candidates.at(static_cast<std::size_t>(memory));
-      candidate.reads_by_address = kinds.by_address;
+      Candidate& candidate = candidates.emplace_back();
+      candidate.reads_by_address = kinds.by_address && transport::is_host(memory);
       candidate.channel = std::move(channel);
     }
     paths_.emplace(std::move(candidates));
@@ -62,6 +63,7 @@ class TestHost final : public FlightHost {
 
   const Paths& paths() const override { return *paths_; }
   const Candidate* choose(RemoteMemory memory) const override { return no_way ? nullptr : paths_->choose(memory); }
+  const Candidate* choose_after(const Candidate& first, RemoteMemory memory) const override { return paths_->choose_after(first, memory); }
   Status no_path(RemoteMemory) const override { return {Code::kNotAvailable, "no path"}; }
   std::string peer_name() const override { return "peer"; }
   transport::Counters& counters() const override { return counters_; }
@@ -109,7 +111,10 @@ class TestHost final : public FlightHost {
     task();
     run_posted();
   }
-  std::size_t jobs() const { return channels[0]->jobs.size() + channels[1]->jobs.size(); }
+  std::size_t jobs() const {
+    return std::accumulate(channels.begin(), channels.end(), std::size_t{0},
+                           [](std::size_t all, const HeldChannel* channel) { return all + channel->jobs.size(); });
+  }
   std::uint64_t quarantined() const { return counters_.quarantined_bytes; }
 
   Status up;
@@ -644,6 +649,64 @@ TEST_F(FlightRounds, end_once_and_leave_nothing_whatever_the_order) {
     expect_left_nothing();
     if (HasFailure()) return;
   }
+}
+
+// ---- Channels of device memory that find out that they cannot.
+
+class FlightToDevice : public FlightTest, public testing::WithParamInterface<Code> {
+ protected:
+  FlightToDevice() {
+    host = std::make_shared<TestHost>(TestHost::Kinds{});
+    const auto plan = make_plan(1, {0, 0}, false);
+    plan->places = {{0, 1, 1}};
+    for (transport::Piece& piece : plan->pieces) piece.place = 0;
+    start(plan);
+  }
+  const Status failure{GetParam(), "HIXL does not link them"};
+};
+
+TEST_P(FlightToDevice, gives_the_next_channel_the_job_of_one_that_cannot) {
+  end_job(2, failure);
+  EXPECT_FALSE(state->done());
+  ASSERT_EQ(host->channels[3]->jobs.size(), 1u);
+  EXPECT_EQ(host->channels[3]->jobs.front()->pieces.size(), 2u);
+  end_job(3);
+  expect_ended(Code::kOk);
+}
+
+TEST_P(FlightToDevice, ends_with_what_the_last_channel_says) {
+  end_job(2, failure);
+  end_job(3, failure);
+  expect_ended(GetParam());
+}
+
+TEST_P(FlightToDevice, hands_nothing_over_once_it_is_to_stop) {
+  stop();
+  end_job(2, failure);
+  EXPECT_TRUE(host->channels[3]->jobs.empty());
+  expect_ended(Code::kCancelled);
+}
+
+TEST_P(FlightToDevice, stops_the_channel_that_has_the_job_now) {
+  end_job(2, failure);
+  stop();
+  EXPECT_EQ(host->channels[3]->heeded, 1);
+  end_job(3, Status(Code::kCancelled, "cancelled"));
+  expect_ended(Code::kCancelled);
+}
+
+INSTANTIATE_TEST_SUITE_P(After, FlightToDevice, testing::Values(Code::kNotAvailable, Code::kConnectError),
+                         [](const auto& code) { return std::string(code_name(code.param)); });
+
+TEST_F(FlightTest, what_failed_otherwise_is_not_handed_over) {
+  host = std::make_shared<TestHost>(TestHost::Kinds{});
+  const auto plan = make_plan(1, {0}, false);
+  plan->places = {{0, 1, 1}};
+  plan->pieces.front().place = 0;
+  start(plan);
+  end_job(2, Status(Code::kPeerGone, "gone"));
+  EXPECT_TRUE(host->channels[3]->jobs.empty());
+  expect_ended(Code::kPeerGone);
 }
 
 }  // namespace

@@ -37,7 +37,7 @@ class FetchBetweenProcesses : public testing::TestWithParam<Way> {
     const auto devices = consumer->stats().devices;
     return devices.empty() ? ArenaStats{} : devices.front().slabs;
   }
-  PeerProcess process;
+  PeerProcess process{"local,shm,cma,stream,hixl,staged"};
   const OwnObjects consumer{GetParam().transports};
 };
 

@@ -14,7 +14,7 @@ namespace ray_hixl::test {
 
 // How a process is started. Options and environment are lists of NAME=value.
 struct PeerSetup {
-  std::string transports = "local,shm,cma,stream,hixl,staged";
+  std::string transports = "local,shm,cma,stream,hixl";
   std::vector<std::string> options = {};
   std::vector<std::string> environment = {};
 };
@@ -22,7 +22,7 @@ struct PeerSetup {
 class PeerProcess : public LineProcess {
  public:
   // Starts an engine with these transports, comma separated.
-  explicit PeerProcess(const std::string& transports = "local,shm,cma,stream,hixl,staged") : PeerProcess(PeerSetup{transports, {}, {}}) {}
+  explicit PeerProcess(const std::string& transports = "local,shm,cma,stream,hixl") : PeerProcess(PeerSetup{transports, {}, {}}) {}
   explicit PeerProcess(const PeerSetup& setup);
 
   [[nodiscard]] std::vector<std::byte> descriptor() { return ask_bytes("descriptor"); }

@@ -118,7 +118,7 @@ class OwnerThere final : public Owner {
   [[nodiscard]] PeerProcess& process() { return process_; }
 
  private:
-  PeerProcess process_;
+  PeerProcess process_{"local,shm,cma,stream,hixl,staged"};
 };
 
 }  // namespace ray_hixl::test

@@ -13,7 +13,7 @@ from profiles import OVER_HCCS
 
 import actors
 import ray_hixl
-from ray_hixl import NotAvailable, process
+from ray_hixl import process
 
 
 def on(device: str) -> Any:
@@ -58,11 +58,8 @@ def test_two_devices_in_one_object(npus: dict[str, Any]) -> None:
 def test_two_processes_on_one_npu(npus: dict[str, Any]) -> None:
     for source, consumer in (("half", "rest"), ("rest", "half")):
         reference = npus[source].give.remote(on("npu"))
-        if OVER_HCCS:
-            with pytest.raises(NotAvailable, match="HCCL_INTRA_ROCE_ENABLE=1"):
-                ray.get(npus[consumer].call.remote(arrival, reference))
-        else:
-            assert ray.get(npus[consumer].call.remote(arrival, reference)) == ("npu:0", EXPECTED)
+        assert ray.get(npus[consumer].call.remote(arrival, reference)) == ("npu:0", EXPECTED)
+        assert ray.get(npus[consumer].call.remote(lambda: ray_hixl.stats()["fetched"].get("staged", 0) > 0)) == OVER_HCCS
 
 
 @pytest.mark.parametrize(("wanted", "arrived"), [("npu:1", "npu:1"), ("npu", "npu:0"), ("cpu", "cpu")])

@@ -20,7 +20,8 @@ from types import TracebackType
 from typing import Any
 
 # The import of torch itself fails where torch_npu is installed without CANN: torch_npu comes when a function asks for it.
-_ENVIRONMENT = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+# HIXL itself is tried, and nothing in its place.
+_ENVIRONMENT = {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0", "RAY_HIXL_TRANSPORTS": "local,shm,cma,stream,hixl"}
 _GOODBYE_S = 20.0
 _TAIL = 2000  # characters of what a helper printed that go into an error
 

@@ -98,6 +98,25 @@ TEST_F(HixlShortConnect, a_connect_that_times_out_says_so) {
   EXPECT_THAT(fetch.transfer().result().message(), AllOf(HasSubstr("TIMEOUT (103901)"), HasSubstr(dead.hixl_name()), HasSubstr("FAKE")));
 }
 
+// And who comes next does not wait for the connect again.
+TEST_F(HixlShortConnect, what_hixl_does_not_link_is_staged_where_that_is_allowed) {
+  PeerProcess owner("shm,stream,hixl,staged");
+  Options options = impatient(with_connect_timeout(0.7));
+  options.transports = Options{}.transports;
+  const OwnObjects reader(options);
+  const FakeSwitch hangs("FAKE_HIXL_CONNECT_DELAY_MS", "10000");
+  const std::vector<std::uint64_t> sizes{4096, 3 * kMiB};
+  std::uint64_t connects = 0;
+  for (std::uint64_t seed = 0; seed < 3; ++seed) {
+    const Fetch fetch = reader.objects().fetch(owner.publish(sizes, seed, SourceMemory::kSlab), {}, nullptr, kRead);
+    EXPECT_THAT(fetch, EndsWithin(seed == 0 ? 2s : 500ms));
+    EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), ElementsAre("staged"));
+    expect_patterns(fetch.take().value(), sizes, seed);
+    if (seed == 0) connects = fake_count("Connect");
+  }
+  EXPECT_EQ(fake_count("Connect"), connects);
+}
+
 // 3 s of HIXL's, which gives each of its stages the whole time.
 TEST_F(HixlShortConnect, a_connect_of_slow_stages_ends_in_its_time) {
   PeerProcess slow;

@@ -19,7 +19,7 @@ class HixlLanding : public HixlProcesses {
     return found;
   }
 
-  PeerProcess owner;
+  PeerProcess owner{"shm,stream,hixl,staged"};
 };
 
 TEST_F(HixlLanding, is_on_the_device_of_the_same_index_without_a_wish) {
@@ -57,9 +57,10 @@ TEST_F(HixlLanding, is_in_host_memory_where_that_is_wished_for) {
   };
   using enum MemoryKind;
   constexpr std::int32_t kOnHost = LandingWish::kHost;
-  EXPECT_EQ(fetched({kOnHost, {}}, *consumer), std::pair(std::vector{kHost, kHost, kHost}, std::vector<std::string>{"staged"}));
+  const OwnObjects free;
+  EXPECT_EQ(fetched({kOnHost, {}}, free), std::pair(std::vector{kHost, kHost, kHost}, std::vector<std::string>{"staged"}));
   EXPECT_EQ(fetched({}, chosen), std::pair(std::vector{kHost, kHost, kHost}, std::vector<std::string>{"staged"}));
-  EXPECT_EQ(fetched({kOnHost, {-1, 0, -1}}, *consumer),
+  EXPECT_EQ(fetched({kOnHost, {-1, 0, -1}}, free),
             std::pair(std::vector{kHost, kDevice, kHost}, std::vector<std::string>{"hixl", "staged"}));
 }
 

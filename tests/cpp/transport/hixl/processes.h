@@ -71,10 +71,16 @@ inline PortRange two_free_ports() {
   return {first.port(), second.port()};
 }
 
-// Links whose requests do not end are given up soon.
+// By HIXL or not at all.
+inline Options without_staged(Options options = {}) {
+  std::erase(options.transports, "staged");
+  return options;
+}
+
+// The same, and links whose requests do not end are given up soon.
 inline Options impatient(Options options = {}) {
   options.stall_timeout_s = 0.2;
-  return options;
+  return without_staged(std::move(options));
 }
 
 class HixlProcesses : public testing::Test {
