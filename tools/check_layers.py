@@ -27,7 +27,7 @@ BELOW["engine"] = BELOW["link"] | {"link"}
 BELOW["object"] = BELOW["engine"] | {"engine"}
 BELOW["python"] = BELOW["object"] | {"object"}  # the binding, python/src
 
-PUBLIC_RANK = {name: "base" for name in ("status.h", "options.h", "options.def", "memory.h", "stats.h", "transfer.h")}
+PUBLIC_RANK = {name: "base" for name in ("status.h", "fence.h", "options.h", "options.def", "memory.h", "stats.h", "transfer.h")}
 PUBLIC_RANK |= {"engine.h": "engine", "objects.h": "object"}
 UMBRELLA = "ray_hixl.h"
 

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "ray_hixl/fence.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/options.h"
 #include "ray_hixl/stats.h"
@@ -134,10 +135,11 @@ class Engine {
   [[nodiscard]] Result<Region> register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner,
                                                const MemoryRange& segment = {}) const;
   // Registered memory: in the source arena, which peers on this host map, or in a slab of a device. Recycled when the region is closed and
-  // its last user is gone; before a slab's memory is used again `fence` waits for the device. By default the runtime does, which does not
-  // know of work that a framework has queued and not handed on yet.
+  // its last user is gone. Where only memory is left in the slabs that was freed while the device may still use it, `set_fence` comes
+  // first, and kDeviceBusy after Options::transfer_timeout_s. By default the runtime sets it, which does not know of work that a framework
+  // has queued and not handed on yet.
   [[nodiscard]] Result<Region> allocate(std::uint64_t bytes, MemoryKind kind = MemoryKind::kHost, std::int32_t device = 0,
-                                        const std::function<Status()>& fence = {}) const;
+                                        const SetFence& set_fence = {}) const;
   // At least so many bytes in the slabs of a device, taken now rather than when they are needed. Its first use starts the device.
   [[nodiscard]] Status reserve(std::int32_t device, std::uint64_t bytes) const;
   // Can peers read these bytes of device memory as they are? Host memory: always.

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ray_hixl/engine.h"
+#include "ray_hixl/fence.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
 #include "ray_hixl/transfer.h"
@@ -42,9 +43,10 @@ struct SourceTensor {
 class DeviceOps {
  public:
   virtual ~DeviceOps() = default;
-  // Returns when everything queued on the device before the call has finished.
-  [[nodiscard]] virtual Status fence(std::int32_t device) = 0;
-  // Queues copies of published tensors into device memory, contiguous and row-major. A fence follows.
+  // Behind what the caller's thread has queued on the stream that it uses on the device. What other streams do for the call is to be queued
+  // before that, and waited for there (torch's wait_stream).
+  [[nodiscard]] virtual Result<std::shared_ptr<Fence>> set_fence(std::int32_t device) = 0;
+  // Queues copies of published tensors into device memory, contiguous and row-major, on that stream. A fence follows.
   struct Copy {
     std::size_t tensor = 0;  // index into the published list
     std::byte* to = nullptr;
@@ -145,14 +147,16 @@ class Objects {
   [[nodiscard]] Status check() const;
   // Makes an object of `tensors` and gives its packed metadata. `owner` keeps all their memory; it is dropped on the engine's reaper
   // thread after release() when the last reader is gone. Never fails: what goes wrong travels in the metadata. Device tensors that peers
-  // cannot read as they are get packed into a slab; either way the device is fenced before this returns.
+  // cannot read as they are get packed into a slab; either way this returns once what was queued before it on the stream of DeviceOps is
+  // done, or with kDeviceBusy after Options::publish_timeout_s.
   [[nodiscard]] Bytes publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
                               DeviceOps* ops = nullptr) const;
   // Metadata of an object that could not be made: `error` is what a fetch of it ends with. `layouts`/`tensors` still describe it.
   [[nodiscard]] Bytes publish_error(std::span<const Layout> layouts, std::span<const std::uint32_t> layout_of, const Status& error) const;
   // Starts fetching into new memory, or into `targets` (one range per tensor, of exactly its size, in any memory; kept alive by
   // `targets_owner`). Never fails itself: the transfer does. Without targets device tensors come to the device of `wish` (kInvalidArgument
-  // if there is none such). Device memory that was in use before is fenced first, targets included, which must be registered.
+  // if there is none such). Device targets must be registered; what was queued before on the stream of DeviceOps may still use them, so
+  // this waits for it, until the timeout, which ends the transfer with kDeviceBusy.
   [[nodiscard]] Fetch fetch(std::span<const std::byte> packed, std::span<const MemoryRange> targets,
                             std::shared_ptr<const void> targets_owner, std::chrono::nanoseconds timeout, DeviceOps* ops = nullptr,
                             const LandingWish& wish = {}) const;

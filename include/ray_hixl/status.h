@@ -28,6 +28,7 @@ enum class Code : std::uint8_t {
   kNotAvailable = 10,     // not possible on this machine or in this version; the message says why
   kInvalidArgument = 11,  // the caller passed something malformed
   kInternal = 12,         // a defect of ray-hixl
+  kDeviceBusy = 13,       // an NPU had not finished what was queued before the call when its time was over
 };
 
 // Stable lower-case name, e.g. "peer_gone"; "unknown" for values outside the list.

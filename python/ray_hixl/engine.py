@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -56,13 +57,16 @@ class Transfer:
 class Fetch(Transfer):
     """An object on its way here."""
 
-    def __init__(self, core: _core.Fetch, targets: list[Any] | None, copied: bool, exports: list[Any]) -> None:
-        """``copied``: it goes into new memory, and from there to the targets. ``exports``: what keeps the targets' bytes where they are."""
+    def __init__(self, core: _core.Fetch, targets: list[Any] | None, copied: bool, exports: list[Any], timeout: float) -> None:
+        """``copied``: it goes into new memory, and from there to the targets. ``exports``: what keeps the targets' bytes where they are.
+        ``timeout``: its own, which the copies to the targets have once more.
+        """
         super().__init__(core.transfer)
         self._fetch: _core.Fetch | None = core  # until the tensors were taken
         self._targets = targets
         self._copied = copied
         self._exports = exports
+        self._timeout = timeout
         self._tensors: list[Any] | None = None
         self._taking = threading.Lock()
 
@@ -91,6 +95,8 @@ class Fetch(Transfer):
         They are torch tensors if this process has imported torch, else buffers: ``memoryview(one)``, ``numpy.asarray(one)``.
 
         :raises TimeoutError: ``timeout`` seconds were not enough; the fetch goes on.
+        :raises DeviceBusy: it is to be copied to its targets, which what is queued on their NPU may use for longer than the fetch's own
+            timeout. Nothing was copied; the next call tries again.
         :raises HixlError: how it failed.
         """
         if self._tensors is None:
@@ -109,7 +115,7 @@ class Fetch(Transfer):
         if self._targets is None:
             return self._fetch.take()
         if self._copied:
-            _copy_into(self._targets, self._fetch.take())
+            _copy_into(self._targets, self._fetch.take(), time.monotonic() + self._timeout)
         return self._targets
 
 
@@ -257,10 +263,12 @@ class Engine:
         """Makes an object of tensors (or DLPack objects, or buffers), which it keeps until ``release``. Returns its metadata: a secret.
 
         Contiguous memory is referenced, not copied: do not write to it before the release. Other torch tensors are packed, other buffers
-        refused. NPU memory is referenced if it is registered (``register``, ``empty``, or received), else packed into a slab; first the
-        NPU is waited for.
+        refused. NPU memory is referenced if it is registered (``register``, ``empty``, or received), else packed into a slab; what is
+        queued on the current stream of its NPU is waited for. What another stream writes has to be waited for there (``wait_stream``)
+        before.
 
         :raises HixlError: why it could not be published, and which of the tensors it was.
+        :raises DeviceBusy: that stream was not done within ``Options.publish_timeout_s``.
         """
         with self._publish(arguments.listed(tensors, "tensors or buffers")) as published:
             _core.Metadata.decode(published.packed).raise_failure()
@@ -295,6 +303,8 @@ class Engine:
         """Starts fetching an object. ``timeout``: seconds; by default the option ``transfer_timeout_s`` (30).
 
         Does not wait for the source, but takes the memory that it needs: new pages cost about a second for 2 GiB, recycled ones nothing.
+        Where targets are on an NPU it waits for what is queued there on the current stream, which may use them; after ``timeout`` the fetch
+        ends with ``DeviceBusy``.
         NPU tensors come to the NPU of their targets, else to ``device``, else to the option ``landing_device``, else to the NPU that this
         process uses (docs/npu.md).
 
@@ -330,7 +340,7 @@ class Engine:
         if _core.knows_torch() and _core.touches_npu(packed) and self._comes_to_npus(listed, landing):
             _npu_to_receive_with().refuse_capture("fetching npu tensors")
         core, copied, exports = self._objects.fetch(self._core, packed, listed, seconds, block, name, landing)
-        return Fetch(core, listed, copied, exports)
+        return Fetch(core, listed, copied, exports, seconds)
 
     def _comes_to_npus(self, targets: list[Any] | None, landing: int | None) -> bool:
         """May any tensor of an NPU come to one here?"""
@@ -392,7 +402,7 @@ def _kept(published: Published) -> bytes:
     return packed
 
 
-def _copy_into(targets: list[Any], tensors: list[Any]) -> None:
+def _copy_into(targets: list[Any], tensors: list[Any], deadline: float) -> None:
     from ray_hixl import npu
 
-    npu.copy_into(targets, tensors)
+    npu.copy_into(targets, tensors, deadline)

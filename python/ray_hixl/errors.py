@@ -88,6 +88,12 @@ class InvalidArgument(HixlError, ValueError):
     code = "invalid_argument"
 
 
+class DeviceBusy(HixlError, TimeoutError):
+    """An NPU had not finished what was queued before the call when its time was over. It says nothing about the peer."""
+
+    code = "device_busy"
+
+
 _by_code: dict[str, type[HixlError]] = {error.code: error for error in HixlError.__subclasses__()}
 
 

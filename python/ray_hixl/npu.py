@@ -1,6 +1,6 @@
 """Every torch operation on npu tensors. Imported when the first one is handled: from then on, process exit takes the engines down first.
 
-Waiting goes through torch, never through CANN's runtime alone: torch_npu queues operations on the host before the runtime sees them.
+Waiting goes through torch first, never through CANN's runtime alone: torch_npu queues operations on the host before the runtime sees them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ray_hixl import _core
-from ray_hixl.errors import NotAvailable, UnsupportedTensor
+from ray_hixl.errors import DeviceBusy, NotAvailable, UnsupportedTensor
 
 try:
     import torch_npu
@@ -25,7 +25,7 @@ except Exception as error:  # not only ImportError: its own import fails in many
     ) from error
 
 if TYPE_CHECKING:
-    from torch_npu.npu import Stream
+    from torch_npu.npu import Event, Stream
 
 _npu: Any = torch.npu  # put there by torch_npu
 _PLAIN_FORMATS = {0, 1, 2, 16, 27, 30, 35, 47}  # NCHW, NHWC, ND, HWCN, NDHWC, NCDHW, NC, NCL: values in order, nothing between
@@ -54,7 +54,7 @@ _proven: Any = None  # the import of DLPack that was seen to make npu tensors
 
 
 def set_stream(stream: Stream | None) -> None:
-    """Fences only ``stream`` from now on, on its device; None: whole devices again. Any thread."""
+    """Fences ``stream`` from now on, on its device, whatever a thread's current one is; None: current streams again. Any thread."""
     if stream is None:
         _streams.clear()
     else:
@@ -67,17 +67,36 @@ def refuse_capture(what: str) -> None:
         raise NotAvailable(f"{what} while a graph is captured is not possible: do it before or after the capture (torch.npu.graph)")
 
 
-def fence(device: int) -> None:
-    """Returns when everything queued on the device, or on the stream chosen for it, has finished. Any thread.
+def set_fence(device: int) -> Event:
+    """An event behind what is queued on the stream chosen for the device, else on this thread's current one there.
 
     :raises NotAvailable: a graph is being captured.
     """
     refuse_capture("publishing or fetching npu tensors")
-    stream = _streams.get(device)
-    if stream is None:
-        _npu.synchronize(device)
-    else:
-        stream.synchronize()
+    event: Event = _npu.Event()
+    event.record(_streams.get(device) or _npu.current_stream(device))
+    return event
+
+
+def passed(event: Event) -> bool:
+    """Is what was queued before the event done? Asks, and does not wait."""
+    return bool(event.query())
+
+
+def wait_for(device: int, deadline: float, call: str) -> None:
+    """Waits for what is queued as ``set_fence`` says, until ``time.monotonic()`` is at ``deadline``.
+
+    :raises DeviceBusy: that was not done by then; ``call`` is what it was queued before.
+    """
+    event, begin, pause = set_fence(device), time.monotonic(), 1e-5
+    while True:
+        now = time.monotonic()  # before the look, so that one follows however long this thread did not run
+        if passed(event):
+            return
+        if now >= deadline:
+            raise DeviceBusy(f"npu:{device} was busy for {now - begin:.1f} s with work that was queued before {call} on the same stream")
+        time.sleep(min(pause, deadline - now))
+        pause = min(2 * pause, 1e-3)
 
 
 def current_device() -> int:
@@ -202,12 +221,7 @@ def _pages_of(tensor: torch.Tensor) -> tuple[int, int]:
 
 
 def pack(tensors: Sequence[torch.Tensor], indices: Sequence[int], addresses: Sequence[int], device: int) -> None:
-    """Queues copies of ``tensors[indices[i]]``, contiguous, to ``addresses[i]`` of the device. ``fence`` follows.
-
-    On the chosen stream, else on the current one, after everything that was queued on any.
-    """
-    if device not in _streams:
-        fence(device)
+    """Queues copies of ``tensors[indices[i]]``, contiguous, to ``addresses[i]`` of the device, on the stream that ``set_fence`` is for."""
     with torch.no_grad(), torch._C.DisableTorchFunctionSubclass(), _stream(device):
         sources = [_bits_of(tensors[index]) for index in indices]
         batches: dict[torch.dtype, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
@@ -222,12 +236,16 @@ def pack(tensors: Sequence[torch.Tensor], indices: Sequence[int], addresses: Seq
             torch._foreach_copy_(into, out_of)
 
 
-def copy_into(targets: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor]) -> None:
+def copy_into(targets: Sequence[torch.Tensor], tensors: Sequence[torch.Tensor], deadline: float) -> None:
     """Copies each tensor into its target, on whatever devices they are; done when it returns.
 
-    On each device on the chosen stream, behind what still uses the targets there; else on the current one.
+    On each device on the chosen stream, else on the current one, once what is queued there and may use the targets is done.
+
+    :raises DeviceBusy: that took longer than until ``time.monotonic()`` is at ``deadline``. Then nothing was copied.
     """
     devices = {tensor.device.index for tensor in (*targets, *tensors) if tensor.device.type == "npu"}
+    for device in devices:
+        wait_for(device, deadline, "its tensors were copied into their targets")
     with torch.no_grad(), ExitStack() as streams:
         for stream in [stream for device, stream in _streams.items() if device in devices]:
             streams.enter_context(_npu.stream(stream))

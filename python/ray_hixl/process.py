@@ -196,10 +196,10 @@ def register_memory_pool(size: int, device: str) -> None:
 
 
 def set_stream(stream: torch.npu.Stream | None) -> None:
-    """Waits only for ``stream`` from now on before its NPU's tensors are published or memory is received into; None: for whole NPUs again.
-    Copies into targets run on it, too.
+    """Takes ``stream`` from now on, on its NPU, where the calling thread's current stream counts otherwise; None: the current ones again.
 
-    That is right only if everything that writes published tensors, and everything that uses received ones, runs on this stream.
+    It is waited for before tensors are published and before targets are received into, and copies of both run on it. What another stream
+    does for them has to be waited for there: ``stream.wait_stream(other)`` before the call.
 
     :raises NotAvailable: this process has no torch_npu.
     """

@@ -62,7 +62,7 @@ ForeignCalls::ForeignCalls(const Status& open) {
 }
 
 Code code_named(std::string_view name) {
-  for (int value = 1; value < static_cast<int>(Code::kInternal); ++value) {
+  for (int value = 1; value <= static_cast<int>(Code::kDeviceBusy); ++value) {
     if (code_name(static_cast<Code>(value)) == name) return static_cast<Code>(value);
   }
   return Code::kInternal;

@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "gil.h"
 
@@ -40,6 +41,28 @@ Status run(const std::string& what, Call call) {
   }
 }
 
+std::string waiting_for(std::int32_t device) { return "waiting for npu:" + std::to_string(device); }
+
+// An event of torch's, which knows of what torch has queued and not handed to the device yet. It is asked by way of Python's code, so that
+// Ctrl-C is heard.
+class TorchFence final : public Fence {
+ public:
+  TorchFence(std::int32_t device, std::shared_ptr<const void> event) : device_(device), event_(std::move(event)) {}
+
+  Result<bool> passed() override {
+    bool passed = false;
+    RAY_HIXL_RETURN_IF_ERROR(run(waiting_for(device_), [&] {
+      const nb::handle event(static_cast<PyObject*>(const_cast<void*>(event_.get())));
+      passed = nb::cast<bool>(call_npu("passed", nb::make_tuple(event)));
+    }));
+    return passed;
+  }
+
+ private:
+  const std::int32_t device_;
+  const std::shared_ptr<const void> event_;
+};
+
 }  // namespace
 
 nb::object call_npu(const char* function, const nb::tuple& arguments) {
@@ -48,8 +71,12 @@ nb::object call_npu(const char* function, const nb::tuple& arguments) {
   return call_python(attribute_of(module, function), arguments);
 }
 
-Status TorchOps::fence(std::int32_t device) {
-  return run("waiting for npu:" + std::to_string(device), [&] { call_npu("fence", nb::make_tuple(device)); });
+Result<std::shared_ptr<Fence>> TorchOps::set_fence(std::int32_t device) {
+  std::shared_ptr<Fence> fence;
+  RAY_HIXL_RETURN_IF_ERROR(run(waiting_for(device), [&] {
+    fence = std::make_shared<TorchFence>(device, keep_alive(call_npu("set_fence", nb::make_tuple(device))));
+  }));
+  return fence;
 }
 
 Status TorchOps::pack(std::int32_t device, std::span<const Copy> copies) {

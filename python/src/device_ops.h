@@ -1,6 +1,7 @@
 // TorchOps: what publish and fetch ask of torch, by way of ray_hixl/npu.py, which runs every torch operation on npu tensors.
 #pragma once
 
+#include <memory>
 #include <span>
 
 #include "common.h"
@@ -17,7 +18,7 @@ class TorchOps final : public DeviceOps {
   // `tensors`: a list of what is published, in order; outlives it. Null where nothing is.
   explicit TorchOps(nb::handle tensors = {}) : tensors_(tensors) {}
 
-  Status fence(std::int32_t device) override;
+  Result<std::shared_ptr<Fence>> set_fence(std::int32_t device) override;
   Status pack(std::int32_t device, std::span<const Copy> copies) override;
   std::int32_t landing_device(std::int32_t source_device) override;
 

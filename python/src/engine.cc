@@ -57,7 +57,7 @@ Buffer allocate(const Engine& engine, std::uint64_t bytes, std::optional<std::in
   Result<Region> region = Status(Code::kInternal, "not allocated");
   {
     const GilRelease no_gil;  // new memory is faulted in, or waits for an NPU
-    region = engine.allocate(bytes, kind, npu.value_or(0), has_torch ? [&] { return ops.fence(*npu); } : std::function<Status()>());
+    region = engine.allocate(bytes, kind, npu.value_or(0), has_torch ? [&] { return ops.set_fence(*npu); } : SetFence());
   }
   const Region allocated = value_or_raise(std::move(region));
   const auto dimensions = std::make_shared<const Dimensions>(std::vector<std::uint64_t>{bytes});

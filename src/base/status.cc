@@ -5,11 +5,11 @@
 namespace ray_hixl {
 namespace {
 
-constexpr std::array<std::string_view, 13> kCodeNames = {
+constexpr std::array<std::string_view, 14> kCodeNames = {
     "ok",     "connect_error",      "transfer_timeout", "peer_gone",     "invalid_region",   "object_freed", "cancelled",
-    "closed", "unsupported_tensor", "out_of_memory",    "not_available", "invalid_argument", "internal",
+    "closed", "unsupported_tensor", "out_of_memory",    "not_available", "invalid_argument", "internal",     "device_busy",
 };
-static_assert(static_cast<std::size_t>(Code::kInternal) + 1 == kCodeNames.size());
+static_assert(static_cast<std::size_t>(Code::kDeviceBusy) + 1 == kCodeNames.size());
 
 const std::string kNoMessage;
 

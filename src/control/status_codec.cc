@@ -72,7 +72,7 @@ Status read_status(ByteReader& reader) {
     if (!message.empty()) reader.fail();
     return Status::ok();
   }
-  const bool known = code <= static_cast<std::uint8_t>(Code::kInternal);
+  const bool known = code <= static_cast<std::uint8_t>(Code::kDeviceBusy);
   return {known ? static_cast<Code>(code) : Code::kInternal, message};
 }
 

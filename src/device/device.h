@@ -1,4 +1,4 @@
-// Device: one NPU as everything above transports sees it: memory of its own in slabs, memory of users that peers may read, copies, waits.
+// Device: one NPU as everything above transports sees it: memory of its own in slabs, memory of users that peers may read, copies, fences.
 //
 // What moves its bytes between processes implements it. Any thread may call any method. Those that wait may need Python's GIL on another
 // thread for it, so they are called without it.
@@ -11,9 +11,11 @@
 #include <optional>
 #include <span>
 
+#include "base/deadline.h"
 #include "device/slabs.h"
 #include "device/staging.h"
 #include "memory/arena.h"
+#include "ray_hixl/fence.h"
 #include "ray_hixl/memory.h"
 #include "ray_hixl/stats.h"
 #include "ray_hixl/status.h"
@@ -52,13 +54,12 @@ class Device {
 
   // Out of the slabs: see Slabs::allocate(). What was let go of just before is on its way back on other threads, so it waits a moment
   // before it says that they are full.
-  [[nodiscard]] Result<std::shared_ptr<const memory::Block>> allocate(std::uint64_t bytes, const Slabs::Fence& fence);
+  // `set_fence`: of whoever queues work on the device for the caller. Behind it everything is waited for that had reached the device.
+  [[nodiscard]] Result<std::shared_ptr<const memory::Block>> allocate(std::uint64_t bytes, const SetFence& set_fence, Deadline deadline);
   // See Slabs::allocate_each(). All or none.
-  [[nodiscard]] Result<memory::Blocks> allocate_each(std::span<const std::uint64_t> lengths, const Slabs::Fence& fence);
+  [[nodiscard]] Result<memory::Blocks> allocate_each(std::span<const std::uint64_t> lengths, const SetFence& set_fence, Deadline deadline);
   // See Slabs::reserve().
   [[nodiscard]] Status reserve(std::uint64_t bytes);
-  // Waits by `fence` for everything that was queued on the device; slab memory that was freed before is free afterwards.
-  [[nodiscard]] Status wait(const Slabs::Fence& fence);
 
   // Shows `segment`, a whole allocation, to peers; counted. The result keeps it so, and keeps `owner`; dropping the last one takes it out
   // as soon as that is legal, which may be at the end. kNotAvailable: it cannot be shown, and why.
@@ -72,9 +73,12 @@ class Device {
   // The allocation of the runtime that holds these bytes; the range itself where the runtime does not tell.
   [[nodiscard]] virtual MemoryRange allocation_of(const MemoryRange& range) const = 0;
 
-  // Waits until the device has done everything that was queued. For users without torch: torch queues work on the host, too.
-  [[nodiscard]] virtual Status synchronize() = 0;
-  // Within this device; done when it returns.
+  // Behind what is queued on the device's default stream. For users without torch, which has streams of its own.
+  [[nodiscard]] virtual Result<std::shared_ptr<Fence>> set_fence() = 0;
+  // Behind everything that has reached the device, on any stream, until it is asked for the first time. What torch still holds back on the
+  // host has not.
+  [[nodiscard]] virtual std::shared_ptr<Fence> fence_everything() = 0;
+  // Queues copies within this device, on its default stream.
   [[nodiscard]] virtual Status copy(std::span<const Copy> copies) = 0;
 
   // Between this device and host memory.

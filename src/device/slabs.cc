@@ -11,6 +11,7 @@
 #include "base/mutex.h"
 #include "base/process_shared.h"
 #include "base/thread.h"
+#include "device/fences.h"
 #include "memory/free_ranges.h"
 
 namespace ray_hixl::device {
@@ -18,6 +19,7 @@ namespace {
 
 constexpr std::uint64_t kMostOnDevice = std::uint64_t{1} << 62;  // far more than any device has, far from overflowing
 constexpr int kFreedAtOnce = 256;                                // blocks, with the short mutex held
+constexpr std::chrono::milliseconds kPatience{20};               // with the device, before more memory is taken
 
 // REQUIRES: bytes <= kMostOnDevice.
 std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
@@ -57,10 +59,12 @@ struct Slabs::Impl {
   const std::uint64_t first_bytes;
   const std::uint64_t cap_bytes;
   const ProcessGuard process;
-  Mutex growing;        // held over a fence and over take(); taken before `mutex`
+  Mutex growing;        // held over looks at the fence and over take(); taken before `mutex`
   mutable Mutex mutex;  // the short one
   Condition idle;
-  Condition changed;  // a block was freed, or the slabs were closed
+  Condition changed;                                          // a block was freed, or the slabs were closed
+  std::shared_ptr<Fence> fence RAY_HIXL_GUARDED_BY(growing);  // behind the work that may use what was freed until `fenced`; or null
+  std::uint64_t fenced RAY_HIXL_GUARDED_BY(growing) = 0;
   bool is_closed RAY_HIXL_GUARDED_BY(mutex) = false;
   bool is_source_busy RAY_HIXL_GUARDED_BY(mutex) = false;
   ByBase slabs RAY_HIXL_GUARDED_BY(mutex);
@@ -77,14 +81,16 @@ struct Slabs::Impl {
   void bury(Range block) RAY_HIXL_REQUIRES(mutex);
   ByBase::iterator leave(ByBase::iterator slab) RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] bool free_some(std::uint64_t ticket) RAY_HIXL_REQUIRES(mutex);
-  [[nodiscard]] Status out_of_memory(std::uint64_t bytes) const RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Status no_room(std::uint64_t bytes) const RAY_HIXL_REQUIRES(mutex);
 
-  // Those with a fence or the source hold `growing`, except for release() and close().
+  // Those with the fence or the source hold `growing`, except for release() and close().
   [[nodiscard]] Result<Room> recycle(Lengths lengths);
   void free_until(std::uint64_t ticket);
-  [[nodiscard]] Status fence_pending(const Fence& fence) RAY_HIXL_REQUIRES(growing);
+  [[nodiscard]] Result<bool> reclaim(const SetFence& set_fence) RAY_HIXL_REQUIRES(growing);
   [[nodiscard]] Result<std::byte*> grow(std::uint64_t least, std::uint64_t wanted, memory::Run taken) RAY_HIXL_REQUIRES(growing);
-  [[nodiscard]] Result<Room> find_room(Lengths lengths, const Fence& fence);
+  [[nodiscard]] Result<Room> add_slab(memory::Run run) RAY_HIXL_REQUIRES(growing);
+  [[nodiscard]] bool could_fit(std::uint64_t bytes) const;
+  [[nodiscard]] Result<Room> find_room(Lengths lengths, const SetFence& set_fence, Deadline deadline);
   [[nodiscard]] Status cannot_reserve(std::uint64_t bytes) const;
   void end_source_call() RAY_HIXL_EXCLUDES(mutex);
   void release(Range block);
@@ -156,7 +162,7 @@ bool Slabs::Impl::free_some(std::uint64_t ticket) {
   return true;
 }
 
-Status Slabs::Impl::out_of_memory(std::uint64_t bytes) const {
+Status Slabs::Impl::no_room(std::uint64_t bytes) const {
   std::uint64_t waiting = 0;
   for (const Dead& dead : pending) waiting += dead.range.length;
   return {Code::kOutOfMemory,
@@ -199,16 +205,24 @@ void Slabs::Impl::free_until(std::uint64_t ticket) {
   }
 }
 
-Status Slabs::Impl::fence_pending(const Fence& fence) {
-  std::uint64_t ticket = 0;
-  {
-    const MutexLock lock(mutex);
-    if (pending.empty()) return Status::ok();
-    ticket = freed;
+// What the device is done with becomes free. True if there is more that it may still use.
+Result<bool> Slabs::Impl::reclaim(const SetFence& set_fence) {
+  if (!fence) {
+    MutexLock lock(mutex);
+    if (pending.empty()) return false;
+    fenced = freed;
+    lock.unlock();
+    Result<std::shared_ptr<Fence>> set = set_fence();
+    if (!set.is_ok()) return set.status();
+    fence = *std::move(set);
   }
-  RAY_HIXL_RETURN_IF_ERROR(fence());
-  free_until(ticket);
-  return Status::ok();
+  const Result<bool> passed = fence->passed();
+  if (passed.is_ok() && !*passed) return true;
+  fence = nullptr;
+  if (!passed.is_ok()) return passed.status();
+  free_until(fenced);
+  const MutexLock lock(mutex);
+  return !pending.empty();
 }
 
 // The first byte of a new slab, of which `taken` bytes are taken. Null if the cap leaves no room for `least` bytes.
@@ -243,24 +257,48 @@ Result<std::byte*> Slabs::Impl::grow(std::uint64_t least, std::uint64_t wanted, 
   return address;
 }
 
-Result<Slabs::Impl::Room> Slabs::Impl::find_room(Lengths lengths, const Fence& fence) {
-  Result<Room> found = recycle(lengths);
-  if (!found.is_ok() || found->blocks > 0) return found;
-  const MutexLock one_at_a_time(growing);
-  found = recycle(lengths);  // what another thread made free or added meanwhile
-  if (!found.is_ok() || found->blocks > 0) return found;
-  RAY_HIXL_RETURN_IF_ERROR(fence_pending(fence));
-  found = recycle(lengths);
-  if (!found.is_ok() || found->blocks > 0) return found;
+Result<Slabs::Impl::Room> Slabs::Impl::add_slab(memory::Run run) {
   MutexLock lock(mutex);
   const std::uint64_t wanted = stats.mapped_bytes == 0 ? first_bytes : stats.mapped_bytes;
   lock.unlock();
-  const memory::Run run = memory::first_run(lengths);
   const Result<std::byte*> added = grow(run.bytes, wanted, run);
   if (!added.is_ok()) return added.status();
   if (*added != nullptr) return Room{*added, run.blocks};
   lock.lock();
-  return out_of_memory(run.bytes);
+  return no_room(run.bytes);
+}
+
+// If everything that was freed were free?
+bool Slabs::Impl::could_fit(std::uint64_t bytes) const {
+  const MutexLock lock(mutex);
+  return bytes <= stats.mapped_bytes - stats.used_bytes;
+}
+
+// A wait for the device may take as long as the call has, so it is made of looks, and between two of them others have their turn.
+Result<Slabs::Impl::Room> Slabs::Impl::find_room(Lengths lengths, const SetFence& set_fence, Deadline deadline) {
+  Result<Room> found = recycle(lengths);
+  if (!found.is_ok() || found->blocks > 0) return found;
+  const memory::Run run = memory::first_run(lengths);
+  const Deadline patience = Deadline::in(kPatience);
+  Status full;  // why no slab can be added
+  for (Pauses pauses;; pauses.pause()) {
+    const MutexLock one_at_a_time(growing);
+    const bool is_last = deadline.passed();
+    found = recycle(lengths);  // what another thread made free or added meanwhile
+    if (!found.is_ok() || found->blocks > 0) return found;
+    const Result<bool> waits = reclaim(set_fence);
+    if (!waits.is_ok()) return waits.status();
+    found = recycle(lengths);
+    if (!found.is_ok() || found->blocks > 0) return found;
+    if (!*waits || (full.is_ok() && (patience.passed() || is_last))) {
+      found = add_slab(run);
+      if (found.is_ok() || found.status().code() != Code::kOutOfMemory) return found;
+      full = found.status();
+    }
+    if (full.is_ok()) continue;
+    if (!*waits || !could_fit(run.bytes)) return full;
+    if (is_last) return Status(Code::kDeviceBusy, full.message());
+  }
 }
 
 Status Slabs::Impl::cannot_reserve(std::uint64_t bytes) const {
@@ -310,13 +348,13 @@ Slabs::Slabs(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Slabs::~Slabs() = default;
 
-Result<std::shared_ptr<const memory::Block>> Slabs::allocate(std::uint64_t bytes, const Fence& fence) {
+Result<std::shared_ptr<const memory::Block>> Slabs::allocate(std::uint64_t bytes, const SetFence& set_fence, Deadline deadline) {
   memory::Blocks blocks;
-  RAY_HIXL_RETURN_IF_ERROR(allocate_each({&bytes, 1}, fence, blocks));
+  RAY_HIXL_RETURN_IF_ERROR(allocate_each({&bytes, 1}, set_fence, deadline, blocks));
   return std::move(blocks.front());
 }
 
-Status Slabs::allocate_each(std::span<const std::uint64_t> lengths, const Fence& fence, memory::Blocks& blocks) {
+Status Slabs::allocate_each(std::span<const std::uint64_t> lengths, const SetFence& set_fence, Deadline deadline, memory::Blocks& blocks) {
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
   std::vector<std::uint64_t> rounded;
   rounded.reserve(lengths.size());
@@ -326,7 +364,7 @@ Status Slabs::allocate_each(std::span<const std::uint64_t> lengths, const Fence&
     rounded.push_back(round_up(length, kAlignment));
   }
   for (std::size_t next = 0; next < lengths.size();) {
-    const Result<Impl::Room> room = impl_->find_room(std::span(rounded).subspan(next), fence);
+    const Result<Impl::Room> room = impl_->find_room(std::span(rounded).subspan(next), set_fence, deadline);
     if (!room.is_ok()) return room.status();
     std::byte* address = room->address;
     for (const std::size_t end = next + room->blocks; next < end; address += rounded[next++]) {
@@ -351,7 +389,7 @@ Status Slabs::reserve(std::uint64_t bytes) {
   return *added == nullptr ? impl_->cannot_reserve(bytes) : Status::ok();
 }
 
-std::uint64_t Slabs::pending_ticket() const {
+std::uint64_t Slabs::freed_ticket() const {
   const MutexLock lock(impl_->mutex);
   return impl_->freed;
 }
@@ -362,8 +400,6 @@ bool Slabs::wait_until_freed(std::uint64_t ticket, Deadline deadline) const {
   }
   return impl_->freed != ticket && !impl_->is_closed;
 }
-
-void Slabs::fenced(std::uint64_t ticket) { impl_->free_until(ticket); }
 
 bool Slabs::holds(const std::byte* address, std::uint64_t length) const {
   auto* const first = const_cast<std::byte*>(address);

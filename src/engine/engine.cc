@@ -57,10 +57,10 @@ Result<std::shared_ptr<const void>> register_device_memory(EngineImpl& engine, c
 }
 
 Result<std::shared_ptr<const memory::Block>> allocate_device_memory(EngineImpl& engine, std::uint64_t bytes, std::int32_t index,
-                                                                    const std::function<Status()>& fence) {
+                                                                    const SetFence& set_fence, Deadline deadline) {
   const Result<std::shared_ptr<device::Device>> device = engine.devices().get(index);
   if (!device.is_ok()) return device.status();
-  return (*device)->allocate(bytes, [&] { return fence ? fence() : (*device)->synchronize(); });
+  return (*device)->allocate(bytes, set_fence ? set_fence : [&] { return (*device)->set_fence(); }, deadline);
 }
 
 }  // namespace
@@ -87,11 +87,13 @@ Result<Region> Engine::register_memory(const MemoryRange& range, bool remote_wri
   return checked;
 }
 
-Result<Region> Engine::allocate(std::uint64_t bytes, MemoryKind kind, std::int32_t device, const std::function<Status()>& fence) const {
+Result<Region> Engine::allocate(std::uint64_t bytes, MemoryKind kind, std::int32_t device, const SetFence& set_fence) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
   if (bytes == 0) return add_region(impl_, MemoryRange{nullptr, 0, kind, device}, false, nullptr, nullptr);
-  Result<std::shared_ptr<const memory::Block>> block =
-      kind == MemoryKind::kHost ? impl_->source_arena().allocate(bytes) : allocate_device_memory(*impl_, bytes, device, fence);
+  const Deadline deadline = Deadline::in(seconds_to_duration(options().transfer_timeout_s));
+  Result<std::shared_ptr<const memory::Block>> block = kind == MemoryKind::kHost
+                                                           ? impl_->source_arena().allocate(bytes)
+                                                           : allocate_device_memory(*impl_, bytes, device, set_fence, deadline);
   if (!block.is_ok()) return block.status();
   return add_region(impl_, MemoryRange{(*block)->address, bytes, kind, device}, false, *block, *block);
 }

@@ -7,6 +7,7 @@
 #include "control/descriptor.h"
 #include "link/waiting_flight.h"
 #include "object/destination.h"
+#include "object/device_work.h"
 #include "object/fetch_impl.h"
 #include "object/objects_impl.h"
 #include "object/runtime_ops.h"
@@ -47,20 +48,21 @@ Result<std::int32_t> choose_device(EngineImpl& engine, DeviceOps& ops, const Lan
 }
 
 Result<Landing> find_landing(EngineImpl& engine, DeviceOps& ops, const LandingWish& wish, std::int32_t of_tensor,
-                             std::int32_t source_device) {
+                             std::int32_t source_device, Deadline deadline) {
   const Result<std::int32_t> chosen = choose_device(engine, ops, wish, of_tensor, source_device);
   if (!chosen.is_ok()) return chosen.status();
   if (*chosen == LandingWish::kHost) return Landing{LandingWish::kHost, nullptr};
   RAY_HIXL_RETURN_IF_ERROR(engine.devices().usable());
   const Result<std::shared_ptr<device::Device>> device = engine.devices().get(*chosen);
   if (!device.is_ok()) return device.status();
-  return Landing{(*device)->index(), [device = *device, &ops](std::span<const std::uint64_t> lengths) {
-                   return device->allocate_each(lengths, [&] { return ops.fence(device->index()); });
+  return Landing{(*device)->index(), [device = *device, &ops, deadline](std::span<const std::uint64_t> lengths) {
+                   return device->allocate_each(lengths, [&] { return ops.set_fence(device->index()); }, deadline);
                  }};
 }
 
-// HIXL must know device targets, and nothing on the device may still use them.
-Status prepare_targets(EngineImpl& engine, DeviceOps& ops, std::span<const MemoryRange> targets) {
+// HIXL must know device targets, and what the caller queued before the fetch must be done with them. Nothing else is waited for, least of
+// all what is queued from now on: it may need the fetch itself.
+Status prepare_targets(EngineImpl& engine, DeviceOps& ops, std::span<const MemoryRange> targets, Deadline deadline) {
   std::set<std::int32_t> devices;
   for (std::size_t i = 0; i < targets.size(); ++i) {
     if (targets[i].kind != MemoryKind::kDevice || targets[i].length == 0) continue;
@@ -72,8 +74,7 @@ Status prepare_targets(EngineImpl& engine, DeviceOps& ops, std::span<const Memor
     }
     devices.insert(targets[i].device);
   }
-  for (const std::int32_t device : devices) RAY_HIXL_RETURN_IF_ERROR(ops.fence(device));
-  return Status::ok();
+  return wait_for_devices(engine, ops, devices, deadline, "the fetch");
 }
 
 }  // namespace
@@ -103,14 +104,15 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
   if (!owner.is_ok()) return owner.status();
   RuntimeOps own_ops(engine_->devices(), {});
   DeviceOps& device_ops = ops != nullptr ? *ops : own_ops;
+  const Deadline deadline = fetch->transfer.state()->deadline();
   Result<Destinations> destinations =
       targets.empty() ? allocate_destinations(metadata, wish.of, engine_->landing_arena(),
                                               [&](std::int32_t of_tensor, std::int32_t source_device) {
-                                                return find_landing(*engine_, device_ops, wish, of_tensor, source_device);
+                                                return find_landing(*engine_, device_ops, wish, of_tensor, source_device, deadline);
                                               })
                       : use_targets(metadata, targets, std::move(targets_owner));
   if (!destinations.is_ok()) return destinations.status();
-  RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets));
+  RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets, deadline));
   if (destinations->tensors.size() > transport::kFewPieces)
     destinations->holds = engine_->reaper().off_loop(std::move(destinations->holds));
   auto plan = engine_->reaper().off_loop(make_plan(metadata, *destinations));

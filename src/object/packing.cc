@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
+#include "object/device_work.h"
 #include "object/placement.h"
 #include "object/runtime_ops.h"
 
@@ -38,10 +40,19 @@ class DevicePacker {
     bytes_ = round_up(bytes_ + range.length);
   }
 
-  Status pack(std::vector<SourceTensor>& tensors) {
-    if (!offsets_.empty()) RAY_HIXL_RETURN_IF_ERROR(copy(tensors));
-    // Packed or not: what is still to be computed is not there yet.
-    return device_->wait([this] { return ops_.fence(device_->index()); });
+  // Queues the copies of those that cannot stay.
+  Status pack(std::vector<SourceTensor>& tensors, Deadline deadline) {
+    if (offsets_.empty()) return Status::ok();
+    Result<std::shared_ptr<const memory::Block>> block =
+        device_->allocate(bytes_, [this] { return ops_.set_fence(device_->index()); }, deadline);
+    if (!block.is_ok()) return block.status();
+    kept_.blocks.push_back(*block);
+    std::vector<DeviceOps::Copy> copies;
+    copies.reserve(offsets_.size());
+    for (const auto& [index, offset] : offsets_) copies.push_back({index, (*block)->address + offset});
+    RAY_HIXL_RETURN_IF_ERROR(ops_.pack(device_->index(), copies));
+    for (const DeviceOps::Copy& each : copies) tensors[each.tensor].range.address = each.to;
+    return Status::ok();
   }
 
  private:
@@ -56,19 +67,6 @@ class DevicePacker {
     return true;
   }
 
-  Status copy(std::vector<SourceTensor>& tensors) {
-    const auto fence = [this] { return ops_.fence(device_->index()); };
-    Result<std::shared_ptr<const memory::Block>> block = device_->allocate(bytes_, fence);
-    if (!block.is_ok()) return block.status();
-    kept_.blocks.push_back(*block);
-    std::vector<DeviceOps::Copy> copies;
-    copies.reserve(offsets_.size());
-    for (const auto& [index, offset] : offsets_) copies.push_back({index, (*block)->address + offset});
-    RAY_HIXL_RETURN_IF_ERROR(ops_.pack(device_->index(), copies));
-    for (const DeviceOps::Copy& each : copies) tensors[each.tensor].range.address = each.to;
-    return Status::ok();
-  }
-
   const std::shared_ptr<Device> device_;
   DeviceOps& ops_;
   Kept& kept_;
@@ -77,7 +75,7 @@ class DevicePacker {
   std::uint64_t bytes_ = 0;
 };
 
-Status pack_all(EngineImpl& engine, std::vector<SourceTensor>& tensors, DeviceOps& ops, Kept& kept) {
+Status pack_all(EngineImpl& engine, std::vector<SourceTensor>& tensors, DeviceOps& ops, Kept& kept, Deadline deadline) {
   std::map<std::int32_t, DevicePacker> packers;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const MemoryRange& range = tensors[i].range;
@@ -90,8 +88,13 @@ Status pack_all(EngineImpl& engine, std::vector<SourceTensor>& tensors, DeviceOp
     }
     packer->second.add(i, tensors[i]);
   }
-  for (auto& [index, packer] : packers) RAY_HIXL_RETURN_IF_ERROR(packer.pack(tensors));
-  return Status::ok();
+  std::set<std::int32_t> devices;
+  for (auto& [index, packer] : packers) {
+    RAY_HIXL_RETURN_IF_ERROR(packer.pack(tensors, deadline));
+    devices.insert(index);
+  }
+  // Packed or not: what is still to be computed is not there yet.
+  return wait_for_devices(engine, ops, devices, deadline, "the publish");
 }
 
 Result<std::vector<Metadata::Placement>> find_placements(EngineImpl& engine, std::span<const SourceTensor> tensors) {
@@ -114,13 +117,13 @@ Result<std::vector<Metadata::Placement>> find_placements(EngineImpl& engine, std
 }  // namespace
 
 Result<PlacedTensors> place_tensors(EngineImpl& engine, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
-                                    DeviceOps* ops) {
+                                    DeviceOps* ops, Deadline deadline) {
   RuntimeOps own_ops(engine.devices(), tensors);
   PlacedTensors placed;
   placed.tensors.assign(tensors.begin(), tensors.end());
   auto kept = std::make_shared<Kept>();
   kept->owner = std::move(owner);
-  Status status = pack_all(engine, placed.tensors, ops != nullptr ? *ops : own_ops, *kept);
+  Status status = pack_all(engine, placed.tensors, ops != nullptr ? *ops : own_ops, *kept, deadline);
   if (status.is_ok()) {
     Result<std::vector<Metadata::Placement>> placements = find_placements(engine, placed.tensors);
     status = placements.status();

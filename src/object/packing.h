@@ -17,8 +17,9 @@ struct PlacedTensors {
   std::vector<Metadata::Placement> placements;
   std::shared_ptr<const void> owner;  // keeps all of the memory
 };
-// Every device that is used has been fenced when this returns. `ops` null: the runtime's own. On failure the owner goes to the reaper.
+// What was queued before on the streams of `ops` is done when this returns; kDeviceBusy at the deadline. `ops` null: the runtime's own. On
+// failure the owner goes to the reaper.
 [[nodiscard]] Result<PlacedTensors> place_tensors(EngineImpl& engine, std::span<const SourceTensor> tensors,
-                                                  std::shared_ptr<const void> owner, DeviceOps* ops);
+                                                  std::shared_ptr<const void> owner, DeviceOps* ops, Deadline deadline);
 
 }  // namespace ray_hixl

@@ -68,7 +68,8 @@ Bytes ObjectsImpl::publish(std::span<const Layout> layouts, std::span<const Sour
   if (outcome.is_ok()) outcome = engine_->check();
   PlacedTensors placed;
   if (outcome.is_ok()) {
-    Result<PlacedTensors> result = place_tensors(*engine_, tensors, std::move(owner), ops);
+    const Deadline deadline = Deadline::in(seconds_to_duration(engine_->options().publish_timeout_s));
+    Result<PlacedTensors> result = place_tensors(*engine_, tensors, std::move(owner), ops, deadline);
     outcome = result.status();
     if (outcome.is_ok()) placed = *std::move(result);
   } else {

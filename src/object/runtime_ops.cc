@@ -5,9 +5,9 @@
 
 namespace ray_hixl {
 
-Status RuntimeOps::fence(std::int32_t device) {
+Result<std::shared_ptr<Fence>> RuntimeOps::set_fence(std::int32_t device) {
   const auto used = devices_.get(device);
-  return used.is_ok() ? (*used)->synchronize() : used.status();
+  return used.is_ok() ? (*used)->set_fence() : used.status();
 }
 
 std::int32_t RuntimeOps::landing_device(std::int32_t source_device) { return source_device < devices_.visible() ? source_device : 0; }

@@ -1,4 +1,4 @@
-// RuntimeOps: DeviceOps for users without a framework: CANN's runtime waits for the device and copies.
+// RuntimeOps: DeviceOps for users without a framework, by CANN's runtime, on the device's default stream.
 #pragma once
 
 #include <span>
@@ -13,7 +13,7 @@ class RuntimeOps final : public DeviceOps {
   // `tensors`: the published ones, which must be contiguous to be packed. Both outlive it.
   RuntimeOps(device::Devices& devices, std::span<const SourceTensor> tensors) : devices_(devices), tensors_(tensors) {}
 
-  Status fence(std::int32_t device) override;
+  Result<std::shared_ptr<Fence>> set_fence(std::int32_t device) override;
   Status pack(std::int32_t device, std::span<const Copy> copies) override;
   std::int32_t landing_device(std::int32_t source_device) override;
 

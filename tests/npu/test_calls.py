@@ -32,7 +32,7 @@ inside = threading.Event()
 engine = ray_hixl.Engine()
 tensor = torch.ones(9, device="npu")
 engine.publish([tensor])
-npu.fence = FENCE
+npu.set_fence = FENCE
 threading.Thread(target=engine.publish, args=([tensor],), daemon=True).start()
 inside.wait()
 slow = Slow()
@@ -51,7 +51,7 @@ def test_an_error_that_cannot_be_told_is_one(engine: ray_hixl.Engine, monkeypatc
     def fail(device: int) -> None:
         raise Untold
 
-    monkeypatch.setattr(npu, "fence", fail)
+    monkeypatch.setattr(npu, "set_fence", fail)
     with pytest.raises(ray_hixl.HixlError, match="npu:0: an error that does not tell what it is"):
         engine.publish([torch.ones(9, device="npu")])
 

@@ -6,6 +6,7 @@ A forgotten wait shows every time then; without the delay it would be luck.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +26,7 @@ MIB = 1 << 20
 def late() -> Iterator[Owner]:
     """A process with late streams, and room for one tensor of 3 MiB in its slab."""
     options = {"slab_bytes": 4 * MIB, "slab_cap_bytes": 4 * MIB}
-    made = Owner(options, prepare="import torch, torch_npu; from ray_hixl import npu", environment=LATE | APART)
+    made = Owner(options, prepare="import time, torch, torch_npu; from ray_hixl import npu", environment=LATE | APART)
     made.run("side = torch.npu.Stream(); x = torch.ones(1000, device='npu'); y = torch.empty(0, device='npu'); torch.npu.synchronize()")
     yield made
     made.close()
@@ -37,17 +38,19 @@ def memory(request: pytest.FixtureRequest, late: Owner) -> Iterator[str]:
     if request.param == "registered":
         late.run("region = engine.register(x)")
     yield request.param
-    late.run("region = None; engine.release(metadata)")
+    late.run("region = None; engine.release(metadata); torch.npu.set_stream(torch.npu.default_stream())")
 
 
 MAKERS = {
     "computed": "y = x + n",
-    "computed on a side stream": "with torch.npu.stream(side): y = x + n",
+    "computed on a side stream": "with torch.npu.stream(side): y = x + n\ntorch.npu.current_stream().wait_stream(side)",
+    "computed on a side stream, where it is published": "torch.npu.set_stream(side); y = x + n",
     "computed in place": "y = x * 0; y += n; y += 1",
     "strided": "y = (x + n).view(10, 100).t()",
-    "strided, on a side stream": "with torch.npu.stream(side): y = (x + n).view(10, 100).t()",
+    "strided, on a side stream": "torch.npu.set_stream(side); y = (x + n).view(10, 100).t()",
     "copied from pinned memory": "y = torch.full((1000,), n + 1.0).pin_memory().to('npu', non_blocking=True)",
-    "changed on a side stream": "y = x + 0\nwith torch.npu.stream(side): side.wait_stream(torch.npu.default_stream()); y.add_(n)",
+    "changed on a side stream": "y = x + 0; side.wait_stream(torch.npu.current_stream())\nwith torch.npu.stream(side): y.add_(n)\n"
+    "torch.npu.current_stream().wait_stream(side)",
 }
 numbers = itertools.count(1)  # another one each time: what is stale must not look right
 
@@ -65,13 +68,12 @@ def test_only_the_chosen_stream_is_waited_for(reader: ray_hixl.Engine, late: Own
     late.run("import ctypes, time; runtime = ctypes.CDLL('libascendcl.so'); runtime.fake_cann_calls.restype = ctypes.c_uint64")
     late.run("ray_hixl.set_stream(side); torch.npu.synchronize(); runtime.fake_cann_reset_calls()")
     n = next(numbers)
-    late.run(f"z = x * 3\nwith torch.npu.stream(side): y = x + n\nmetadata = engine.publish([{published}])", n=n)
+    late.run(f"for _ in range(50): z = x * 3\nwith torch.npu.stream(side): y = x + n\nmetadata = engine.publish([{published}])", n=n)
     calls = "sum(runtime.fake_cann_calls(name) for name in (b'aclrtSynchronizeDevice', b'aclrtSynchronizeDeviceWithTimeout'))"
+    late.run("is_done = side.query(), torch.npu.default_stream().query(); ray_hixl.set_stream(None)")
+    assert late.get("is_done") == (True, False)
     assert late.get(calls) == 0
-    late.run("ray_hixl.set_stream(None)")
     assert reader.fetch(late.get("metadata")).result()[0].cpu().unique().tolist() == [n + 1]
-    late.run("engine.release(engine.publish([x + 1]))")
-    assert late.get(calls) > 0
 
 
 @pytest.fixture
@@ -110,7 +112,7 @@ def test_copies_into_targets_keep_to_the_chosen_stream(late: Owner, source: str)
     """Behind what still uses the targets there, and done when the call returns."""
     late.run("t, s = (torch.full((1000,), value, device='npu') for value in (5.0, 10.0)); torch.npu.synchronize()")
     late.run(f"s = {source}; ray_hixl.set_stream(side)")
-    late.run("with torch.npu.stream(side): y = t + 1\nnpu.copy_into([t], [s]); found = t.cpu().unique().tolist()")
+    late.run("with torch.npu.stream(side): y = t + 1\nnpu.copy_into([t], [s], time.monotonic() + 9); found = t.cpu().unique().tolist()")
     late.run("ray_hixl.set_stream(None); torch.npu.synchronize()")
     assert late.get("(y.cpu().unique().tolist(), found, t.cpu().unique().tolist())") == ([6], [10], [10])
     assert late.get("torch.npu.current_stream() == torch.npu.default_stream()")
@@ -126,18 +128,18 @@ def test_memory_of_empty_is_not_reused_too_early(metadata: list[bytes], late: Ow
 
 
 def test_a_fence_of_a_stream_that_has_nothing_to_do() -> None:
-    """set_stream() is for one device; others are waited for as a whole."""
+    """set_stream() is for one device; on others the current stream counts."""
     stream = torch.npu.Stream(device="npu:1")
     npu.set_stream(stream)
     try:
-        npu.fence(0)
-        npu.fence(1)
+        for device in (0, 1):
+            npu.wait_for(device, time.monotonic() + 9, "the test")
         assert set(npu._streams) == {1}
         x = values.on_npu(torch.float32, [5], 1, "npu:1")
         target = torch.zeros(5, device="npu:1")
         torch.npu.synchronize(1)
         npu.pack([x], [0], [target.data_ptr()], 1)
-        npu.fence(1)
+        npu.wait_for(1, time.monotonic() + 9, "the test")
         assert torch.equal(target.cpu(), x.cpu())
     finally:
         npu.set_stream(None)

@@ -146,7 +146,7 @@ def test_errors_of_torch_are_one_line(engine: ray_hixl.Engine, owner: Owner, mon
     with pytest.raises(NotAvailable, match=r"^copying tensors on npu:0: RuntimeError: the device is tired$"):
         engine.publish([torch.ones(3, device="npu")])
     monkeypatch.undo()
-    monkeypatch.setattr(npu, "fence", lambda device: fail())
+    monkeypatch.setattr(npu, "set_fence", lambda device: fail())
     with pytest.raises(NotAvailable, match=r"^waiting for npu:0: RuntimeError: the device is tired$"):
         engine.publish([torch.utils.dlpack.from_dlpack(engine.empty(3, "npu:0"))])
     monkeypatch.undo()

@@ -181,28 +181,6 @@ MemoryRange Npu::allocation_of(const MemoryRange& range) const {
   return {static_cast<std::byte*>(base), bytes, MemoryKind::kDevice, index()};
 }
 
-Status Npu::synchronize() {
-  return driver_
-      .call<bool>([this]() -> Result<bool> {
-        const int error = cann_.acl.synchronize_device();
-        if (error != kAclOk) return cann_.acl.status(error, "aclrtSynchronizeDevice of " + npu_name(index()));
-        return true;
-      })
-      .status();
-}
-
-Status Npu::copy(std::span<const device::Copy> copies) {
-  return driver_
-      .call<bool>([this, kept = std::vector<device::Copy>(copies.begin(), copies.end())]() -> Result<bool> {
-        for (const device::Copy& copy : kept) {
-          const int error = cann_.acl.memcpy(copy.to, copy.length, copy.from, copy.length, kAclDeviceToDevice);
-          if (error != kAclOk) return cann_.acl.status(error, "copying on " + npu_name(index()) + " (aclrtMemcpy)");
-        }
-        return true;
-      })
-      .status();
-}
-
 DeviceStats Npu::stats() const {
   const DriverCounters& c = driver_.counters();
   DeviceStats stats;

@@ -47,7 +47,8 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
     return registry_.find(address, length);
   }
   MemoryRange allocation_of(const MemoryRange& range) const override;
-  Status synchronize() override;
+  Result<std::shared_ptr<Fence>> set_fence() override;
+  std::shared_ptr<Fence> fence_everything() override;
   Status copy(std::span<const device::Copy> copies) override;
   DeviceStats stats() const override;
 

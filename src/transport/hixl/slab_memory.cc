@@ -6,6 +6,8 @@
 namespace ray_hixl::transport::hixl {
 namespace {
 
+constexpr std::int32_t kLastWaitMs = 1000;
+
 // The calling thread's device for as long as it lives; the one before comes back.
 class DeviceGuard {
  public:
@@ -48,11 +50,12 @@ class SlabMemory final : public device::SlabSource {
     });
   }
 
-  // After HIXL let go of it. The thread is whoever dropped the last block; work that reads the memory may still be queued.
+  // After HIXL let go of it. The thread is whoever dropped the last block; work that reads the memory may still be queued. Where that does
+  // not end soon the memory is left to the driver of the machine.
   void give_back(std::byte* address, std::uint64_t) noexcept override {
     if (device::memory_is_left()) return;
     const DeviceGuard guard(acl_, index_);
-    if (guard.is_set() && acl_.synchronize_device() == kAclOk) acl_.free(address);
+    if (guard.is_set() && acl_.synchronize_device(kLastWaitMs) == kAclOk) acl_.free(address);
   }
 
  private:

@@ -24,7 +24,7 @@ TEST_F(SlabsTest, close_gives_back_slabs_without_live_blocks_and_the_others_with
   slabs->close();
   ASSERT_EQ(log.given_back.size(), 1u);
   EXPECT_EQ(log.given_back[0].second, kSlab);
-  EXPECT_EQ(slabs->allocate(1, fence).status().code(), Code::kClosed);
+  EXPECT_EQ(slabs->allocate(1, fence, Deadline::never()).status().code(), Code::kClosed);
   EXPECT_EQ(slabs->reserve(0).code(), Code::kClosed);
   EXPECT_EQ(fences, 0);
   EXPECT_TRUE(slabs->holds(second->address, kStep));
@@ -40,7 +40,6 @@ TEST_F(SlabsTest, close_gives_back_slabs_without_live_blocks_and_the_others_with
   EXPECT_EQ(stats.used_bytes, 0u);
   EXPECT_EQ(stats.live_blocks, 0u);
   slabs->close();
-  slabs->fenced(slabs->pending_ticket());
   EXPECT_EQ(log.given_back.size(), 2u);
 }
 
@@ -66,7 +65,7 @@ TEST_F(SlabsTest, a_slab_that_arrives_after_close_goes_back) {
     taking.set();
     EXPECT_TRUE(go_on.wait());
   };
-  std::thread allocator([&] { EXPECT_EQ(slabs->allocate(2 * kSlab, fence).status().code(), Code::kClosed); });
+  std::thread allocator([&] { EXPECT_EQ(slabs->allocate(2 * kSlab, fence, Deadline::never()).status().code(), Code::kClosed); });
   EXPECT_TRUE(taking.wait());
   std::atomic<bool> is_closed{false};
   std::thread closer([&] {
@@ -75,7 +74,7 @@ TEST_F(SlabsTest, a_slab_that_arrives_after_close_goes_back) {
     EXPECT_FALSE(log.is_called) << "it waits for calls of the source";
     EXPECT_EQ(bytes_given_back(), 3 * kSlab) << "all went back before it returned";
   });
-  EXPECT_TRUE(eventually([&] { return slabs->allocate(1, fence).status().code() == Code::kClosed; }));
+  EXPECT_TRUE(eventually([&] { return slabs->allocate(1, fence, Deadline::never()).status().code() == Code::kClosed; }));
   EXPECT_FALSE(is_closed);
   go_on.set();
   allocator.join();
@@ -86,10 +85,11 @@ TEST_F(SlabsTest, a_slab_that_arrives_after_close_goes_back) {
 TEST_F(SlabsTest, closed_during_a_fence_gives_nothing_out) {
   const auto slabs = make();
   allocate(slabs, kSlab).reset();
-  const Result<BlockPtr> block = slabs->allocate(kSlab, [&] {
+  const SetFence closing = [&] {
     slabs->close();
-    return Status::ok();
-  });
+    return fence();
+  };
+  const Result<BlockPtr> block = slabs->allocate(kSlab, closing, Deadline::never());
   EXPECT_EQ(block.status().code(), Code::kClosed);
   EXPECT_EQ(bytes_given_back(), kSlab);
 }
@@ -120,7 +120,7 @@ TEST_F(SlabsTest, in_a_forked_child_a_dying_block_does_nothing_and_none_is_made)
   BlockPtr first = allocate(slabs, kStep);
   BlockPtr last = allocate(slabs, kSlab - kStep);
   EXPECT_TRUE(test::in_child([&] {
-    const Code made = slabs->allocate(1, fence).status().code();
+    const Code made = slabs->allocate(1, fence, Deadline::never()).status().code();
     const Code reserved = slabs->reserve(2 * kSlab).code();
     first.reset();
     slabs->close();
@@ -132,30 +132,23 @@ TEST_F(SlabsTest, in_a_forked_child_a_dying_block_does_nothing_and_none_is_made)
   EXPECT_NE(allocate(slabs, 1), nullptr);
 }
 
-// ---- Many threads. The device is a list of steps of memory, each with its owner and the last fence that had begun when it was freed.
+// ---- Many threads. The device is a list of steps of memory, each with its owner and the last fence that was set when it was freed.
 
 class DeviceMap {
  public:
   explicit DeviceMap(std::uint64_t bytes) : steps_(bytes / kStep) {}
 
-  // Waits for what is queued. The number of a fence is taken when it begins.
-  Status wait() {
-    const std::uint64_t number = ++begun_;
-    std::this_thread::yield();
-    std::uint64_t before = finished_;
-    while (before < number && !finished_.compare_exchange_weak(before, number)) {
-    }
-    return Status::ok();
-  }
+  // Passed when it is asked for the third time.
+  std::shared_ptr<Fence> set_fence() { return std::make_shared<Numbered>(*this, ++set_); }
   void own(const memory::Block& block, bool mine) {
     const std::uint64_t first = (reinterpret_cast<std::uint64_t>(block.address) - kFirstAddress) / kStep;
     const std::uint64_t count = (block.length + kStep - 1) / kStep;
-    const std::uint64_t fence = mine ? finished_ : begun_;
+    const std::uint64_t fence = mine ? passed_ : set_;
     ASSERT_LE(first + count, steps_.size());
     for (std::uint64_t i = first; i < first + count; ++i) {
       EXPECT_EQ(steps_[i].is_owned.exchange(mine), !mine) << "two blocks share memory";
       if (mine) {
-        EXPECT_GE(fence, steps_[i].free_after) << "no fence finished that began after it was freed";
+        EXPECT_GE(fence, steps_[i].free_after) << "no fence was passed that was set after it was freed";
       } else {
         steps_[i].free_after = fence + 1;
       }
@@ -165,11 +158,27 @@ class DeviceMap {
  private:
   struct Step {
     std::atomic<bool> is_owned{false};
-    std::atomic<std::uint64_t> free_after{0};  // the first fence that begins after it was freed
+    std::atomic<std::uint64_t> free_after{0};  // the first fence that is set after it was freed
+  };
+  class Numbered final : public Fence {
+   public:
+    Numbered(DeviceMap& device, std::uint64_t number) : device_(device), number_(number) {}
+    Result<bool> passed() override {
+      if (++asked_ < 3) return false;
+      std::uint64_t before = device_.passed_;
+      while (before < number_ && !device_.passed_.compare_exchange_weak(before, number_)) {
+      }
+      return true;
+    }
+
+   private:
+    DeviceMap& device_;
+    const std::uint64_t number_;
+    int asked_ = 0;
   };
   std::vector<Step> steps_;
-  std::atomic<std::uint64_t> begun_{0};
-  std::atomic<std::uint64_t> finished_{0};
+  std::atomic<std::uint64_t> set_{0};
+  std::atomic<std::uint64_t> passed_{0};
 };
 
 // Allocates and drops blocks; what the cap has no room for is left out.
@@ -182,7 +191,8 @@ std::uint64_t hammer(Slabs& slabs, DeviceMap& device, std::uint64_t seed, int ro
     blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(index));
   };
   for (int i = 0; i < rounds; ++i) {
-    Result<BlockPtr> block = slabs.allocate(1 + random() % (std::uint64_t{1} << (random() % 20)), [&] { return device.wait(); });
+    const std::uint64_t bytes = 1 + random() % (std::uint64_t{1} << (random() % 20));
+    Result<BlockPtr> block = slabs.allocate(bytes, [&] { return device.set_fence(); }, Deadline::never());
     if (block.is_ok()) {
       device.own(**block, true);
       blocks.push_back(*std::move(block));
@@ -201,25 +211,14 @@ TEST_F(SlabsTest, many_threads_share_them) {
   const auto slabs = make(kSlab, kCap);
   DeviceMap device(kCap);
   std::atomic<std::uint64_t> made{0};
-  std::atomic<bool> is_over{false};
   std::vector<std::thread> threads;
   for (std::uint64_t seed = 0; seed < 4; ++seed) threads.emplace_back([&, seed] { made += hammer(*slabs, device, seed, 2000); });
-  std::thread fencer([&] {
-    while (!is_over) {
-      const std::uint64_t ticket = slabs->pending_ticket();
-      EXPECT_TRUE(device.wait().is_ok());
-      slabs->fenced(ticket);
-    }
-  });
   for (std::thread& thread : threads) thread.join();
-  is_over = true;
-  fencer.join();
   const ArenaStats stats = slabs->stats();
   EXPECT_EQ(stats.live_blocks, 0u);
   EXPECT_EQ(stats.used_bytes, 0u);
   EXPECT_EQ(stats.allocations, made);
   EXPECT_GT(made, 4000u);
-  slabs->fenced(slabs->pending_ticket());
   EXPECT_EQ(bytes_given_back(), 0u);
   const std::uint64_t mapped = stats.mapped_bytes;
   slabs->close();

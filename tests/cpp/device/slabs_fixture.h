@@ -61,13 +61,31 @@ class Source : public SlabSource {
   std::uint64_t next_ = kFirstAddress;
 };
 
+// A device that is done when a test says so.
+struct Work {
+  std::atomic<bool> is_done{true};
+  Status error;  // of whoever asks
+};
+
+class WorkFence final : public Fence {
+ public:
+  explicit WorkFence(const Work& work) : work_(work) {}
+  Result<bool> passed() override {
+    if (!work_.error.is_ok()) return work_.error;
+    return work_.is_done.load();
+  }
+
+ private:
+  const Work& work_;
+};
+
 class SlabsTest : public testing::Test {
  protected:
   std::shared_ptr<Slabs> make(std::uint64_t first = kSlab, std::uint64_t cap = kNoCap) {
     return Slabs::create(std::make_unique<Source>(log), first, cap);
   }
   BlockPtr allocate(const std::shared_ptr<Slabs>& slabs, std::uint64_t bytes) {
-    Result<BlockPtr> block = slabs->allocate(bytes, fence);
+    Result<BlockPtr> block = slabs->allocate(bytes, fence, Deadline::never());
     EXPECT_TRUE(block.is_ok()) << block.status().to_string();
     return block.is_ok() ? *block : nullptr;
   }
@@ -78,10 +96,11 @@ class SlabsTest : public testing::Test {
   }
 
   Log log;
-  int fences = 0;
-  Slabs::Fence fence = [this] {
+  std::atomic<int> fences{0};
+  Work work;
+  SetFence fence = [this] {
     ++fences;
-    return Status::ok();
+    return std::shared_ptr<Fence>(std::make_shared<WorkFence>(work));
   };
 };
 

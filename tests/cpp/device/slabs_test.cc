@@ -8,6 +8,8 @@
 
 #include "device/slabs_fixture.h"
 #include "support/event.h"
+#include "support/eventually.h"
+#include "support/yardstick.h"
 
 namespace ray_hixl::device {
 namespace {
@@ -38,12 +40,14 @@ TEST_F(SlabsTest, a_block_is_aligned_and_counted) {
   EXPECT_EQ(stats.mapped_bytes, kSlab);
 }
 
-TEST_F(SlabsTest, zero_bytes_are_refused) { EXPECT_EQ(make()->allocate(0, fence).status().code(), Code::kInvalidArgument); }
+TEST_F(SlabsTest, zero_bytes_are_refused) {
+  EXPECT_EQ(make()->allocate(0, fence, Deadline::never()).status().code(), Code::kInvalidArgument);
+}
 
 TEST_F(SlabsTest, absurd_sizes_are_refused_and_the_slabs_go_on) {
   const auto slabs = make(kSlab, ~std::uint64_t{0});
   for (const std::uint64_t bytes : {(std::uint64_t{1} << 62) + 1, ~std::uint64_t{0} - 1, ~std::uint64_t{0}}) {
-    const Status status = slabs->allocate(bytes, fence).status();
+    const Status status = slabs->allocate(bytes, fence, Deadline::never()).status();
     EXPECT_EQ(status.code(), Code::kOutOfMemory);
     EXPECT_NE(status.message().find(std::to_string(bytes)), std::string::npos) << status.message();
     EXPECT_EQ(slabs->reserve(bytes).code(), Code::kOutOfMemory);
@@ -86,12 +90,12 @@ TEST_F(SlabsTest, nothing_is_pending_nothing_is_fenced) {
   const auto slabs = make(kSlab, 2 * kSlab);
   const BlockPtr first = allocate(slabs, kSlab);
   const BlockPtr second = allocate(slabs, kSlab);
-  EXPECT_FALSE(slabs->allocate(1, fence).is_ok());
+  EXPECT_FALSE(slabs->allocate(1, fence, Deadline::never()).is_ok());
   EXPECT_EQ(fences, 0);
 }
 
-// The fence waits for something that another thread can only do once it dropped a block: as with Python's GIL.
-TEST_F(SlabsTest, a_fence_under_way_does_not_free_blocks_that_die_meanwhile) {
+// A fence waits for something that another thread can only do once it dropped a block: as with Python's GIL.
+TEST_F(SlabsTest, a_fence_that_is_asked_does_not_free_blocks_that_die_meanwhile) {
   const auto slabs = make(kSlab, 2 * kSlab);
   BlockPtr early = allocate(slabs, kSlab);
   BlockPtr late = allocate(slabs, kSlab);
@@ -100,25 +104,88 @@ TEST_F(SlabsTest, a_fence_under_way_does_not_free_blocks_that_die_meanwhile) {
   early.reset();
   Event fencing;
   Event dropped;
-  const Slabs::Fence slow = [&] {
+  const SetFence slow = [&] {
     fencing.set();
     EXPECT_TRUE(dropped.wait());
-    return Status::ok();
+    return fence();
   };
   std::thread allocator([&] {
-    const Result<BlockPtr> block = slabs->allocate(kSlab, slow);
+    const Result<BlockPtr> block = slabs->allocate(kSlab, slow, Deadline::never());
     ASSERT_TRUE(block.is_ok()) << block.status().to_string();
     EXPECT_EQ((*block)->address, freed_early);
     // `late` died in the meantime, but is not free: another fence is needed.
-    const Result<BlockPtr> again = slabs->allocate(kSlab, fence);
+    const Result<BlockPtr> again = slabs->allocate(kSlab, fence, Deadline::never());
     ASSERT_TRUE(again.is_ok()) << again.status().to_string();
     EXPECT_EQ((*again)->address, freed_late);
-    EXPECT_EQ(fences, 1);
+    EXPECT_EQ(fences, 2);
   });
   EXPECT_TRUE(fencing.wait());
   late.reset();
   dropped.set();
   allocator.join();
+}
+
+TEST_F(SlabsTest, a_new_slab_is_taken_rather_than_waited_for_the_device) {
+  const auto slabs = make();
+  allocate(slabs, kSlab).reset();
+  work.is_done = false;
+  const auto begin = Clock::now();
+  BlockPtr other = allocate(slabs, kSlab);
+  EXPECT_LT(Clock::now() - begin, test::scaled(std::chrono::seconds(1)));
+  EXPECT_EQ(offset_of(other), kSlab);
+  work.is_done = true;
+  EXPECT_EQ(offset_of(allocate(slabs, kSlab)), 0u);
+  EXPECT_EQ(fences, 1) << "the one that was set is kept, and asked again";
+}
+
+TEST_F(SlabsTest, at_the_cap_the_device_has_until_the_deadline) {
+  const auto slabs = make(kSlab, kSlab);
+  allocate(slabs, kSlab).reset();
+  work.is_done = false;
+  const auto begin = Clock::now();
+  const Status status = slabs->allocate(kSlab, fence, Deadline::in(std::chrono::milliseconds(100))).status();
+  EXPECT_EQ(status.code(), Code::kDeviceBusy);
+  EXPECT_NE(status.message().find("and 2097152 were freed but may still be read by the device"), std::string::npos) << status.message();
+  EXPECT_GE(Clock::now() - begin, std::chrono::milliseconds(100));
+  std::thread device([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    work.is_done = true;
+  });
+  EXPECT_EQ(offset_of(allocate(slabs, kSlab)), 0u);
+  device.join();
+  EXPECT_EQ(log.taken.size(), 1u);
+}
+
+TEST_F(SlabsTest, a_device_without_room_has_until_the_deadline_too) {
+  const auto slabs = make();
+  allocate(slabs, kSlab).reset();
+  work.is_done = false;
+  log.largest = 0;
+  const Status status = slabs->allocate(kSlab, fence, Deadline::in(std::chrono::milliseconds(100))).status();
+  EXPECT_EQ(status.code(), Code::kDeviceBusy);
+  EXPECT_NE(status.message().find("the device is full"), std::string::npos) << status.message();
+  EXPECT_EQ(log.taken.size(), 2u) << "and is not asked again and again";
+}
+
+TEST_F(SlabsTest, nobody_waits_for_memory_that_would_not_suffice) {
+  const auto slabs = make(2 * kSlab, 2 * kSlab);
+  const BlockPtr kept = allocate(slabs, kSlab);
+  allocate(slabs, kSlab).reset();
+  work.is_done = false;
+  EXPECT_EQ(slabs->allocate(2 * kSlab, fence, Deadline::never()).status().code(), Code::kOutOfMemory);
+}
+
+TEST_F(SlabsTest, one_that_waits_for_the_device_does_not_delay_others) {
+  const auto slabs = make(2 * kSlab, 2 * kSlab);
+  BlockPtr kept = allocate(slabs, kSlab);
+  allocate(slabs, kSlab).reset();
+  work.is_done = false;
+  std::thread waiting([&] { EXPECT_NE(allocate(slabs, kSlab), nullptr); });
+  EXPECT_TRUE(test::eventually([&] { return fences > 0; }));
+  const Status late = slabs->allocate(kSlab, fence, Deadline::in(std::chrono::milliseconds(50))).status();
+  EXPECT_EQ(late.code(), Code::kDeviceBusy) << "at its own deadline";
+  work.is_done = true;
+  waiting.join();
 }
 
 TEST_F(SlabsTest, a_block_dies_while_a_slab_is_taken) {
@@ -161,39 +228,14 @@ TEST_F(SlabsTest, only_one_of_two_that_find_no_room_grows) {
 TEST_F(SlabsTest, a_failed_fence_frees_nothing_and_is_the_outcome) {
   const auto slabs = make();
   allocate(slabs, kSlab).reset();
-  const Status broken(Code::kNotAvailable, "the device is lost");
-  const Status status = slabs->allocate(kSlab, [&] { return broken; }).status();
+  work.error = Status(Code::kNotAvailable, "the device is lost");
+  const Status status = slabs->allocate(kSlab, fence, Deadline::never()).status();
   EXPECT_EQ(status.code(), Code::kNotAvailable);
   EXPECT_EQ(status.message(), "the device is lost");
   EXPECT_EQ(log.taken.size(), 1u) << "a slab is not taken instead";
+  work.error = Status::ok();
   EXPECT_EQ(offset_of(allocate(slabs, kSlab)), 0u);
-  EXPECT_EQ(fences, 1);
-}
-
-TEST_F(SlabsTest, a_ticket_frees_what_was_pending_when_it_was_taken) {
-  const auto slabs = make();
-  BlockPtr first = allocate(slabs, kSlab / 2);
-  BlockPtr second = allocate(slabs, kSlab / 2);
-  const std::uint64_t none = slabs->pending_ticket();
-  first.reset();
-  const std::uint64_t one = slabs->pending_ticket();
-  second.reset();
-  slabs->fenced(none);
-  slabs->fenced(one);
-  EXPECT_EQ(offset_of(allocate(slabs, kSlab / 2)), 0u);
-  EXPECT_EQ(fences, 0) << "there was free memory";
-  slabs->fenced(one);
-  slabs->fenced(none);
-  EXPECT_EQ(offset_of(allocate(slabs, kSlab)), 0u) << "nothing more is free before a fence";
-  EXPECT_EQ(fences, 1);
-}
-
-TEST_F(SlabsTest, a_ticket_frees_blocks_of_both_halves) {
-  const auto slabs = make();
-  allocate(slabs, kSlab).reset();
-  slabs->fenced(slabs->pending_ticket());
-  EXPECT_EQ(offset_of(allocate(slabs, kSlab)), 0u);
-  EXPECT_EQ(fences, 0);
+  EXPECT_EQ(fences, 2) << "set anew";
 }
 
 // ---- Growth.
@@ -210,7 +252,7 @@ TEST_F(SlabsTest, what_there_is_doubles) {
 TEST_F(SlabsTest, blocks_taken_together_lie_side_by_side_and_go_back_one_by_one) {
   const auto slabs = make();
   memory::Blocks blocks;
-  ASSERT_TRUE(slabs->allocate_each(std::vector<std::uint64_t>{1, 513, 512}, fence, blocks).is_ok());
+  ASSERT_TRUE(slabs->allocate_each(std::vector<std::uint64_t>{1, 513, 512}, fence, Deadline::never(), blocks).is_ok());
   ASSERT_EQ(blocks.size(), 3u);
   EXPECT_EQ(offset_of(blocks[0]), 0u);
   EXPECT_EQ(offset_of(blocks[1]), kStep);
@@ -228,7 +270,7 @@ TEST_F(SlabsTest, many_blocks_use_what_is_free_before_a_new_slab) {
   const auto slabs = make(4 * kSlab);
   const BlockPtr first = allocate(slabs, kSlab / 2);
   memory::Blocks blocks;
-  ASSERT_TRUE(slabs->allocate_each(std::vector<std::uint64_t>(70, kSlab / 16), fence, blocks).is_ok());
+  ASSERT_TRUE(slabs->allocate_each(std::vector<std::uint64_t>(70, kSlab / 16), fence, Deadline::never(), blocks).is_ok());
   EXPECT_EQ(offset_of(blocks[0]), kSlab / 2);
   EXPECT_EQ(offset_of(blocks[55]), 4 * kSlab - kSlab / 16);
   EXPECT_EQ(log.taken, (std::vector<std::uint64_t>{4 * kSlab, 4 * kSlab}));
@@ -238,9 +280,9 @@ TEST_F(SlabsTest, what_there_was_room_for_stays_when_the_rest_has_none) {
   const auto slabs = make(kSlab, kSlab);
   ASSERT_TRUE(slabs->reserve(kSlab).is_ok());
   memory::Blocks blocks;
-  EXPECT_EQ(slabs->allocate_each(std::vector<std::uint64_t>(17, kSlab / 16), fence, blocks).code(), Code::kOutOfMemory);
+  EXPECT_EQ(slabs->allocate_each(std::vector<std::uint64_t>(17, kSlab / 16), fence, Deadline::never(), blocks).code(), Code::kOutOfMemory);
   EXPECT_EQ(blocks.size(), 16u);
-  EXPECT_EQ(slabs->allocate_each(std::vector<std::uint64_t>{512, 0}, fence, blocks).code(), Code::kInvalidArgument);
+  EXPECT_EQ(slabs->allocate_each(std::vector<std::uint64_t>{512, 0}, fence, Deadline::never(), blocks).code(), Code::kInvalidArgument);
 }
 
 TEST_F(SlabsTest, a_large_block_has_a_slab_of_its_size) {
@@ -263,7 +305,7 @@ TEST_F(SlabsTest, growth_ends_at_the_cap) {
   std::vector<BlockPtr> blocks;
   for (int i = 0; i < 7; ++i) blocks.push_back(allocate(slabs, kSlab));
   EXPECT_EQ(log.taken, (std::vector<std::uint64_t>{4 * kSlab, 3 * kSlab})) << "the second one is cut";
-  EXPECT_EQ(slabs->allocate(1, fence).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(slabs->allocate(1, fence, Deadline::never()).status().code(), Code::kOutOfMemory);
   blocks.pop_back();
   EXPECT_NE(allocate(slabs, kSlab), nullptr) << "it goes on";
   EXPECT_EQ(slabs->stats().mapped_bytes, 7 * kSlab);
@@ -278,16 +320,9 @@ TEST_F(SlabsTest, the_first_slab_is_not_beyond_the_cap) {
 TEST_F(SlabsTest, out_of_memory_says_what_is_there_and_what_to_do) {
   const auto slabs = make(2 * kSlab, 2 * kSlab);
   const BlockPtr block = allocate(slabs, kSlab);
-  BlockPtr freed_meanwhile = allocate(slabs, kStep);
-  BlockPtr freed = allocate(slabs, kStep);
-  freed.reset();
-  const Status status = slabs
-                            ->allocate(2 * kSlab,
-                                       [&] {
-                                         freed_meanwhile.reset();
-                                         return Status::ok();
-                                       })
-                            .status();
+  allocate(slabs, kStep).reset();
+  work.is_done = false;
+  const Status status = slabs->allocate(2 * kSlab, fence, Deadline::never()).status();
   EXPECT_EQ(status.code(), Code::kOutOfMemory);
   EXPECT_EQ(
       status.message(),
@@ -302,17 +337,17 @@ TEST_F(SlabsTest, slabs_side_by_side_do_not_merge) {
   EXPECT_EQ(second->address, first->address + kSlab) << "the source of these tests puts them so";
   first.reset();
   second.reset();
-  EXPECT_EQ(slabs->allocate(2 * kSlab, fence).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(slabs->allocate(2 * kSlab, fence, Deadline::never()).status().code(), Code::kOutOfMemory);
   const auto unused = make(kSlab, 2 * kSlab);
   EXPECT_TRUE(unused->reserve(kSlab).is_ok());
   EXPECT_TRUE(unused->reserve(2 * kSlab).is_ok());
-  EXPECT_EQ(unused->allocate(2 * kSlab, fence).status().code(), Code::kOutOfMemory);
+  EXPECT_EQ(unused->allocate(2 * kSlab, fence, Deadline::never()).status().code(), Code::kOutOfMemory);
 }
 
 TEST_F(SlabsTest, what_the_source_says_is_the_outcome) {
   const auto slabs = make();
   log.error = Status(Code::kNotAvailable, "no device 7");
-  const Status status = slabs->allocate(1, fence).status();
+  const Status status = slabs->allocate(1, fence, Deadline::never()).status();
   EXPECT_EQ(status.code(), Code::kNotAvailable);
   EXPECT_EQ(status.message(), "a new slab of 2097152 bytes of device memory: no device 7");
   EXPECT_EQ(slabs->reserve(1).code(), Code::kNotAvailable);
@@ -328,7 +363,7 @@ TEST_F(SlabsTest, a_full_device_is_asked_for_just_enough) {
   const BlockPtr block = allocate(slabs, kSlab + 1);
   EXPECT_EQ(log.taken, (std::vector<std::uint64_t>{8 * kSlab, 2 * kSlab}));
   EXPECT_EQ(slabs->stats().mapped_bytes, 2 * kSlab);
-  const Status status = slabs->allocate(3 * kSlab, fence).status();
+  const Status status = slabs->allocate(3 * kSlab, fence, Deadline::never()).status();
   EXPECT_EQ(status.code(), Code::kOutOfMemory);
   EXPECT_NE(status.message().find("the device is full"), std::string::npos) << status.message();
   EXPECT_EQ(log.taken.size(), 3u) << "what is just enough is not asked for twice";
@@ -389,7 +424,7 @@ TEST_F(SlabsTest, holds_what_is_inside_one_slab) {
 TEST_F(SlabsTest, whoever_waits_for_room_hears_of_the_block_that_dies_meanwhile) {
   const auto slabs = make(kSlab, kSlab);
   BlockPtr block = allocate(slabs, kSlab);
-  const std::uint64_t ticket = slabs->pending_ticket();
+  const std::uint64_t ticket = slabs->freed_ticket();
   EXPECT_FALSE(slabs->wait_until_freed(ticket, Deadline::in(std::chrono::milliseconds(1)))) << "nothing has died";
   std::thread dropper([&] { block.reset(); });
   EXPECT_TRUE(slabs->wait_until_freed(ticket, Deadline::never()));
@@ -402,7 +437,7 @@ TEST_F(SlabsTest, nobody_waits_for_room_in_closed_slabs) {
   const auto slabs = make(kSlab, kSlab);
   const BlockPtr block = allocate(slabs, kSlab);
   std::thread closer([&] { slabs->close(); });
-  EXPECT_FALSE(slabs->wait_until_freed(slabs->pending_ticket(), Deadline::never()));
+  EXPECT_FALSE(slabs->wait_until_freed(slabs->freed_ticket(), Deadline::never()));
   closer.join();
 }
 

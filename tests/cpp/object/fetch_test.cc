@@ -1,5 +1,4 @@
 #include <barrier>
-#include <filesystem>
 #include <thread>
 
 #include "object/fixtures.h"
@@ -7,6 +6,7 @@
 #include "support/eventually.h"
 #include "support/sanitized.h"
 #include "support/sizes.h"
+#include "support/tasks.h"
 #include "support/yardstick.h"
 
 namespace ray_hixl::test {
@@ -129,15 +129,11 @@ TEST_P(FetchBetweenProcesses, leaves_nothing_behind) {
     EXPECT_EQ(landing().live_blocks, 0u) << "of what failed, though its handle is still there";
   };
   for (std::uint64_t i = 0; i < 20; ++i) round(i);
-  const auto count = [](const char* directory) {
-    const std::filesystem::directory_iterator entries(directory);
-    return std::distance(begin(entries), end(entries));
-  };
-  const auto fds = count("/proc/self/fd");
-  const auto threads = count("/proc/self/task");
+  const auto fds = open_files();
+  const auto threads = count_threads();
   for (std::uint64_t i = 0; i < 100; ++i) round(i);
-  EXPECT_EQ(count("/proc/self/fd"), fds);
-  EXPECT_EQ(count("/proc/self/task"), threads);
+  EXPECT_EQ(open_files(), fds);
+  EXPECT_EQ(count_threads(), threads);
   const Stats stats = consumer->stats();
   EXPECT_EQ(landing().used_bytes, 0u);
   EXPECT_EQ(stats.quarantined_bytes, 0u);

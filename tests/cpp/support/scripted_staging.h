@@ -60,7 +60,8 @@ class ScriptedDevice final : public device::Device {
   std::optional<device::Held> hold(const std::byte*, std::uint64_t, std::shared_ptr<const void>) override { return std::nullopt; }
   std::optional<device::Registered> find(const std::byte*, std::uint64_t) const override { return std::nullopt; }
   MemoryRange allocation_of(const MemoryRange& range) const override { return range; }
-  Status synchronize() override { return none(); }
+  Result<std::shared_ptr<Fence>> set_fence() override { return none(); }
+  std::shared_ptr<Fence> fence_everything() override { return nullptr; }
   Status copy(std::span<const device::Copy>) override { return none(); }
   DeviceStats stats() const override { return {}; }
 

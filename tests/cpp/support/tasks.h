@@ -23,6 +23,9 @@ inline std::vector<std::filesystem::path> threads_named(const std::string& name,
   return found;
 }
 
+// All threads of this process but those that the FAKE runtime has, one for each stream from its first use on.
+inline std::size_t count_threads() { return threads_named("").size() - threads_named("FAKE stream").size(); }
+
 // How often these threads have gone to sleep by themselves, summed.
 inline std::uint64_t sleeps_of(const std::string& name, const std::string& process = "self") {
   std::uint64_t sum = 0;

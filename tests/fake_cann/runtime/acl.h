@@ -40,6 +40,7 @@ int aclrtDestroyStream(void* stream);
 int aclrtSynchronizeStream(void* stream);
 int aclrtSynchronizeStreamWithTimeout(void* stream, std::int32_t timeout_ms);
 int aclrtSynchronizeDevice(void);
+int aclrtSynchronizeDeviceWithTimeout(std::int32_t timeout_ms);
 int aclrtStreamQuery(void* stream, int* status);
 int aclrtCreateEvent(void** event);
 int aclrtDestroyEvent(void* event);

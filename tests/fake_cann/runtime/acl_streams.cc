@@ -1,8 +1,14 @@
 // Streams and events.
+#include <unistd.h>
+
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <thread>
 
 #include "runtime/calls.h"
+#include "runtime/fake_cann.h"
 #include "runtime/heap.h"
 #include "runtime/streams.h"
 
@@ -86,6 +92,19 @@ int aclrtStreamQuery(void* handle, int* status) {
   return kOk;
 }
 
+// Asks nothing of the caller's thread: a kernel that some library of its own launched.
+int fake_cann_launch(void* handle, const char* until, long most_ms) {
+  Stream* const stream = stream_of(handle);
+  if (stream == nullptr) return no_stream(__func__);
+  submit(*stream, [file = std::string(until == nullptr ? "" : until), most = std::chrono::milliseconds(most_ms)] {
+    const auto end = std::chrono::steady_clock::now() + most;
+    while (std::chrono::steady_clock::now() < end && (file.empty() || ::access(file.c_str(), F_OK) != 0)) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  return kOk;
+}
+
 int aclrtStreamGetId(void* handle, std::int32_t* id) {
   FAKE_CANN_ENTER();
   *id = stream_number(handle);
@@ -139,7 +158,7 @@ int aclrtSynchronizeEvent(void* handle) {
   return kOk;
 }
 
-// 1: recorded; 0: not yet.
+// 1: what was recorded last is done, or nothing was ever recorded; 0: not yet.
 int aclrtQueryEventStatus(void* handle, int* status) {
   FAKE_CANN_ENTER();
   *status = event_of(handle)->is_done() ? 1 : 0;

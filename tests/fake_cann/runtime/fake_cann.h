@@ -62,6 +62,9 @@ void fake_cann_on_memory_gone(fake_cann_memory_listener listener);
 // How often an entry was called in this process, by its name; all of them if `name` is null.
 std::uint64_t fake_cann_calls(const char* name);
 void fake_cann_reset_calls(void);
+// Queues a kernel on a stream (null: the default one of the thread's device) that touches no memory and runs until the file `until` exists,
+// but for `most_ms` at most; null for so long in any case: slow work, or a collective that waits for what another rank does.
+int fake_cann_launch(void* stream, const char* until, long most_ms);
 // Live allocations of device memory in this process, and those that libraries took for themselves.
 std::size_t fake_cann_live_blocks(void);
 std::size_t fake_cann_library_blocks(void);

@@ -1,5 +1,7 @@
 #include "runtime/streams.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -38,6 +40,7 @@ Stream::Stream(int device, bool is_default) : device_(device), delay_(delay_of(i
 }
 
 void Stream::run() {
+  ::pthread_setname_np(::pthread_self(), "FAKE stream");  // else that of whoever used it first
   set_current_device(device_);
   while (true) {
     Task task;
@@ -105,13 +108,19 @@ bool destroy_stream(void* handle) {
 }
 
 bool drain_device(int device, int timeout_ms) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  const auto left_ms = [&] {
+    if (timeout_ms < 0) return timeout_ms;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    return static_cast<int>(std::max<std::int64_t>(0, left.count()));
+  };
   std::vector<Stream*> all;
   {
     const std::lock_guard lock(streams().mutex);
     all = streams().all;
   }
   return std::ranges::all_of(all,
-                             [&](Stream* stream) { return stream == nullptr || stream->device() != device || stream->drain(timeout_ms); });
+                             [&](Stream* stream) { return stream == nullptr || stream->device() != device || stream->drain(left_ms()); });
 }
 
 int stream_number(void* handle) {

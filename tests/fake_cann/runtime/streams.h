@@ -55,7 +55,7 @@ class Event {
   void reached(std::uint64_t recording);
   void wait(std::uint64_t recording);
   [[nodiscard]] std::uint64_t asked();
-  [[nodiscard]] bool is_done();
+  [[nodiscard]] bool is_done();  // also where nothing was ever recorded
   [[nodiscard]] std::chrono::steady_clock::time_point when();
 
  private:

@@ -1,8 +1,12 @@
 // Streams here are slow on purpose (20 ms a task), so that whoever forgets to wait sees stale bytes.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <string>
 #include <string_view>
 
 #include "runtime/acl.h"
@@ -86,6 +90,29 @@ TEST_F(FakeStreams, can_be_waited_for_with_a_limit_or_asked) {
   EXPECT_EQ(aclrtSynchronizeDevice(), kOk);
   EXPECT_EQ(aclrtStreamQuery(stream, &status), kOk);
   EXPECT_EQ(status, 0);
+}
+
+TEST_F(FakeStreams, all_have_one_time_where_the_device_is_waited_for) {
+  void* other = nullptr;
+  EXPECT_EQ(aclrtCreateStream(&other), kOk);
+  EXPECT_EQ(fake_cann_launch(stream, nullptr, 200), kOk);
+  EXPECT_EQ(fake_cann_launch(other, nullptr, 400), kOk);
+  EXPECT_EQ(aclrtSynchronizeDeviceWithTimeout(250), kStreamTimeout) << "and not 250 ms each";
+  EXPECT_EQ(aclrtSynchronizeDeviceWithTimeout(10000), kOk);
+  EXPECT_EQ(aclrtDestroyStream(other), kOk);
+}
+
+TEST_F(FakeStreams, wait_in_a_kernel_for_what_somebody_else_does) {
+  const std::string file = testing::TempDir() + "fake_cann_kernel_" + std::to_string(::getpid());
+  EXPECT_EQ(fake_cann_launch(stream, file.c_str(), 10000), kOk);
+  int status = -1;
+  EXPECT_EQ(aclrtSynchronizeStreamWithTimeout(stream, 100), kStreamTimeout);
+  EXPECT_EQ(aclrtStreamQuery(stream, &status), kOk);
+  EXPECT_EQ(status, 1);
+  std::ofstream(file).put('x');
+  EXPECT_EQ(aclrtSynchronizeStream(stream), kOk);
+  EXPECT_EQ(std::remove(file.c_str()), 0);
+  EXPECT_EQ(fake_cann_launch(event, nullptr, 1), kBadStream);
 }
 
 TEST_F(FakeStreams, read_pageable_memory_at_the_call_and_pinned_memory_later) {

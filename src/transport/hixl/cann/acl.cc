@@ -25,7 +25,12 @@ Result<Acl> Acl::load(const Places& places) {
   bind_required(*library, "aclrtMallocHost", acl.malloc_host, missing);
   bind_required(*library, "aclrtFreeHost", acl.free_host, missing);
   bind_required(*library, "aclrtMemcpy", acl.memcpy, missing);
-  bind_required(*library, "aclrtSynchronizeDevice", acl.synchronize_device, missing);
+  bind_required(*library, "aclrtMemcpyAsync", acl.memcpy_async, missing);
+  bind_required(*library, "aclrtSynchronizeDeviceWithTimeout", acl.synchronize_device, missing);
+  bind_required(*library, "aclrtCreateEvent", acl.create_event, missing);
+  bind_required(*library, "aclrtRecordEvent", acl.record_event, missing);
+  bind_required(*library, "aclrtQueryEventStatus", acl.query_event, missing);
+  bind_required(*library, "aclrtDestroyEvent", acl.destroy_event, missing);
   bind_optional(*library, "aclrtPointerGetAttributes", acl.pointer_attributes);
   bind_optional(*library, "aclrtMemGetAddressRange", acl.address_range);
   bind_optional(*library, "aclrtDeviceCanAccessPeer", acl.can_access_peer);

@@ -16,7 +16,8 @@ namespace ray_hixl::transport::hixl {
 
 inline constexpr int kAclOk = 0;
 inline constexpr int kAclRepeatedInit = 100002;  // somebody else did it: fine
-inline constexpr int kAclHugeOnly = 1;           // policy of malloc: 2 MiB pages or nothing, which HCCS asks for
+inline constexpr int kAclSyncTimeout = 507046;
+inline constexpr int kAclHugeOnly = 1;  // policy of malloc: 2 MiB pages or nothing, which HCCS asks for
 // Kinds of memcpy.
 inline constexpr int kAclHostToDevice = 1;
 inline constexpr int kAclDeviceToHost = 2;
@@ -44,7 +45,14 @@ struct Acl {
   int (*malloc_host)(void** address, std::size_t bytes) = nullptr;  // pinned
   int (*free_host)(void* address) = nullptr;
   int (*memcpy)(void* to, std::size_t most, const void* from, std::size_t bytes, int kind) = nullptr;
-  int (*synchronize_device)() = nullptr;
+  int (*memcpy_async)(void* to, std::size_t most, const void* from, std::size_t bytes, int kind, void* stream) = nullptr;
+  // Waits for all streams of the device. kAclSyncTimeout after `timeout_ms`.
+  int (*synchronize_device)(std::int32_t timeout_ms) = nullptr;
+  // A null stream is the default one of the thread's device.
+  int (*create_event)(void** event) = nullptr;
+  int (*record_event)(void* event, void* stream) = nullptr;
+  int (*query_event)(void* event, int* status) = nullptr;  // 1: what was queued before its last record is done; 0: not yet
+  int (*destroy_event)(void* event) = nullptr;
 
   // Null in older versions.
   int (*pointer_attributes)(const void* address, AclPointerAttributes* attributes) = nullptr;

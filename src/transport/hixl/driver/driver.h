@@ -68,6 +68,9 @@ class Driver final : public RemoteHost {
     });
   }
 
+  // For a call that may block for long: on a thread of its own that has the device. After stop() it is dropped. Any thread.
+  [[nodiscard]] Status run_errand(Connectors::Errand errand) { return connectors_.run(std::move(errand)); }
+
   // HIXL is there from now on. Driver's thread.
   void use(std::unique_ptr<Hixl> hixl) { hixl_ = std::move(hixl); }
   // Null before use(), and while the engine is being replaced.

@@ -38,7 +38,7 @@ class HixlRounds : public testing::Test {
     }
     EXPECT_TRUE(eventually([this] { return threads_named("hixl-").size() <= threads_before; }));
     files = open_files();
-    threads = threads_named("").size();
+    threads = count_threads();
     consumer.emplace(impatient());
     for (std::size_t i = 0; i < kOwners; ++i) start_owner(i);
   }
@@ -194,7 +194,7 @@ TEST_F(HixlRounds, bring_the_right_bytes_or_one_clear_error_and_leave_nothing) {
   EXPECT_TRUE(eventually([&] { return owner.stat("sessions") == 0; }));
   for (auto& each : owners) each.reset();
   for (const char* count : {"live_engines", "links", "regions", "live_blocks"}) EXPECT_EQ(fake_count(count), 0u) << count;
-  EXPECT_TRUE(eventually([&] { return threads_named("").size() == threads; })) << threads_named("").size() << " and not " << threads;
+  EXPECT_TRUE(eventually([&] { return count_threads() == threads; })) << count_threads() << " and not " << threads;
   EXPECT_EQ(open_files(), files);
 }
 
