@@ -10,7 +10,7 @@
 namespace ray_hixl::device {
 namespace {
 
-constexpr std::chrono::microseconds kSpin{30};
+constexpr std::chrono::microseconds kSpin{100};  // what an event takes that nothing is queued before
 constexpr std::chrono::microseconds kLongestPause{1000};
 
 }  // namespace
@@ -41,7 +41,7 @@ Status wait_for(Fence& fence, std::int32_t device, Deadline deadline, const std:
     RAY_HIXL_RETURN_IF_ERROR(go_on());
     if (is_last) {
       return busy(device, since,
-                  "work that was queued before " + call + " on the same stream; allow more time, or have that work wait for less");
+                  "work that was queued before " + call + " on the same stream; allow more time, or call where less is queued");
     }
     pauses.pause();
   }
