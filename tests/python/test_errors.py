@@ -21,8 +21,14 @@ CODES = {
     ray_hixl.OutOfMemory: "out_of_memory",
     ray_hixl.NotAvailable: "not_available",
     ray_hixl.InvalidArgument: "invalid_argument",
+    ray_hixl.DeviceBusy: "device_busy",
 }
-BUILTIN = {ray_hixl.TransferTimeout: TimeoutError, ray_hixl.OutOfMemory: MemoryError, ray_hixl.InvalidArgument: ValueError}
+BUILTIN = {
+    ray_hixl.TransferTimeout: TimeoutError,
+    ray_hixl.DeviceBusy: TimeoutError,
+    ray_hixl.OutOfMemory: MemoryError,
+    ray_hixl.InvalidArgument: ValueError,
+}
 
 
 def test_these_are_all() -> None:

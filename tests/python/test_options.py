@@ -32,6 +32,7 @@ KNOBS: dict[str, tuple[Any, str, Any, Any]] = {
     "hixl_service_level": ("auto", "7", 7, 0),
     "connect_timeout_s": (10.0, "2.5", 2.5, 1),
     "transfer_timeout_s": (30.0, "1e2", 100.0, 86400),
+    "publish_timeout_s": (300.0, "60", 60.0, 0.5),
     "stall_timeout_s": (5.0, "0.25", 0.25, 7.5),
     "idle_timeout_s": (300.0, "60", 60.0, 0.5),
 }

@@ -12,7 +12,7 @@ from support import run_python
 NAMES_OF_THE_DESIGN = (
     "register HiXLTensorTransport runtime_env register_memory deregister_memory register_memory_pool empty set_stream check stats shutdown "
     "Options Engine HixlError ConnectError TransferTimeout PeerGone InvalidRegion ObjectFreed Cancelled Closed UnsupportedTensor "
-    "OutOfMemory NotAvailable"
+    "OutOfMemory NotAvailable DeviceBusy"
 )
 
 
