@@ -37,9 +37,9 @@ from ray_hixl.process import (
 )
 
 if TYPE_CHECKING:
-    from ray_hixl.ray import HiXLTensorTransport, register, runtime_env
+    from ray_hixl.ray import HiXLTensorTransport, register, register_hixl_tensor_transport, runtime_env
 
-_FROM_RAY = ("HiXLTensorTransport", "register", "runtime_env")
+_FROM_RAY = ("HiXLTensorTransport", "register", "register_hixl_tensor_transport", "runtime_env")
 
 
 def __getattr__(name: str) -> Any:
@@ -79,6 +79,7 @@ __all__ = [
     "deregister_memory",
     "empty",
     "register",
+    "register_hixl_tensor_transport",
     "register_memory",
     "register_memory_pool",
     "runtime_env",

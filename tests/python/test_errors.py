@@ -33,7 +33,7 @@ BUILTIN = {
 
 def test_these_are_all() -> None:
     assert set(ray_hixl.HixlError.__subclasses__()) >= set(CODES)
-    public = {getattr(ray_hixl, name) for name in ray_hixl.__all__ if name not in ("HiXLTensorTransport", "register", "runtime_env")}
+    public = {getattr(ray_hixl, name) for name in ray_hixl.__all__ if name not in ray_hixl._FROM_RAY}
     found = {one for one in public if isinstance(one, type) and issubclass(one, ray_hixl.HixlError)}
     assert found == {*CODES, ray_hixl.HixlError}
 

@@ -28,7 +28,8 @@ class FloorTransport(HiXLTensorTransport):
         return ObjectMetadata(TensorMetaSequence(packed), compat.tensor_device(device))
 
     def recv_multiple_tensors(self, obj_id: str, metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
-        return [torch.empty(shape, dtype=dtype, device=metadata.tensor_device) for shape, dtype in metadata.tensor_meta]
+        device = getattr(metadata.tensor_device, "type", metadata.tensor_device)  # of Ray 2.54
+        return [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in metadata.tensor_meta]
 
     def fetch_multiple_tensors(self, obj_id: str, metadata: Any, communicator_metadata: Any, target_buffers: Any = None) -> Any:
         tensors = self.recv_multiple_tensors(obj_id, metadata, communicator_metadata)

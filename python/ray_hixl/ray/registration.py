@@ -47,6 +47,19 @@ def register(devices: Iterable[str] = _DEVICES, options: Options | None = None) 
         )
 
 
+def register_hixl_tensor_transport(devices: Iterable[str] = _DEVICES) -> None:
+    """``register(devices)`` under the kind of name that ray-ascend's transports are registered by (docs/ray_ascend.md).
+
+    For who calls those in the driver and in each actor's ``__init__``; there, after ``ray.init`` or before, it does the same. It starts
+    nothing: the engine of a process starts when the first tensor is published or fetched.
+
+    :param devices: device types that Ray lets through, of ``"npu"`` and ``"cpu"``.
+    :raises ValueError: an unknown device.
+    :raises RuntimeError: another package's class holds the name ``hixl``.
+    """
+    register(devices)
+
+
 def runtime_env(options: Options | None = None, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A Ray ``runtime_env`` for ``ray.init`` that registers the transport in every worker of the job, with ``options``.
 
