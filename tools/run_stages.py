@@ -138,6 +138,7 @@ LONG = [
     npu_pytest("A2 RoCE", 1, *NPU),
     npu_pytest("A2 RoCE", 1, *NPU_RAY),
     npu_pytest("950", 1, *NPU_RAY),
+    Stage("doors of torch_npu's releases", [["python", "tools/torch_npu_doors.py"]]),
     pytest("faults, all", BIN, "tests/fault", "--seed=0", "-n", "2"),
     Stage("mutants", [["python", "tools/run_mutants.py"]]),
 ]

@@ -8,13 +8,14 @@ import re
 HCCL_PORTS = range(60000, 60032)
 HCCL_NIC_PORT = 16666
 
-# torch_npu -> the CANN that it is released for. From the compatibility table of torch_npu (its COMPATIBILITY document).
+# torch_npu -> the CANN that it is released for. From torch_npu's compatibility table and README.
 CANN_OF_TORCH_NPU = {
     "2.12.0": "9.1.0",
     "2.11.0": "9.1.0",
     "2.10.0.post4": "9.1.0",
     "2.9.0.post6": "9.1.0",
     "2.7.1.post8": "9.1.0",
+    "2.10.0.post2": "9.0.0",
     "2.9.0.post2": "9.0.0",
     "2.8.0.post4": "9.0.0",
     "2.7.1.post4": "9.0.0",
