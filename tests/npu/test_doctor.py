@@ -66,6 +66,38 @@ def test_addresses_of_nics(tmp_path: Path) -> None:
     assert found["HIXL"]["verdict"] == "works"
 
 
+def test_hints_from_the_field() -> None:
+    """What to do is in each finding: memory, ports, variables of others, and NPUs that processes share."""
+    given = {
+        "FAKE_CANN_SOC": "Ascend910B3",
+        "HCCL_INTRA_ROCE_ENABLE": "0",
+        "ASCEND_BUFFER_POOL": "4:8",
+        "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
+        "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES": "1",
+        "RAY_HIXL_HIXL_PORTS": "16000-24000",
+        "RAY_HIXL_SLAB_CAP_BYTES": "60000000000",
+    }
+    _, found = examine(given)
+    remedies = {
+        "two processes on one NPU": ("refused", "HCCL_INTRA_ROCE_ENABLE=1"),
+        "ASCEND_BUFFER_POOL": ("warning", "ASCEND_BUFFER_POOL=0:0"),
+        "torch's allocator": ("warning", "multiple of 2 MiB"),
+        "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES": ("works", "RAY_HIXL_LANDING_DEVICE"),
+        "HCCL's ports": ("warning", "RAY_HIXL_HIXL_PORTS"),
+        "Ray's ports": ("warning", "RAY_HIXL_HIXL_PORTS"),
+        "HBM of npu:0": ("warning", "RAY_HIXL_SLAB_CAP_BYTES"),
+        "slab_cap_bytes": ("warning", "RAY_HIXL_SLAB_CAP_BYTES"),
+    }
+    assert {name: found[name]["verdict"] for name in remedies} == {name: verdict for name, (verdict, _) in remedies.items()}
+    assert [name for name, (_, remedy) in remedies.items() if remedy not in found[name]["remedy"]] == []
+
+
+def test_processes_can_share_an_npu_over_roce() -> None:
+    _, found = examine({"FAKE_CANN_SOC": "Ascend910B3", "HCCL_INTRA_ROCE_ENABLE": "1"})
+    assert found["two processes on one NPU"]["found"] == "they link over RoCE"
+    assert found["HBM of npu:0"]["verdict"] == "works"
+
+
 @pytest.mark.parametrize("variable", ["ASCEND_RT_VISIBLE_DEVICES"])
 def test_devices_by_their_numbers(variable: str) -> None:
     _, found = examine({variable: "1"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,44 +12,14 @@ from typing import Any
 
 import pytest
 
+from machines import A2, NO_CANN, by_name, machine, write
 from ray_hixl import Options
 from ray_hixl.cli.findings import Finding, count, is_ready
 from ray_hixl.cli.npu import checks, facts, use_checks
 from ray_hixl.cli.npu.cann import Cann
 from ray_hixl.cli.npu.helper import Helper, HelperError
-from ray_hixl.cli.npu.machine import Machine, run_tool
+from ray_hixl.cli.npu.machine import run_tool
 from support import eventually
-
-A2 = Cann(
-    runtime="/cann/lib64/libacl_rt.so",
-    hixl="/cann/lib64/libcann_hixl.so",
-    version="9.1.0",
-    soc="Ascend910B3",
-    devices=2,
-    client_server=True,
-    physical=[4, 5],
-)
-NO_CANN = Cann(error="cannot load libacl_rt.so")
-
-
-def by_name(findings: list[Finding]) -> dict[str, Finding]:
-    return {finding.name: finding for finding in findings}
-
-
-def write(root: Path, path: str, text: str = "") -> None:
-    file = root / path.lstrip("/")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
-
-
-def machine(root: Path, tools: dict[str, tuple[bool, str]] | None = None, **variables: str) -> Machine:
-    """``tools``: what each of them answers, by its name and arguments."""
-    answers = tools or {}
-    for name in {command.split()[0] for command in answers}:
-        write(root, f"/bin/{name}")
-        (root / "bin" / name).chmod(0o755)
-    environment = {"PATH": str(root / "bin"), **variables}
-    return Machine(root, environment, lambda command: answers[" ".join([Path(command[0]).name, *command[1:]])])
 
 
 @pytest.mark.parametrize(
@@ -140,6 +109,11 @@ def test_devices_of_a_container(tmp_path: Path) -> None:
     assert found["ASCEND_RT_VISIBLE_DEVICES"].verdict == "warning"
     assert found["devices"].found == "2 visible here (npu:0 is 4, npu:1 is 5 for npu-smi)"
     assert found["chip"].found == "Ascend910B3: A2"
+    found = by_name(checks.check_devices(machine(tmp_path, ASCEND_RT_VISIBLE_DEVICES="4,5,6"), A2))
+    assert found["ASCEND_RT_VISIBLE_DEVICES"].verdict == "warning"
+    assert "3 device(s), of which CANN sees 2" in found["ASCEND_RT_VISIBLE_DEVICES"].found
+    found = by_name(checks.check_devices(machine(tmp_path, ASCEND_RT_VISIBLE_DEVICES="4,5"), A2))
+    assert found["ASCEND_RT_VISIBLE_DEVICES"].verdict == "works"
 
 
 def test_network_by_files_and_tools(tmp_path: Path) -> None:
@@ -168,34 +142,6 @@ def test_network_without_addresses(tmp_path: Path) -> None:
     assert [finding.name for finding in checks.check_network(machine(tmp_path), NO_CANN)] == ["npu-smi info"]
 
 
-def test_settings(tmp_path: Path) -> None:
-    usual = by_name(use_checks.check_settings(machine(tmp_path), Options()))
-    assert {finding.verdict for finding in usual.values()} == {"works"}
-    bad = machine(tmp_path, HCCL_RDMA_TIMEOUT="30", HCCL_INTRA_ROCE_ENABLE="1", PYTORCH_NPU_ALLOC_CONF="expandable_segments: True")
-    found = by_name(use_checks.check_settings(bad, Options()))
-    assert found["NIC's patience"].verdict == "warning"
-    assert "HCCL_INTRA_ROCE_ENABLE=1" in found["shared with peers"].found
-    assert found["torch's allocator"].verdict == "warning"
-    slow = by_name(use_checks.check_settings(machine(tmp_path), Options(transfer_timeout_s=10)))
-    assert "HCCL_RDMA_TIMEOUT=17" in slow["NIC's patience"].remedy
-
-
-def test_ports() -> None:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
-        other = port + 1 if port < 65535 else port - 1
-        first, last = sorted((port, other))
-        found = use_checks.check_ports(Options(hixl_ports=f"{first}-{last}"))[0]
-        assert str(port) in found.found
-    elsewhere = use_checks.check_ports(Options(host="192.0.2.200", hixl_ports="20000-20003"))[0]
-    assert elsewhere.verdict == "missing"
-    assert "RAY_HIXL_HOST" in elsewhere.remedy
-    clash = by_name(use_checks.check_ports(Options(hixl_ports="59990-60010")))
-    assert "60000" in clash["HCCL's ports"].found
-
-
 def test_pairs_of_torch_and_torch_npu() -> None:
     def judge(torch: str, plugin: str) -> dict[str, Finding]:
         return by_name(use_checks.check_torch({"torch": torch, "torch-npu": plugin}, {"table": True, "devices": 2}, ""))
@@ -208,6 +154,27 @@ def test_pairs_of_torch_and_torch_npu() -> None:
     assert failed["import"].verdict == "missing"
     absent = use_checks.check_torch({"torch": "2.9.0", "torch-npu": "not installed"}, None, "")
     assert [finding.verdict for finding in absent] == ["warning"]
+
+
+def test_room_for_slabs() -> None:
+    def judge(free: int, **options: Any) -> Finding:
+        return use_checks.check_memory({"free": free, "total": 64 << 30}, "", Options(**options), A2)[0]
+
+    assert judge(8 << 30) == Finding(
+        "memory",
+        "HBM of npu:0",
+        "works",
+        "8 GiB of 64 GiB free; slabs take 0.0625 GiB at the first use, and at most 4 GiB for each process",
+    )
+    assert (judge(3 << 30).verdict, judge(8 << 30, slab_cap_bytes=9 << 30).verdict) == ("warning", "warning")
+    assert "RAY_HIXL_SLAB_CAP_BYTES" in judge(3 << 30).remedy
+    assert judge(1 << 20).verdict == "missing"
+    assert "gpu_memory_utilization" in judge(1 << 20).remedy
+    assert use_checks.check_memory(None, "died", Options(), A2)[0].found == "died"
+    large = Options(slab_cap_bytes=51_000_000_000)
+    assert "50 GB" in by_name(use_checks.check_memory({"free": 60 << 30, "total": 64 << 30}, "", large, A2))["slab_cap_bytes"].found
+    newer = Cann(soc="Ascend950PR_9599", devices=1, client_server=True)
+    assert len(use_checks.check_memory({"free": 60 << 30, "total": 64 << 30}, "", large, newer)) == 1
 
 
 def test_slab_and_deleter() -> None:

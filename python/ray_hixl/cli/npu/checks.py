@@ -80,6 +80,9 @@ def check_devices(machine: Machine, cann: Cann) -> list[Finding]:
     if text:
         devices, wrong = facts.visible_devices(text)
         remedy = "write it like 0,1,2: ascending, no blanks" if wrong else ""
+        if not wrong and not cann.error and len(devices) != cann.devices:
+            wrong = f"{text}: {len(devices)} device(s), of which CANN sees {cann.devices}"
+            remedy = "name devices that are here; in a container they count from 0"
         seen = wrong or f"{text}: {len(devices)} device(s)"
         found.append(Finding(topic, "ASCEND_RT_VISIBLE_DEVICES", WARNING if wrong else WORKS, seen, remedy))
     if cann.error:

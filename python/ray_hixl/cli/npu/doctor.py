@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from ray_hixl.cli.findings import WORKS, Finding
-from ray_hixl.cli.npu import checks, use_checks, work
+from ray_hixl.cli.npu import checks, settings_checks, use_checks, work
 from ray_hixl.cli.npu.cann import Cann
 from ray_hixl.cli.npu.facts import REPORTED_VARIABLES
 from ray_hixl.cli.npu.helper import Helper, HelperError
@@ -78,14 +78,16 @@ def _examine(
     findings += checks.check_devices(machine, cann)
     progress("asking npu-smi and hccn_tool")
     findings += checks.check_network(machine, cann)
-    findings += use_checks.check_settings(machine, options)
-    findings += use_checks.check_ports(options)
+    findings += settings_checks.check_settings(machine, options, cann)
+    findings += settings_checks.check_ports(machine, options)
     has_torch = "not installed" not in (versions["torch"], versions["torch-npu"])
     progress("importing torch_npu")
     imported, error = tensors.ask("import_torch_npu") if has_torch else (None, "")
     findings += use_checks.check_torch(versions, imported, error)
     if cann.error:
         return cann, findings
+    if imported is not None:
+        findings += use_checks.check_memory(*tensors.ask("memory"), options, cann)
     progress("starting HIXL on npu:0")
     started, error = engine.ask("start_device", 0)
     findings += use_checks.check_start(started, error, work.SLAB_ALIGNMENT)

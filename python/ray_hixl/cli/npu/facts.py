@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import re
 
-# Ports that CANN's own HCCL listens on, on the host and on the device's NIC.
-HCCL_PORTS = range(60000, 60032)
 HCCL_NIC_PORT = 16666
+# Ports that others listen on, by default: HCCL on the host and on the device's NIC, and Ray's workers.
+PORTS_OF_OTHERS = (
+    ("HCCL", range(60000, 60032)),
+    ("HCCL", range(HCCL_NIC_PORT, HCCL_NIC_PORT + 1)),
+    ("Ray", range(10002, 20000)),
+)
+REGISTERED_CAP = 50_000_000_000  # bytes of one NPU that HIXL registers on A2 and A3, by its documents
+
+# Mooncake's variables, and what stands for them here.
+OF_MOONCAKE = {
+    "ASCEND_BUFFER_POOL": "always 0:0",
+    "ASCEND_BASE_PORT": "RAY_HIXL_HIXL_PORTS",
+    "ASCEND_CONNECT_TIMEOUT": "RAY_HIXL_CONNECT_TIMEOUT_S",
+    "ASCEND_TRANSFER_TIMEOUT": "RAY_HIXL_TRANSFER_TIMEOUT_S",
+    "ASCEND_RDMA_TC": "RAY_HIXL_HIXL_TRAFFIC_CLASS",
+    "ASCEND_RDMA_SL": "RAY_HIXL_HIXL_SERVICE_LEVEL",
+    "ASCEND_LOCAL_COMM_RES": "RAY_HIXL_HIXL_LOCAL_COMM_RES",
+    "ASCEND_GLOBAL_RESOURCE_CONFIG": "RAY_HIXL_HIXL_PROTOCOL_DESC and RAY_HIXL_HIXL_MAX_ACTIVE_CHANNELS",
+}
 
 # torch_npu -> the CANN that it is released for. From torch_npu's compatibility table and README.
 CANN_OF_TORCH_NPU = {
@@ -62,6 +79,11 @@ def visible_devices(text: str) -> tuple[list[int], str]:
 def hccn_addresses(text: str) -> dict[int, str]:
     """Addresses of the devices' NICs by physical device, out of /etc/hccn.conf."""
     return {int(number): address for number, address in re.findall(r"^address_(\d+)=\s*(\S+)", text, re.MULTILINE)}
+
+
+def port_ranges(text: str) -> list[range]:
+    """Of a list as the kernel writes it: "8080,20000-29999"."""
+    return [range(int(first), int(last or first) + 1) for first, last in re.findall(r"(\d+)(?:-(\d+))?", text)]
 
 
 def version_of(text: str) -> str:

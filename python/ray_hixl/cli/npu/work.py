@@ -60,6 +60,14 @@ def import_torch_npu() -> dict[str, Any]:
     }
 
 
+def memory() -> dict[str, int]:
+    """Bytes of npu:0: free now, and in all."""
+    torch: Any = importlib.import_module("torch")
+    importlib.import_module("torch_npu")
+    free, total = torch.npu.mem_get_info(0)
+    return {"free": free, "total": total}
+
+
 def drop_a_tensor() -> dict[str, int]:
     """Makes an npu tensor over a slab's memory through torch_npu's DLPack door and drops it. Blocks in use before, meanwhile and after."""
     torch: Any = importlib.import_module("torch")
