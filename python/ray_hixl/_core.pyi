@@ -76,6 +76,9 @@ class Options:
     def transfer_timeout_s(self) -> float: ...
 
     @property
+    def publish_timeout_s(self) -> float: ...
+
+    @property
     def stall_timeout_s(self) -> float: ...
 
     @property

@@ -34,6 +34,7 @@ class OptionTable:
         hixl_service_level: int | str | None = None,
         connect_timeout_s: float | None = None,
         transfer_timeout_s: float | None = None,
+        publish_timeout_s: float | None = None,
         stall_timeout_s: float | None = None,
         idle_timeout_s: float | None = None,
         checksum: bool | None = None,
@@ -144,6 +145,13 @@ class OptionTable:
     def transfer_timeout_s(self) -> float:
         """For a transfer whose caller gave no timeout. Under Ray, Ray's own timeout rules."""
         return self._core.transfer_timeout_s
+
+    @property
+    def publish_timeout_s(self) -> float:
+        """How long a publish waits for the work of its NPU that its tensors come out of. After it whoever fetches the object gets
+        DeviceBusy.
+        """
+        return self._core.publish_timeout_s
 
     @property
     def stall_timeout_s(self) -> float:
