@@ -33,13 +33,14 @@ struct DeviceStats {
   std::uint64_t connects = 0;       // begun
   std::uint64_t connects_failed = 0;
   std::uint64_t disconnects_failed = 0;
-  std::uint64_t refreshes = 0;     // links made anew because memory was registered after they had been made
-  std::uint64_t links_broken = 0;  // taken down because something failed or nobody used them any more
-  std::uint64_t unused_bytes = 0;  // registered memory that nobody uses any more, until peers let go
-  std::uint64_t renewals = 0;      // HIXL's engine was replaced by a fresh one
-  std::uint64_t retries = 0;       // transfers tried again on another link
-  std::uint64_t requests = 0;      // that HIXL took: one for each 4096 ops
-  std::uint64_t exhausted = 0;     // that HIXL had no room for at first
+  std::uint64_t refreshes = 0;      // links made anew because memory was registered after they had been made
+  std::uint64_t links_broken = 0;   // taken down because something failed or nobody used them any more
+  std::uint64_t links_yielded = 0;  // taken down after idle_timeout_s, or since another peer's turn came (hixl_max_links)
+  std::uint64_t unused_bytes = 0;   // registered memory that nobody uses any more, until peers let go
+  std::uint64_t renewals = 0;       // HIXL's engine was replaced by a fresh one
+  std::uint64_t retries = 0;        // transfers tried again on another link
+  std::uint64_t requests = 0;       // that HIXL took: one for each 4096 ops
+  std::uint64_t exhausted = 0;      // that HIXL had no room for at first
   ArenaStats slabs;
 };
 

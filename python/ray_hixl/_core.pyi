@@ -64,6 +64,9 @@ class Options:
     def hixl_max_active_channels(self) -> int: ...
 
     @property
+    def hixl_max_links(self) -> int: ...
+
+    @property
     def hixl_traffic_class(self) -> int | str: ...
 
     @property

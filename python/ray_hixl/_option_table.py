@@ -30,6 +30,7 @@ class OptionTable:
         hixl_protocol_desc: Sequence[str] | None = None,
         hixl_local_comm_res: str | None = None,
         hixl_max_active_channels: int | None = None,
+        hixl_max_links: int | None = None,
         hixl_traffic_class: int | str | None = None,
         hixl_service_level: int | str | None = None,
         connect_timeout_s: float | None = None,
@@ -127,6 +128,13 @@ class OptionTable:
         return self._core.hixl_max_active_channels
 
     @property
+    def hixl_max_links(self) -> int:
+        """Links of HIXL that each NPU has at a time to peers that it reads from. For another one the link that has been unused for
+        longest is closed; where all are in use peers take turns. Lower it where the NIC has no completion queue left.
+        """
+        return self._core.hixl_max_links
+
+    @property
     def hixl_traffic_class(self) -> int | str:
         """Traffic class of RoCE; auto: HCCL_RDMA_TC, else HIXL's 132."""
         return self._core.hixl_traffic_class
@@ -160,7 +168,9 @@ class OptionTable:
 
     @property
     def idle_timeout_s(self) -> float:
-        """A link that nobody used for so long is closed, and its file descriptors with it; the next use connects again."""
+        """A link that nobody used for so long is closed, and its file descriptors with it; so is an NPU's link of HIXL. The next use
+        connects again.
+        """
         return self._core.idle_timeout_s
 
     @property

@@ -26,6 +26,7 @@ nb::dict to_dict(const DeviceStats& device) {
   made["disconnects_failed"] = device.disconnects_failed;
   made["refreshes"] = device.refreshes;
   made["links_broken"] = device.links_broken;
+  made["links_yielded"] = device.links_yielded;
   made["renewals"] = device.renewals;
   made["retries"] = device.retries;
   made["requests"] = device.requests;

@@ -54,7 +54,7 @@ Npu::Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, const
                [this] {
                  if (recall_.end) recall_.end(this->index());
                },
-               options.hixl_max_active_channels}) {}
+               options.hixl_max_active_channels, options.hixl_max_links, seconds_to_duration(options.idle_timeout_s)}) {}
 
 Npu::~Npu() = default;
 
@@ -193,6 +193,7 @@ DeviceStats Npu::stats() const {
   stats.disconnects_failed = c.disconnects_failed.load(std::memory_order_relaxed);
   stats.refreshes = c.refreshes.load(std::memory_order_relaxed);
   stats.links_broken = c.links_broken.load(std::memory_order_relaxed);
+  stats.links_yielded = c.links_yielded.load(std::memory_order_relaxed);
   stats.renewals = c.renewals.load(std::memory_order_relaxed);
   stats.retries = c.retries.load(std::memory_order_relaxed);
   stats.requests = c.requests.load(std::memory_order_relaxed);

@@ -67,6 +67,7 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"hixl_local_comm_res", "comm_res.json", Code::kInvalidArgument, "absolute path"},
         Setting{"hixl_local_comm_res", R"({"version":"1.2"})", Code::kInvalidArgument, "version 1.3"},
         Setting{"hixl_max_active_channels", "0", Code::kInvalidArgument, "from 1 to 1024"},
+        Setting{"hixl_max_links", "0", Code::kInvalidArgument, "from 1 to 4096"},
         Setting{"hixl_traffic_class", "130", Code::kInvalidArgument, "a multiple of 4"},
         Setting{"hixl_traffic_class", "256", Code::kInvalidArgument, "to 252"},
         Setting{"hixl_traffic_class", "", Code::kInvalidArgument, "auto"},

@@ -105,20 +105,18 @@ void Driver::run_tasks() {
   for (const Task& task : tasks) task();
 }
 
-// Those that are down and not wanted any more are forgotten.
+// In the order in which they came to wait. Those that are down and not wanted any more are forgotten.
 void Driver::advance_all() {
-  bool went_down = false;
   const bool is_late = quiet_by_ && quiet_by_->passed();
-  for (auto it = remotes_.begin(); it != remotes_.end();) {
-    if (quieting_) it->second->retire(is_late && tainted_);
-    it->second->advance();
-    if (it->second->idle()) {
-      it = remotes_.erase(it);
-      went_down = true;
-    } else {
-      ++it;
-    }
+  by_turn_.clear();
+  for (const auto& [name, remote] : remotes_) by_turn_.push_back(remote.get());
+  std::ranges::sort(by_turn_, {}, &Remote::turn);
+  for (Remote* const remote : by_turn_) {
+    if (quieting_) remote->retire(is_late && tainted_);
+    remote->advance();
   }
+  give_turns();
+  const bool went_down = std::erase_if(remotes_, [](const auto& each) { return each.second->idle(); }) > 0;
   if (went_down && link_down_) link_down_();
   advance_renewal();
   if (when_idle_ && remotes_.empty() && !renewing_) std::exchange(when_idle_, nullptr)();
@@ -126,17 +124,6 @@ void Driver::advance_all() {
 
 bool Driver::in_flight() const {
   return std::ranges::any_of(remotes_, [](const auto& each) { return each.second->polls(); });
-}
-
-// Links that want to read share what there is.
-bool Driver::has_room(std::size_t mine) const {
-  std::size_t all = 0;
-  std::size_t sharing = 0;
-  for (const auto& [name, remote] : remotes_) {
-    all += remote->requests().size();
-    if (remote->wants_room()) ++sharing;
-  }
-  return all < setup_.most_requests && mine < std::max<std::size_t>(1, setup_.most_requests / std::max<std::size_t>(1, sharing));
 }
 
 // True if a request ended.

@@ -45,6 +45,8 @@ class Driver final : public RemoteHost {
     // Of all links together: HIXL takes 2 MiB of the device's memory for each, and they share its slots, which are as many. One reads up to
     // 4096 pieces, so that two keep a link busy.
     std::size_t most_requests = 16;
+    std::size_t most_links = 64;  // at a time: peers beyond take turns
+    std::chrono::nanoseconds idle_time = std::chrono::minutes(5);
   };
   explicit Driver(Setup setup);
   ~Driver() override;  // REQUIRES: stop(), if it was started
@@ -107,9 +109,15 @@ class Driver final : public RemoteHost {
   void run(std::function<Outcome()> call, std::function<void(Outcome)> done) override;
   [[nodiscard]] std::chrono::milliseconds connect_timeout() const override { return setup_.connect_timeout; }
   [[nodiscard]] std::chrono::milliseconds stall_timeout() const override { return setup_.stall_timeout; }
+  [[nodiscard]] std::chrono::nanoseconds idle_time() const override { return setup_.idle_time; }
   [[nodiscard]] DriverCounters& counters() override { return counters_; }
   [[nodiscard]] bool takes_moves() const override { return !quieting_ && hixl_ != nullptr; }
   [[nodiscard]] bool has_room(std::size_t mine) const override;
+  [[nodiscard]] std::uint64_t next_turn() override { return next_turn_++; }
+  [[nodiscard]] bool has_turn(const Remote& remote) const override;
+  [[nodiscard]] bool make_room() override;
+  [[nodiscard]] Status no_turn() const override;
+  [[nodiscard]] Status no_room() const override;
   void taint() override;
   [[nodiscard]] bool is_quiet() const override;
   [[nodiscard]] bool is_closing() const override { return closing_; }
@@ -134,6 +142,9 @@ class Driver final : public RemoteHost {
   void work();
   void run_tasks();
   void advance_all();
+  void give_turns();
+  [[nodiscard]] Remote* least_recently_used() const;
+  [[nodiscard]] Remote* longest_busy(std::uint64_t turn) const;
   void begin_quiet();
   void advance_renewal();
   void renew();
@@ -157,7 +168,9 @@ class Driver final : public RemoteHost {
   // Driver's thread only.
   std::unique_ptr<Hixl> hixl_;
   std::map<std::string, std::shared_ptr<Remote>> remotes_;
+  std::vector<Remote*> by_turn_;  // the same, those first that have waited longest; of advance_all()
   std::uint64_t next_request_ = 1;
+  std::uint64_t next_turn_ = 1;
   std::vector<PollResult> results_;
   Task link_down_;
   bool asking_ = false;      // readers, to let go for a moment

@@ -8,14 +8,13 @@
 namespace ray_hixl::transport::hixl {
 namespace {
 
-constexpr std::size_t kMostOps = 4096;        // of one request
 constexpr std::uint64_t kMostRegions = 4096;  // of a peer; there is no limit to one's own
 constexpr int kMostAttempts = 3;
-constexpr std::chrono::milliseconds kPatience{200};    // with requests of a peer that is gone
-constexpr std::chrono::milliseconds kRetryPause{50};   // before connecting again, times the attempts
-constexpr std::chrono::milliseconds kBackPressure{1};  // when HIXL is short of something
-constexpr std::int32_t kDisconnectMs = 1000;           // HIXL ignores it in some engines
-constexpr std::chrono::milliseconds kOwnWords{250};    // past the time of a connect: HIXL's answer says more than that there is none
+constexpr std::chrono::milliseconds kPatience{200};   // with requests of a peer that is gone
+constexpr std::chrono::milliseconds kRetryPause{50};  // before connecting again, times the attempts
+constexpr std::chrono::milliseconds kTurn{100};       // that a busy link has before others get theirs
+constexpr std::int32_t kDisconnectMs = 1000;          // HIXL ignores it in some engines
+constexpr std::chrono::milliseconds kOwnWords{250};   // past the time of a connect: HIXL's answer says more than that there is none
 
 // May another connect succeed where this one did not, with the peer as it is?
 bool is_worth_another_try(HixlCode code) { return code != kTimeout && code != kParamInvalid && code != kUnsupported; }
@@ -42,8 +41,10 @@ void Remote::add(std::shared_ptr<Move> move) {
   }
   known_epoch_ = std::max({known_epoch_, move->remote_epoch, move->described_epoch});
   channels_.insert(move->channel);
-  waiting_.push_back(std::move(move));
+  if (waiting_.empty()) turn_ = host_.next_turn();
+  waiting_.push_back(move);
   advance();
+  if (wait_ != Wait::kNothing && !waiting_.empty() && waiting_.back() == move) tell_waiting(*move);
 }
 
 // The peer has been restarted on the same address: whatever was meant for its earlier life cannot be had any more.
@@ -73,8 +74,9 @@ void Remote::advance() {
     case State::kDown:
       if (waiting_.empty() || !requests_.empty() || !host_.takes_moves()) return;
       if (not_before_ && !not_before_->passed()) return wake_at(*not_before_);
+      if (!host_.has_turn(*this)) return wait_for(Wait::kTurn);
       return connect();
-    case State::kUp: return submit();
+    case State::kUp: submit(); return close_if_unused();
     case State::kDraining:
       if (requests_.empty()) return disconnect();
       if (out_of_patience()) give_up();
@@ -105,8 +107,25 @@ void Remote::wake_at(Deadline when) {
   if (!due_ || when.when() < due_->when()) due_ = when;
 }
 
+bool Remote::wants_link() const {
+  return state_ == State::kDown && !waiting_.empty() && requests_.empty() && !(not_before_ && !not_before_->passed());
+}
+
+void Remote::yield() {
+  host_.counters().links_yielded.fetch_add(1, std::memory_order_relaxed);
+  state_ = State::kDraining;
+  advance();
+}
+
+void Remote::close_if_unused() {
+  if (!is_unused()) return;
+  if (idle_at_.passed()) return yield();
+  wake_at(idle_at_);
+}
+
 void Remote::connect() {
   state_ = State::kConnecting;
+  wait_for(Wait::kNothing);
   broken_.clear();
   cause_ = Cause::kGivenUp;
   busy_until_.reset();
@@ -148,6 +167,8 @@ void Remote::end_late() {
 void Remote::connected(const Outcome& outcome) {
   if (outcome.is_ok()) {
     state_ = State::kUp;
+    turn_end_ = Deadline::in(kTurn);
+    idle_at_ = Deadline::in(host_.idle_time());
     for (const auto& move : waiting_) move->link_by.reset();
     const bool unwanted = late_ && waiting_.empty();
     if (unwanted || !broken_.empty() || !recalls_.empty() || !host_.takes_moves()) return disconnect();
@@ -157,7 +178,14 @@ void Remote::connected(const Outcome& outcome) {
   host_.counters().connects_failed.fetch_add(1, std::memory_order_relaxed);
   const auto waiting = std::exchange(waiting_, {});
   int attempts = 0;
+  const bool is_full = outcome.code == kResourceExhausted && host_.make_room();
   for (const auto& move : waiting) {
+    if (is_full && !move->transfer->stopping()) {
+      move->link_by.reset();
+      move->transfer->set_waiting(Status(Code::kConnectError, "HIXL takes no other link, to " + name_ + ": " + outcome.text()));
+      waiting_.push_back(move);
+      continue;
+    }
     const bool is_late = move->link_by && move->link_by->passed();
     if (++move->attempts < kMostAttempts && is_worth_another_try(outcome.code) && !is_late && !move->transfer->stopping()) {
       attempts = std::max(attempts, move->attempts);
@@ -168,7 +196,7 @@ void Remote::connected(const Outcome& outcome) {
     move->failure = Status(Code::kConnectError, "HIXL cannot connect to " + name_ + ": " + outcome.text() + advice(outcome, remote_epoch_));
     settle(move);
   }
-  if (!waiting_.empty()) not_before_ = Deadline::in(kRetryPause * attempts);
+  if (!waiting_.empty()) not_before_ = Deadline::in(kRetryPause * std::max(attempts, 1));
   advance();
 }
 
@@ -291,99 +319,6 @@ void Remote::retire(bool now) {
 
 void Remote::end_waiting(const Status& why) {
   end_waiting_if([](const Move& move) { return move.in_flight == 0; }, why);
-}
-
-void Remote::submit() {
-  while (!waiting_.empty() && state_ == State::kUp) {
-    const std::shared_ptr<Move> move = waiting_.front();
-    if (!move->failure.is_ok() || move->transfer->stopping()) {
-      waiting_.pop_front();
-      settle(move);
-      continue;
-    }
-    if (move->remote_epoch > remote_epoch_ || move->local_epoch > local_epoch_) {
-      host_.counters().refreshes.fetch_add(1, std::memory_order_relaxed);
-      state_ = State::kDraining;
-      break;
-    }
-    if (busy_until_ && !busy_until_->passed()) {
-      wake_at(*busy_until_);
-      break;
-    }
-    if (!host_.takes_moves() || !host_.has_room(requests_.size()) || !submit_chunk(move)) break;
-    if (move->submitted == move->ops.size()) waiting_.pop_front();
-  }
-  if (state_ == State::kDraining) return advance();
-  if (state_ == State::kUp && out_of_patience()) give_up();
-}
-
-// True if HIXL took it. Otherwise the link's state, the move's failure or due() say how it goes on.
-bool Remote::submit_chunk(const std::shared_ptr<Move>& move) {
-  const std::size_t count = std::min(kMostOps, move->ops.size() - move->submitted);
-  const auto first = move->ops.begin() + static_cast<std::ptrdiff_t>(move->submitted);
-  const bool is_all = count == move->ops.size();
-  Request request{host_.next_request(), nullptr, move};
-  const Outcome outcome = host_.hixl().read_async(
-      text_, is_all ? move->ops : std::vector<OpDesc>(first, first + static_cast<std::ptrdiff_t>(count)), request.id, request.handle);
-  switch (judge(outcome.code)) {
-    case Verdict::kFine:
-      host_.counters().requests.fetch_add(1, std::memory_order_relaxed);
-      move->submitted += count;
-      ++move->in_flight;
-      requests_.push_back(std::move(request));
-      move->transfer->set_waiting(Status::ok());
-      return true;
-    case Verdict::kNoMemory:
-      move->transfer->set_waiting(Status(Code::kOutOfMemory, "HIXL has no memory for a request to " + name_ + ": " + outcome.text() +
-                                                                 ". Each takes 2 MiB of the NPU's; give torch less"));
-      [[fallthrough]];
-    case Verdict::kBusy:
-      host_.counters().exhausted.fetch_add(1, std::memory_order_relaxed);
-      busy_until_ = Deadline::in(kBackPressure);
-      wake_at(*busy_until_);
-      return false;
-    case Verdict::kStale:
-      if (!move->refreshed) {
-        move->refreshed = true;
-        host_.counters().refreshes.fetch_add(1, std::memory_order_relaxed);
-        state_ = State::kDraining;
-        return false;
-      }
-      move->failure =
-          Status(Code::kInternal, "HIXL does not know the memory of this transfer with " + name_ +
-                                      ", although both sides registered it and connected anew; please report it: " + outcome.text());
-      waiting_.pop_front();
-      settle(move);
-      return false;
-    case Verdict::kLinkBroken:  // a part may be under way, whose end nobody can ask for
-      ++move->in_flight;
-      requests_.push_back(std::move(request));
-      note_broken("TransferAsync: " + outcome.text(), Cause::kFailure);
-      give_up();
-      return false;
-  }
-  return false;
-}
-
-void Remote::finished(std::uint64_t id, const std::string& failure) {
-  const auto found = std::ranges::find(requests_, id, &Request::id);
-  if (found == requests_.end()) return;
-  busy_until_.reset();
-  const std::shared_ptr<Move> move = std::move(found->move);
-  requests_.erase(found);
-  --move->in_flight;
-  if (failure.empty()) return settle(move);
-  std::erase(waiting_, move);
-  if (!std::exchange(move->lost, true)) lost_.push_back(move);
-  break_link(failure, Cause::kFailure, host_.stall_timeout());
-}
-
-// Ends the move if nothing of it is in flight and nothing left to do.
-void Remote::settle(const std::shared_ptr<Move>& move) {
-  if (move->ended() || move->in_flight > 0 || move->lost) return;
-  if (!move->failure.is_ok()) return move->end(move->failure);
-  if (move->submitted == move->ops.size()) return move->end(Status::ok());
-  if (move->transfer->stopping()) return move->end(move->transfer->stop_reason());
 }
 
 void Remote::heed_stops() {

@@ -8,6 +8,9 @@
 // again, only afterwards. For a link that is being made moves wait as long as a connect may take; HIXL's call may take longer, and what
 // comes of it goes down again where nobody wants it by then.
 //
+// A device has few links at a time: moves wait for the turn of theirs, those first that came first. A link that nobody has used for long,
+// or whose turn is over while others wait, ends what HIXL has of it and goes down; the moves that it still has wait for its next turn.
+//
 // No link is taken down while a request may still finish, since HIXL would leave a record of that request to whoever gets its slot next,
 // who then is told of an end before it came. A link whose requests do not end in time is given up: it goes down once nothing else is in
 // flight on the device, and with it the whole engine, after which its moves are let go.
@@ -35,6 +38,8 @@ namespace ray_hixl::transport::hixl {
 // A connect of HIXL's may take so many times its timeout.
 inline constexpr int kConnectStages = 5;
 
+class Remote;
+
 // What a Remote needs of its driver. Calls come from, and errands report back on, the driver's thread.
 class RemoteHost {
  public:
@@ -47,11 +52,22 @@ class RemoteHost {
   [[nodiscard]] virtual std::chrono::milliseconds connect_timeout() const = 0;
   // For how long requests that nobody wants any more may take to end, before their link is given up.
   [[nodiscard]] virtual std::chrono::milliseconds stall_timeout() const = 0;
+  // An unused link goes down after it.
+  [[nodiscard]] virtual std::chrono::nanoseconds idle_time() const = 0;
   [[nodiscard]] virtual DriverCounters& counters() = 0;
   // May links be made, and requests submitted? Not while the engine is being replaced.
   [[nodiscard]] virtual bool takes_moves() const = 0;
   // Is there room for another request of a link that has `mine` already?
   [[nodiscard]] virtual bool has_room(std::size_t mine) const = 0;
+  // Rises with every call: who has the least has waited longest.
+  [[nodiscard]] virtual std::uint64_t next_turn() = 0;
+  // May this one link now? Others that have waited longer come first.
+  [[nodiscard]] virtual bool has_turn(const Remote& remote) const = 0;
+  // HIXL takes no other link just now. False where nothing here will change that: there are none.
+  [[nodiscard]] virtual bool make_room() = 0;
+  // For errors: which links and which slots there are.
+  [[nodiscard]] virtual Status no_turn() const = 0;
+  [[nodiscard]] virtual Status no_room() const = 0;
   // A link was given up: the engine takes no new moves and is replaced.
   virtual void taint() = 0;
   // After that: nothing else is in flight, so that links that were given up may go down.
@@ -87,6 +103,8 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void engine_is_gone();
   // Ends the moves that HIXL does not have.
   void end_waiting(const Status& why);
+  // The link goes down, for others, once its requests have ended. REQUIRES: may_yield().
+  void yield();
   // Something may be due: time passed, or others have let go of what HIXL was short of.
   void advance();
 
@@ -102,6 +120,17 @@ class Remote : public std::enable_shared_from_this<Remote> {
   [[nodiscard]] bool wants_room() const { return state_ == State::kUp && !waiting_.empty(); }
   [[nodiscard]] bool idle() const { return state_ == State::kDown && !dirty_ && waiting_.empty() && requests_.empty() && lost_.empty(); }
   [[nodiscard]] bool linked() const { return state_ != State::kDown; }
+  // It will be down soon, as far as is known.
+  [[nodiscard]] bool is_leaving() const { return linked() && state_ != State::kConnecting && state_ != State::kUp; }
+  [[nodiscard]] bool wants_link() const;
+  // Since when it waits for a link or for room, or was given some.
+  [[nodiscard]] std::uint64_t turn() const { return turn_; }
+  [[nodiscard]] bool may_yield() const { return state_ == State::kUp; }
+  // Up, and nobody uses it.
+  [[nodiscard]] bool is_unused() const { return state_ == State::kUp && waiting_.empty() && requests_.empty(); }
+  [[nodiscard]] Deadline unused_until() const { return idle_at_; }
+  // The end of the time that it has for itself while others wait.
+  [[nodiscard]] Deadline turn_end() const { return turn_end_; }
   // When advance() is due without any other event.
   [[nodiscard]] std::optional<Deadline> due() const { return due_; }
 
@@ -124,6 +153,12 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void let_go();
   void went_down();
   void submit();
+  void close_if_unused();
+  // What moves that HIXL does not have wait for, which their deadline's error says.
+  enum class Wait : std::uint8_t { kNothing, kTurn, kRoom };
+  void wait_for(Wait what);
+  void tell_waiting(Move& move) const;
+  [[nodiscard]] bool hold_back();
   [[nodiscard]] bool submit_chunk(const std::shared_ptr<Move>& move);
   void settle(const std::shared_ptr<Move>& move);
   void retry_or_end(const std::shared_ptr<Move>& move);
@@ -144,6 +179,10 @@ class Remote : public std::enable_shared_from_this<Remote> {
   bool late_ = false;               // while connecting: a move did not wait for it any more
   std::set<const void*> channels_;  // that have used it and are not gone
   std::deque<std::shared_ptr<Move>> waiting_;
+  Wait wait_ = Wait::kNothing;
+  std::uint64_t turn_ = 0;
+  Deadline turn_end_ = Deadline::never();
+  Deadline idle_at_ = Deadline::never();
   std::vector<Request> requests_;
   std::vector<std::shared_ptr<Move>> lost_;     // whose requests failed: tried again, or ended, once the link is down
   std::optional<Deadline> give_up_at_;          // a draining link

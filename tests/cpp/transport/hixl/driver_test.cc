@@ -44,7 +44,9 @@ struct WatchedTransfer {
 
 class DriverTest : public testing::Test {
  protected:
-  explicit DriverTest(bool batches = true, std::size_t most_requests = 16) : script(batches), most(most_requests) {
+  explicit DriverTest(bool batches = true, std::size_t most_requests = 16, std::size_t most_links = 64,
+                      std::chrono::nanoseconds idle_time = 1h)
+      : script(batches), most(most_requests), links(most_links), idle(idle_time) {
     EXPECT_THAT(driver->start(), IsOk());
     const Result<bool> ready = driver->call<bool>([this]() -> Result<bool> {
       driver->use(script.make_hixl());
@@ -111,9 +113,11 @@ class DriverTest : public testing::Test {
   std::atomic<int> down{0};  // links that went down, where a test asks for it
   std::chrono::milliseconds stall = 50ms;
   const std::size_t most;  // requests
-  std::unique_ptr<Driver> driver =
-      std::make_unique<Driver>(Driver::Setup{kDevice, [this] { ++prepared; }, 1s, stall, [this] { return epoch.load(); },
-                                             [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }, nullptr, nullptr, most});
+  const std::size_t links;
+  const std::chrono::nanoseconds idle;
+  std::unique_ptr<Driver> driver = std::make_unique<Driver>(
+      Driver::Setup{kDevice, [this] { ++prepared; }, 1s, stall, [this] { return epoch.load(); },
+                    [this](std::unique_ptr<Hixl> old) { return renew(std::move(old)); }, nullptr, nullptr, most, links, idle});
   bool stopped = false;
 };
 
@@ -334,6 +338,142 @@ TEST_F(DriverOfTwoSlots, has_no_more_requests_than_slots) {
     EXPECT_LE(script.requests().size(), 2u);
     EXPECT_THAT(complete_until_ended(move), IsOk());
   }
+}
+
+// Links that want something all the time do not keep it from one that came later.
+TEST_F(DriverOfTwoSlots, gives_slots_to_links_in_the_order_in_which_they_wait) {
+  std::vector<WatchedTransfer> moves;
+  for (const char* peer : {"a:1", "b:1", "c:1"}) EXPECT_THAT(complete_until_ended(submit(peer)), IsOk());
+  for (int i = 0; i < 20; ++i) moves.push_back(submit(i % 2 == 0 ? "a:1" : "b:1"));
+  const WatchedTransfer late = submit("c:1");
+  const auto is_waiting = [&] { return !late.transfer->waiting().is_ok(); };
+  ASSERT_TRUE(eventually(is_waiting));
+  EXPECT_THAT(late.transfer->waiting().message(), testing::HasSubstr("all 2 slots of HIXL on npu:7"));
+  for (int ended = 0; ended < 4; ++ended) {
+    const std::uint64_t reads = script.count("read");
+    script.complete(1);
+    ASSERT_TRUE(eventually([&] { return script.count("read") > reads; }));
+  }
+  EXPECT_THAT(script.calls(), testing::Contains("read c:1 1").Times(2));
+  EXPECT_FALSE(moves.back().ended());
+  EXPECT_THAT(complete_until_ended(late), IsOk());
+  for (const WatchedTransfer& move : moves) EXPECT_THAT(complete_until_ended(move), IsOk());
+}
+
+class DriverOfShortIdleness : public DriverTest {
+ protected:
+  DriverOfShortIdleness() : DriverTest(true, 16, 64, 50ms) {}
+};
+
+TEST_F(DriverOfShortIdleness, takes_an_unused_link_down_and_makes_it_again_for_the_next_move) {
+  ASSERT_TRUE(driver->post([this] { driver->set_link_down([this] { ++down; }); }));
+  EXPECT_THAT(complete_until_ended(submit("a:1")), IsOk());
+  EXPECT_TRUE(eventually([&] { return down == 1; }));
+  EXPECT_EQ(driver->counters().links_yielded, 1u);
+  EXPECT_THAT(complete_until_ended(submit("a:1")), IsOk());
+  const auto calls = script.calls();
+  ASSERT_GE(calls.size(), 5u);
+  EXPECT_THAT(std::vector(calls.begin(), calls.begin() + 5),
+              ElementsAre("connect a:1", "read a:1 1", "disconnect a:1", "connect a:1", "read a:1 1"));
+  EXPECT_EQ(driver->counters().links_broken, 0u);
+  EXPECT_EQ(script.count("finalize"), 0u);
+}
+
+TEST_F(DriverOfShortIdleness, keeps_a_link_with_a_request_in_flight) {
+  const auto [move, request] = submit_and_wait("a:1");
+  std::this_thread::sleep_for(3 * idle);  // the time that it would have
+  EXPECT_EQ(script.count("disconnect"), 0u);
+  script.end(request, kCompleted);
+  EXPECT_THAT(move.wait(), IsOk());
+}
+
+class DriverOfTwoLinks : public DriverTest {
+ protected:
+  DriverOfTwoLinks() : DriverTest(true, 16, 2) {}
+  // It is known to wait for its turn.
+  WatchedTransfer submit_to_wait(const std::string& peer) {
+    const WatchedTransfer made = submit(peer);
+    EXPECT_TRUE(eventually([&] { return !made.transfer->waiting().is_ok(); }));
+    return made;
+  }
+};
+
+TEST_F(DriverOfTwoLinks, takes_down_what_nobody_used_for_longest_for_another_peer) {
+  for (const char* peer : {"b:1", "a:1", "b:1"}) EXPECT_THAT(complete_until_ended(submit(peer)), IsOk());
+  (void)script.take_calls();
+  EXPECT_THAT(complete_until_ended(submit("c:1")), IsOk());
+  EXPECT_THAT(script.take_calls(), ElementsAre("disconnect a:1", "connect c:1", "read c:1 1"));
+  EXPECT_THAT(complete_until_ended(submit("a:1")), IsOk());
+  EXPECT_THAT(script.take_calls(), ElementsAre("disconnect b:1", "connect a:1", "read a:1 1"));
+  EXPECT_EQ(driver->counters().links_yielded, 2u);
+}
+
+TEST_F(DriverOfTwoLinks, gives_turns_in_the_order_in_which_peers_came) {
+  const auto [first, first_request] = submit_and_wait("a:1");
+  const auto [second, second_request] = submit_and_wait("b:1");
+  const WatchedTransfer third = submit_to_wait("z:1");
+  const WatchedTransfer fourth = submit_to_wait("y:1");
+  EXPECT_EQ(script.count("connect"), 2u);
+  (void)script.take_calls();
+  script.end(second_request, kCompleted);
+  EXPECT_THAT(second.wait(), IsOk());
+  const auto reads = [&](std::uint64_t count) { return eventually([&] { return script.count("read") == count; }); };
+  ASSERT_TRUE(reads(3));
+  EXPECT_THAT(script.take_calls(), ElementsAre("disconnect b:1", "connect z:1", "read z:1 1"));
+  script.end(script.requests().back().id, kCompleted);
+  EXPECT_THAT(third.wait(), IsOk());
+  ASSERT_TRUE(reads(4));
+  EXPECT_THAT(script.take_calls(), ElementsAre("disconnect z:1", "connect y:1", "read y:1 1"));
+  EXPECT_FALSE(first.ended());
+  script.complete();
+  EXPECT_THAT(fourth.wait(), IsOk());
+  EXPECT_THAT(first.wait(), IsOk());
+}
+
+TEST_F(DriverOfTwoLinks, gives_a_turn_although_others_are_never_idle) {
+  std::vector<WatchedTransfer> busy;
+  for (int i = 0; i < 40; ++i) busy.push_back(submit(i % 2 == 0 ? "a:1" : "b:1"));
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 16; }));
+  const WatchedTransfer late = submit_to_wait("c:1");
+  ASSERT_TRUE(eventually([&] {
+    script.complete(1);
+    for (int peer = 0; peer < 2; ++peer) busy.push_back(submit(peer == 0 ? "a:1" : "b:1"));
+    return late.ended();
+  }));
+  EXPECT_THAT(late.wait(), IsOk());
+  EXPECT_FALSE(busy.back().ended()) << "they want more";
+  for (const WatchedTransfer& move : busy) EXPECT_THAT(complete_until_ended(move), IsOk()) << "and get their turn again";
+  EXPECT_EQ(script.count("finalize"), 0u) << "no link goes down with requests in flight";
+}
+
+TEST_F(DriverOfTwoLinks, says_what_a_move_waited_for_when_its_time_was_over) {
+  const auto [first, first_request] = submit_and_wait("a:1");
+  const auto [second, second_request] = submit_and_wait("b:1");
+  const WatchedTransfer late = submit_to_wait("c:1");
+  EXPECT_THAT(late.transfer->waiting().message(), testing::HasSubstr("all 2 links of npu:7 were in use (hixl_max_links)"));
+  late.transfer->request_stop(late.transfer->waiting());
+  driver->heed_stops();
+  EXPECT_THAT(late.wait(), FailsWith(Code::kTransferTimeout));
+  script.complete();
+  EXPECT_THAT(first.wait(), IsOk());
+  EXPECT_THAT(second.wait(), IsOk());
+  EXPECT_EQ(script.count("connect"), 2u);
+  EXPECT_EQ(script.count("disconnect"), 0u) << "for nobody";
+}
+
+// Not only three times: it is not the peer that is at fault.
+TEST_F(DriverTest, makes_room_where_hixl_takes_no_other_link) {
+  EXPECT_THAT(complete_until_ended(submit("a:1")), IsOk());
+  const auto [busy, request] = submit_and_wait("b:1");
+  (void)script.take_calls();
+  script.answer("connect", std::vector<HixlCode>(4, kResourceExhausted));
+  const WatchedTransfer move = submit("c:1");
+  ASSERT_TRUE(eventually([&] { return script.requests().size() == 2; }));
+  EXPECT_THAT(script.calls(),
+              ElementsAre("connect c:1", "disconnect a:1", "connect c:1", "connect c:1", "connect c:1", "connect c:1", "read c:1 1"));
+  script.complete();
+  EXPECT_THAT(move.wait(), IsOk());
+  EXPECT_THAT(busy.wait(), IsOk());
 }
 
 // A disconnect with requests in flight would leave records of them to others.

@@ -36,9 +36,15 @@ class ManualHost final : public RemoteHost {
   }
   std::chrono::milliseconds connect_timeout() const override { return connect_time; }
   std::chrono::milliseconds stall_timeout() const override { return 50ms; }
+  std::chrono::nanoseconds idle_time() const override { return idle; }
   DriverCounters& counters() override { return counts; }
   bool takes_moves() const override { return !tainted; }
   bool has_room(std::size_t mine) const override { return mine < room; }
+  std::uint64_t next_turn() override { return ++last_turn; }
+  bool has_turn(const Remote&) const override { return turn; }
+  bool make_room() override { return has_others; }
+  Status no_turn() const override { return Status(Code::kTransferTimeout, "no turn"); }
+  Status no_room() const override { return Status(Code::kTransferTimeout, "no room"); }
   void taint() override { tainted = true; }
   bool is_quiet() const override { return quiet; }
   bool is_closing() const override { return closing; }
@@ -58,6 +64,10 @@ class ManualHost final : public RemoteHost {
   std::chrono::milliseconds connect_time = 1s;
   std::uint64_t epoch = 1;
   std::uint64_t last_request = 0;
+  std::uint64_t last_turn = 0;
+  std::chrono::nanoseconds idle = 1h;
+  bool turn = true;         // it may link
+  bool has_others = false;  // links that may make room for it
   DriverCounters counts;
   std::size_t room = 1000;
   bool tainted = false;
@@ -168,7 +178,8 @@ TEST_F(RemoteTest, connects_once_for_all_that_wait_and_reads) {
   EXPECT_THAT(script.take_calls(), SizeIs(4)) << "the link stays";
   complete_all();
   EXPECT_THAT(third.result(), IsOk());
-  EXPECT_FALSE(remote->due()) << "an idle link waits for nothing";
+  ASSERT_TRUE(remote->due()) << "an unused link waits for its end";
+  EXPECT_GT(remote->due()->remaining(), 50min);
 }
 
 TEST_F(RemoteTest, cuts_a_long_move_into_requests_of_4096_ops) {
