@@ -24,17 +24,26 @@ bool Driver::has_turn(const Remote& remote) const {
   return static_cast<std::size_t>(std::ranges::count_if(remotes_, comes_before)) < setup_.most_links;
 }
 
-// For each that waits and that no free place is left for, one goes down: what nobody has used for longest, else what has had its turn.
+// For each that waits and that no free place is left for, one goes down: what nobody has used for longest, else what has had its turn,
+// which ends what HIXL has of it first. That may take long, so that an unused one goes down in its place if there is one meanwhile.
 void Driver::give_turns() {
   if (quieting_ || closing_) return;
-  auto taken =
-      static_cast<std::size_t>(std::ranges::count_if(by_turn_, [](const Remote* each) { return each->linked() && !each->is_leaving(); }));
+  std::size_t taken = 0;
+  std::size_t ending = 0;
+  for (const Remote* const each : by_turn_) {
+    const bool is_ending = each->is_leaving() && !each->requests().empty();
+    if (is_ending) ++ending;
+    if (is_ending || (each->linked() && !each->is_leaving())) ++taken;
+  }
   for (const Remote* const waiting : by_turn_) {
     if (!waiting->wants_link() || taken++ < setup_.most_links) continue;
-    Remote* const leaves = least_recently_used();
-    Remote* const yields = leaves != nullptr ? leaves : longest_busy(waiting->turn());
-    if (yields == nullptr) return;
-    yields->yield();
+    if (Remote* const unused = least_recently_used()) {
+      unused->yield();
+    } else if (ending > 0) {
+      --ending;
+    } else if (Remote* const busy = longest_busy(waiting->turn())) {
+      busy->yield();
+    }
   }
 }
 

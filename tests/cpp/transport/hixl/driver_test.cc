@@ -446,6 +446,23 @@ TEST_F(DriverOfTwoLinks, gives_a_turn_although_others_are_never_idle) {
   EXPECT_EQ(script.count("finalize"), 0u) << "no link goes down with requests in flight";
 }
 
+TEST_F(DriverOfTwoLinks, waits_for_no_link_that_is_to_go_down_once_another_is_unused) {
+  const auto [slow, slow_request] = submit_and_wait("a:1");
+  const auto [other, other_request] = submit_and_wait("b:1");
+  const WatchedTransfer late = submit_to_wait("c:1");
+  const auto [also_slow, also_slow_request] = submit_and_wait("a:1");  // after c came: so a is the one that is to go down
+  std::this_thread::sleep_for(150ms);                                  // its turn
+  const WatchedTransfer next = submit("a:1");
+  const std::uint64_t before = polls();
+  ASSERT_TRUE(eventually([&] { return polls() > before + 1; }));
+  EXPECT_THAT(script.requests(), SizeIs(3)) << "it takes nothing new";
+  script.end(other_request, kCompleted);
+  ASSERT_TRUE(eventually([&] { return script.count("read") == 4; }));
+  EXPECT_EQ(script.calls().back(), "read c:1 1");
+  EXPECT_FALSE(slow.ended() || also_slow.ended());
+  for (const WatchedTransfer& move : {slow, also_slow, other, late, next}) EXPECT_THAT(complete_until_ended(move), IsOk());
+}
+
 TEST_F(DriverOfTwoLinks, says_what_a_move_waited_for_when_its_time_was_over) {
   const auto [first, first_request] = submit_and_wait("a:1");
   const auto [second, second_request] = submit_and_wait("b:1");
