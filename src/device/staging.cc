@@ -14,20 +14,29 @@
 namespace ray_hixl::device {
 namespace {
 
-Status closed() { return Status(Code::kClosed, "the engine was closed"); }
+Status engine_closed() { return Status(Code::kClosed, "the engine was closed"); }
 
 // The buffers of one way.
 struct Buffers {
   std::vector<std::byte*> idle;
-  std::size_t out = 0;  // given to somebody
+  std::size_t out = 0;                          // given to somebody
+  std::size_t most = Staging::kBuffersEachWay;  // out at a time; fewer where there was no memory for more
   std::deque<Staging::Taken> waiting;
 
-  [[nodiscard]] bool can_serve() const { return !waiting.empty() && (!idle.empty() || out < Staging::kBuffersEachWay); }
+  [[nodiscard]] bool can_serve() const { return !waiting.empty() && (!idle.empty() || out < most); }
 };
 
 }  // namespace
 
 struct Staging::Impl : std::enable_shared_from_this<Impl> {
+  struct Task {
+    Work work;
+    Done done;
+  };
+  // What may take as long as the device likes, and what tells of it.
+  using Tell = std::function<void()>;
+  using Step = std::function<Tell()>;
+
   Impl(std::string the_name, std::unique_ptr<StagingRuntime> the_runtime) : name(std::move(the_name)), runtime(std::move(the_runtime)) {}
   ~Impl();
 
@@ -35,17 +44,20 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   const std::unique_ptr<StagingRuntime> runtime;
   const ProcessGuard process;
   Mutex mutex;
-  Condition wake;
+  Condition wake;    // the thread
+  Condition ending;  // who waits for its end
   std::array<Buffers, 2> ways RAY_HIXL_GUARDED_BY(mutex);
   std::deque<Task> tasks RAY_HIXL_GUARDED_BY(mutex);
   std::thread thread RAY_HIXL_GUARDED_BY(mutex);  // stop() takes it
   bool stopped RAY_HIXL_GUARDED_BY(mutex) = false;
+  bool has_ended RAY_HIXL_GUARDED_BY(mutex) = false;       // the thread
+  bool is_left_behind RAY_HIXL_GUARDED_BY(mutex) = false;  // what it would tell of is gone
 
   [[nodiscard]] Buffers& of(Way way) RAY_HIXL_REQUIRES(mutex) { return ways[static_cast<std::size_t>(way)]; }
   [[nodiscard]] Status start() RAY_HIXL_REQUIRES(mutex);
   void run();
-  [[nodiscard]] std::function<void()> next_step(const Status& entered) RAY_HIXL_REQUIRES(mutex);
-  [[nodiscard]] std::function<void()> serve(Way way, const Status& entered) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Step next_step(const Status& entered) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Step serve(Way way, const Status& entered) RAY_HIXL_REQUIRES(mutex);
   void hand_over(Way way, const Result<std::byte*>& memory, const Taken& taken);
   [[nodiscard]] Result<std::byte*> take_memory(std::byte* idle, const Status& entered) const;
   void give_back(Way way, std::byte* memory);
@@ -59,9 +71,9 @@ Staging::Impl::~Impl() {
 }
 
 Status Staging::Impl::start() {
-  if (stopped) return closed();
+  if (stopped) return engine_closed();
   if (thread.joinable()) return Status::ok();
-  Result<std::thread> started = start_thread(name, [this] { run(); });
+  Result<std::thread> started = start_thread(name, [self = shared_from_this()] { self->run(); });
   if (!started.is_ok()) return started.status().with_context("staging device memory");
   thread = *std::move(started);
   return Status::ok();
@@ -71,34 +83,40 @@ void Staging::Impl::run() {
   const Status entered = runtime->enter();
   MutexLock lock(mutex);
   while (true) {
-    std::function<void()> step = next_step(entered);
-    if (step) {
+    if (Step step = next_step(entered)) {
       lock.unlock();
-      std::exchange(step, nullptr)();  // with what it keeps, maybe a buffer
+      Tell tell = std::exchange(step, nullptr)();
+      lock.lock();
+      while (is_left_behind) wake.wait(lock);
+      lock.unlock();
+      std::exchange(tell, nullptr)();  // with what it keeps, maybe a buffer
       lock.lock();
     } else if (stopped) {
-      return;
+      break;
     } else {
       wake.wait(lock);
     }
   }
+  has_ended = true;
+  ending.notify_all();
 }
 
-// Tasks first: they are what buffers come back by.
-std::function<void()> Staging::Impl::next_step(const Status& entered) {
+// Work first: it is what buffers come back by.
+Staging::Impl::Step Staging::Impl::next_step(const Status& entered) {
   if (!tasks.empty()) {
     Task task = std::move(tasks.front());
     tasks.pop_front();
-    return [this, task = std::move(task)]() mutable { std::exchange(task, nullptr)(*runtime); };
+    return [this, task = std::move(task)]() mutable -> Tell {
+      return [status = std::exchange(task.work, nullptr)(*runtime), done = std::move(task.done)] { done(status); };
+    };
   }
   for (const Way way : {Way::kOut, Way::kIn}) {
-    if (stopped || !of(way).can_serve()) continue;
-    return serve(way, entered);
+    if (!stopped && of(way).can_serve()) return serve(way, entered);
   }
   return nullptr;
 }
 
-std::function<void()> Staging::Impl::serve(Way way, const Status& entered) {
+Staging::Impl::Step Staging::Impl::serve(Way way, const Status& entered) {
   Buffers& buffers = of(way);
   Taken taken = std::move(buffers.waiting.front());
   buffers.waiting.pop_front();
@@ -108,17 +126,24 @@ std::function<void()> Staging::Impl::serve(Way way, const Status& entered) {
     buffers.idle.pop_back();
   }
   ++buffers.out;
-  return [this, way, idle, &entered, taken = std::move(taken)]() mutable {
-    hand_over(way, take_memory(idle, entered), std::exchange(taken, nullptr));
+  return [this, way, idle, &entered, taken = std::move(taken)]() mutable -> Tell {
+    return [this, way, memory = take_memory(idle, entered), taken = std::move(taken)] { hand_over(way, memory, taken); };
   };
 }
 
+// Without memory for another one, it waits for one that comes back, if there is any.
 void Staging::Impl::hand_over(Way way, const Result<std::byte*>& memory, const Taken& taken) {
-  if (!memory.is_ok()) {
-    give_back(way, nullptr);
-    return taken(memory.status());
+  if (memory.is_ok()) {
+    return taken(Buffer(*memory, [self = shared_from_this(), way](std::byte* bytes) { self->give_back(way, bytes); }));
   }
-  taken(Buffer(*memory, [self = shared_from_this(), way](std::byte* bytes) { self->give_back(way, bytes); }));
+  {
+    const MutexLock lock(mutex);
+    Buffers& buffers = of(way);
+    --buffers.out;
+    buffers.most = buffers.out > 0 ? buffers.out : kBuffersEachWay;
+    if (buffers.out > 0) return buffers.waiting.push_front(taken);
+  }
+  taken(memory.status());
 }
 
 Result<std::byte*> Staging::Impl::take_memory(std::byte* idle, const Status& entered) const {
@@ -132,7 +157,7 @@ void Staging::Impl::give_back(Way way, std::byte* memory) {
   {
     const MutexLock lock(mutex);
     --of(way).out;
-    if (memory != nullptr) of(way).idle.push_back(memory);
+    of(way).idle.push_back(memory);
   }
   wake.notify_one();
 }
@@ -141,7 +166,6 @@ Staging::Staging(std::string name, std::unique_ptr<StagingRuntime> runtime)
     : impl_(std::make_shared<Impl>(std::move(name), std::move(runtime))) {}
 
 Staging::~Staging() {
-  stop();
   if (impl_->process.in_child()) leak(std::move(impl_));  // the parent's thread can be neither joined nor forgotten
 }
 
@@ -156,35 +180,46 @@ void Staging::take(Way way, const Taken& taken) {
   impl_->wake.notify_one();
 }
 
-Status Staging::run(Task task) {
+bool Staging::has_spare(Way way) const {
+  const MutexLock lock(impl_->mutex);
+  const Buffers& buffers = impl_->of(way);
+  return buffers.waiting.empty() && buffers.out < buffers.most / 2;
+}
+
+Status Staging::run(Work work, Done done) {
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
   {
     const MutexLock lock(impl_->mutex);
     RAY_HIXL_RETURN_IF_ERROR(impl_->start());
-    impl_->tasks.push_back(std::move(task));
+    impl_->tasks.push_back({std::move(work), std::move(done)});
   }
   impl_->wake.notify_one();
   return Status::ok();
 }
 
-void Staging::stop() {
-  if (impl_->process.in_child()) return;
+bool Staging::stop(Deadline deadline) {
+  if (impl_->process.in_child()) return true;
   std::thread thread;
+  bool has_ended = true;
   {
-    const MutexLock lock(impl_->mutex);
+    MutexLock lock(impl_->mutex);
     impl_->stopped = true;
     thread.swap(impl_->thread);
+    impl_->wake.notify_one();
+    while (thread.joinable() && !impl_->has_ended && impl_->ending.wait_until(lock, deadline)) continue;
+    has_ended = !thread.joinable() || impl_->has_ended;
+    impl_->is_left_behind = !has_ended;
   }
-  impl_->wake.notify_one();
-  if (thread.joinable()) thread.join();
+  if (thread.joinable()) has_ended ? thread.join() : thread.detach();
   for (const Way way : {Way::kOut, Way::kIn}) {
     std::deque<Taken> waiting;
     {
       const MutexLock lock(impl_->mutex);
       waiting.swap(impl_->of(way).waiting);
     }
-    for (const Taken& taken : waiting) taken(closed());
+    for (const Taken& taken : waiting) taken(engine_closed());
   }
+  return has_ended;
 }
 
 }  // namespace ray_hixl::device

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 
+#include "base/deadline.h"
 #include "ray_hixl/status.h"
 
 namespace ray_hixl::device {
@@ -37,21 +38,26 @@ class Staging {
   enum class Way : std::uint8_t { kOut, kIn };        // as the device sees it
   using Buffer = std::shared_ptr<std::byte>;          // of kBufferBytes; given back when the last copy dies, in any thread
   using Taken = std::function<void(Result<Buffer>)>;  // on the thread of this, or in take()
-  using Task = std::function<void(StagingRuntime& runtime)>;
+  using Work = std::function<Status(StagingRuntime& runtime)>;
+  using Done = std::function<void(const Status& status)>;
 
   // `name` of the thread, at most 15 bytes.
   Staging(std::string name, std::unique_ptr<StagingRuntime> runtime);
-  ~Staging();  // stop()
+  ~Staging();  // REQUIRES: stop(), if anything was asked of it
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
   // Gives a buffer as soon as there is one, in the order of asking. kClosed after stop() and in a forked child; what allocate() or enter()
   // failed with.
   void take(Way way, const Taken& taken);
-  // Runs `task` on the thread, after those before it. Where it fails, with kClosed or kOutOfMemory, the task will not run.
-  [[nodiscard]] Status run(Task task);
-  // Runs what was given to run(), fails what waits in take(), joins. Idempotent. Not from its own thread.
-  void stop();
+  // May somebody who has one take another one? Nobody waits, and half of them are nobody's.
+  [[nodiscard]] bool has_spare(Way way) const;
+  // Runs `work` on the thread, after those before it, and then `done` with what it gave. Where it fails, with kClosed or kOutOfMemory,
+  // neither will run.
+  [[nodiscard]] Status run(Work work, Done done);
+  // Runs what was given to run(), fails what waits in take(), joins. Idempotent. Not from its own thread. False: the device had not let go
+  // of a copy at the deadline. Then the thread stays behind for ever, with what it copies, and tells nobody any more.
+  [[nodiscard]] bool stop(Deadline deadline);
 
  private:
   struct Impl;

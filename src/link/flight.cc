@@ -104,9 +104,15 @@ bool Flight::hand_over(std::size_t from, transport::Job& job, const Status& stat
   other->transfer = job.transfer;
   other->plan = job.plan;
   other->pieces = std::move(job.pieces);
-  submit(static_cast<std::size_t>(next - candidates.data()), std::move(other));
-  if (state_->stopping()) tell_channels();
-  return true;
+  const auto take_over = [self = shared_from_this(), next = static_cast<std::size_t>(next - candidates.data()), other] {
+    self->submit(next, other);
+    if (self->state_->stopping()) self->tell_channels();
+  };
+  if (other->pieces.size() <= transport::kFewPieces) {
+    take_over();
+    return true;
+  }
+  return host_->run(take_over).is_ok();  // what asks for them looks at each
 }
 
 Status Flight::split(Jobs& jobs) const {
@@ -159,13 +165,14 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
     job->transfer = state_;
     job->plan = plan_;
     job->pieces.reserve(plan_->pieces.size());
-    job->has_another_way = memory == transport::RemoteMemory::kDevice && host_->choose_after(*chosen, memory) != nullptr;
+    job->has_another_way = host_->choose_after(*chosen, memory) != nullptr;
     if (chosen->reads_by_address) {
       for (const auto& resolution : *resolutions_) {
         job->segments.insert(job->segments.end(), resolution->segments.begin(), resolution->segments.end());
       }
     }
   }
+  job->has_another_way = job->has_another_way && memory == transport::RemoteMemory::kDevice;
   job->pieces.push_back(piece);
   return Status::ok();
 }

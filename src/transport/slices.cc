@@ -16,18 +16,18 @@ Status Slices::check(std::uint64_t offset, std::uint64_t length) const {
 
 Status Slices::check_host(std::uint64_t offset, std::uint64_t length) const {
   RAY_HIXL_RETURN_IF_ERROR(check(offset, length));
-  if (!on_device(offset, length)) return Status::ok();
+  if (!first_device(offset, length)) return Status::ok();
   return Status(Code::kInvalidRegion, "some of " + std::to_string(length) + " bytes at offset " + std::to_string(offset) +
                                           " lie in device memory, which only hixl and staged read");
 }
 
-bool Slices::on_device(std::uint64_t offset, std::uint64_t length) const {
-  if (!content_->has_device_memory || length == 0) return false;
+std::optional<std::int32_t> Slices::first_device(std::uint64_t offset, std::uint64_t length) const {
+  if (!content_->has_device_memory || length == 0) return std::nullopt;
   for (std::size_t i = memory::range_at(content_->starts, offset); i < content_->starts.size() && content_->starts[i] < offset + length;
        ++i) {
-    if (content_->ranges[i].kind == MemoryKind::kDevice && content_->ranges[i].length != 0) return true;
+    if (content_->ranges[i].kind == MemoryKind::kDevice && content_->ranges[i].length != 0) return content_->ranges[i].device;
   }
-  return false;
+  return std::nullopt;
 }
 
 MemoryRange Slices::at(std::uint64_t offset, std::uint64_t most) const {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "memory/slots.h"
@@ -21,8 +22,8 @@ class Slices {
   [[nodiscard]] Status check(std::uint64_t offset, std::uint64_t length) const;
   // The same, and all of them must be in host memory.
   [[nodiscard]] Status check_host(std::uint64_t offset, std::uint64_t length) const;
-  // Are some of them in device memory? REQUIRES: check() is ok.
-  [[nodiscard]] bool on_device(std::uint64_t offset, std::uint64_t length) const;
+  // The device of the first of them in device memory; nullopt: all are in host memory. REQUIRES: check() is ok.
+  [[nodiscard]] std::optional<std::int32_t> first_device(std::uint64_t offset, std::uint64_t length) const;
   // The bytes from `offset` on that lie together, at most `most` of them. REQUIRES: check(offset, 1) is ok; most > 0.
   [[nodiscard]] MemoryRange at(std::uint64_t offset, std::uint64_t most) const;
 

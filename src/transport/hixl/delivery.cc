@@ -249,6 +249,7 @@ void Delivery::heed_ends() {
 void Delivery::finished(std::size_t index, bool moved, const Status& status) {
   if (status.code() == Code::kConnectError) context_->unlinked->add(routes_[index].local, routes_[index].remote, status);
   Status first;
+  bool is_last = false;
   bool depends_on_source = false;  // it brought the bytes, or HIXL does not know the memory, which its owner may have freed meanwhile
   {
     const MutexLock lock(mutex_);
@@ -261,13 +262,12 @@ void Delivery::finished(std::size_t index, bool moved, const Status& status) {
                                                                                                            std::memory_order_relaxed);
     }
     if (!moved) ++moving_;
-    if (--missing_ > 0) {
-      --moving_;
-      return;
-    }
+    is_last = --missing_ == 0;
+    if (!is_last) --moving_;
     first = error_;
     depends_on_source = first.is_ok() || first.code() == Code::kInternal;
   }
+  if (!is_last) return heed_ends();  // another route may wait for an answer that never comes
   if (depends_on_source && !context_->peer.shows_generations) return confirm(first);
   end(first);
 }

@@ -203,7 +203,7 @@ DeviceStats Npu::stats() const {
 }
 
 void Npu::stop() {
-  staging().stop();
+  const bool staged = staging().stop(Deadline::in(kStopMargin));
   const Deadline deadline = Deadline::in(kConnectStages * to_milliseconds(options_.connect_timeout_s) + kStopMargin);
   const bool let_go = driver_.stop(deadline, [this] {
     Hixl* const hixl = driver_.hixl_or_null();
@@ -212,7 +212,7 @@ void Npu::stop() {
     hixl->finalize();
     driver_.use(nullptr);
   });
-  if (!let_go) {
+  if (!let_go || !staged) {
     new std::shared_ptr<Npu>(shared_from_this());  // its threads, HIXL and what HIXL may still write to stay for ever
     return;
   }

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/mutex.h"
+#include "transport/staged/host_copy.h"
 
 namespace ray_hixl::transport::staged {
 namespace {
@@ -49,7 +49,7 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
   void open(std::int32_t index) {
     const std::shared_ptr<device::Device> device = devices_->find(index);
     if (!device) return fail(Status(Code::kClosed, "npu:" + std::to_string(index) + " was closed"));
-    const std::size_t wanted = left_ > Staging::kBufferBytes ? 2 : 1;
+    const std::size_t wanted = left_ > Staging::kBufferBytes && device->staging().has_spare(Staging::Way::kIn) ? 2 : 1;
     for (std::size_t i = 0; i < wanted; ++i) {
       device->staging().take(Staging::Way::kIn, [self = shared_from_this()](Result<Staging::Buffer> buffer) {
         if (!buffer.is_ok()) return self->fail(buffer.status());
@@ -119,17 +119,21 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
     if (!wanted.is_ok() || part->copies.empty()) return landed(part, wanted);
     const std::int32_t index = part->copies.begin()->first;
     if (index == kHost) {
-      for (const Part::Copy& copy : part->copies.at(kHost)) std::memcpy(copy.to, part->buffer.get() + copy.from, copy.length);
+      for (const Part::Copy& copy : part->copies.at(kHost)) {
+        if (const Status brought = copy_to_host(copy.to, part->buffer.get() + copy.from, copy.length); !brought.is_ok())
+          return landed(part, brought);
+      }
       part->copies.erase(kHost);
       return bring(part);
     }
     const std::shared_ptr<device::Device> device = devices_->find(index);
     if (!device) return landed(part, Status(Code::kClosed, "npu:" + std::to_string(index) + " was closed"));
-    const Status taken = device->staging().run([self = shared_from_this(), part, index](device::StagingRuntime& runtime) {
-      if (const Status brought = land(*part, index, runtime); !brought.is_ok()) return self->landed(part, brought);
-      part->copies.erase(index);
-      self->bring(part);
-    });
+    const Status taken = device->staging().run([part, index](device::StagingRuntime& runtime) { return land(*part, index, runtime); },
+                                               [self = shared_from_this(), part, index](const Status& brought) {
+                                                 if (!brought.is_ok()) return self->landed(part, brought);
+                                                 part->copies.erase(index);
+                                                 self->bring(part);
+                                               });
     if (!taken.is_ok()) landed(part, taken);
   }
 

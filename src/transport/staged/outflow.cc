@@ -1,22 +1,26 @@
 #include "transport/staged/outflow.h"
 
 #include <algorithm>
-#include <cstring>
 #include <deque>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "base/mutex.h"
+#include "transport/staged/host_copy.h"
 
 namespace ray_hixl::transport::staged {
 namespace {
 
 using device::Staging;
 
-constexpr std::size_t kAhead = 4;  // parts of one answer that are being copied, or wait to be sent
+constexpr std::size_t kAhead = 4;         // parts of one answer that are being copied, or wait to be sent
+constexpr std::size_t kMostRanges = 512;  // of a part: a copy each
+constexpr std::int32_t kNone = -1;
 
 // Bytes that go through one buffer.
 struct Part {
+  std::int32_t device = kNone;  // none: all of it is the host's
   std::vector<MemoryRange> from;
   std::uint64_t length = 0;
   Staging::Buffer buffer;  // null: it was not copied yet
@@ -24,67 +28,59 @@ struct Part {
 
 Status fill(const Part& part, std::byte* to, device::StagingRuntime& runtime) {
   for (const MemoryRange& from : part.from) {
-    if (from.kind == MemoryKind::kHost) {
-      std::memcpy(to, from.address, from.length);
-    } else {
-      RAY_HIXL_RETURN_IF_ERROR(runtime.to_host(to, from.address, from.length));
-    }
+    RAY_HIXL_RETURN_IF_ERROR(from.kind == MemoryKind::kHost ? copy_from_host(to, from.address, from.length)
+                                                            : runtime.to_host(to, from.address, from.length));
     to += from.length;
   }
   return Status::ok();
 }
 
-// Cuts the payload into parts of one device each.
+// Cuts the payload into parts of one device each, beside memory of the host.
 class Cutter {
  public:
-  explicit Cutter(std::vector<MemoryRange> payload) : payload_(std::move(payload)) { device_ = next_device(0); }
+  explicit Cutter(stream::NextRange payload) : payload_(std::move(payload)) {}
 
-  [[nodiscard]] bool done() const { return next_ == payload_.size(); }
-  [[nodiscard]] std::int32_t device() const { return device_; }  // of the part that was cut last
-
+  // The next one; without bytes at the end.
   [[nodiscard]] Part cut() {
     Part part;
-    device_ = next_device(next_);
-    while (!done() && part.length < Staging::kBufferBytes && is_of(payload_[next_], device_)) {
-      MemoryRange& rest = payload_[next_];
-      const std::uint64_t length = std::min(rest.length, Staging::kBufferBytes - part.length);
-      part.from.push_back({rest.address, length, rest.kind, rest.device});
-      part.length += length;
-      rest.address += length;
-      rest.length -= length;
-      if (rest.length == 0) ++next_;
+    while (part.length < Staging::kBufferBytes && part.from.size() < kMostRanges) {
+      if (!next_) next_ = payload_(Staging::kBufferBytes - part.length);
+      if (!next_ || !is_for(part, *next_)) return part;
+      if (next_->kind == MemoryKind::kDevice) part.device = next_->device;
+      part.from.push_back(*next_);
+      part.length += next_->length;
+      next_.reset();
     }
     return part;
   }
 
  private:
-  [[nodiscard]] static bool is_of(const MemoryRange& range, std::int32_t device) {
-    return range.kind == MemoryKind::kHost || range.device == device;
-  }
-  // The first device from there on; behind the last one host memory goes its way.
-  [[nodiscard]] std::int32_t next_device(std::size_t from) const {
-    const auto found = std::find_if(payload_.begin() + static_cast<std::ptrdiff_t>(from), payload_.end(),
-                                    [](const MemoryRange& range) { return range.kind == MemoryKind::kDevice; });
-    return found == payload_.end() ? device_ : found->device;
+  [[nodiscard]] static bool is_for(const Part& part, const MemoryRange& range) {
+    return range.kind == MemoryKind::kHost || part.device == kNone || range.device == part.device;
   }
 
-  std::vector<MemoryRange> payload_;
-  std::size_t next_ = 0;
-  std::int32_t device_ = 0;
+  const stream::NextRange payload_;
+  std::optional<MemoryRange> next_;  // that went into no part yet
 };
 
 class DeviceOutflow final : public stream::Outflow {
  public:
-  DeviceOutflow(std::shared_ptr<device::Devices> devices, std::vector<MemoryRange> payload, std::shared_ptr<const void> keep,
+  DeviceOutflow(std::shared_ptr<device::Devices> devices, std::int32_t device, stream::NextRange payload, std::shared_ptr<const void> keep,
                 std::function<void()> more)
-      : devices_(std::move(devices)), cutter_(std::move(payload)) {
-    shared_->keep = std::move(keep);
+      : devices_(std::move(devices)), device_(device), cutter_(std::move(payload)) {
+    {
+      const MutexLock lock(shared_->mutex);
+      shared_->keep = std::move(keep);
+    }
     shared_->more = std::move(more);
     go_ahead();
   }
+  // What is not being copied just now lets go at once.
   ~DeviceOutflow() override {
+    std::shared_ptr<const void> dropped;
     const MutexLock lock(shared_->mutex);
     shared_->failed = Status(Code::kCancelled, "nobody wants the bytes any more");
+    dropped.swap(shared_->keep);
   }
 
   std::span<const std::byte> ready() override {
@@ -104,18 +100,30 @@ class DeviceOutflow final : public stream::Outflow {
     go_ahead();
   }
 
-  Status status() const override {
-    const MutexLock lock(shared_->mutex);
-    return shared_->failed;
-  }
+  Status status() const override { return shared_->status(); }
 
  private:
   struct Shared {
     Mutex mutex;
     Status failed RAY_HIXL_GUARDED_BY(mutex);
-    std::shared_ptr<const void> keep;  // for as long as something copies
+    std::shared_ptr<const void> keep RAY_HIXL_GUARDED_BY(mutex);  // the payload's memory; copies keep it for themselves
     std::function<void()> more;
 
+    [[nodiscard]] Status status() {
+      const MutexLock lock(mutex);
+      return failed;
+    }
+    [[nodiscard]] std::pair<Status, std::shared_ptr<const void>> begin_copy() {
+      const MutexLock lock(mutex);
+      return {failed, keep};
+    }
+    void have(Part& part, const Staging::Buffer& buffer) {
+      {
+        const MutexLock lock(mutex);
+        part.buffer = buffer;
+      }
+      more();
+    }
     void fail(const Status& why) {
       {
         const MutexLock lock(mutex);
@@ -125,49 +133,50 @@ class DeviceOutflow final : public stream::Outflow {
     }
   };
 
+  // One part in any case; more of them only where nobody lacks what they take.
   void go_ahead() {
-    while (parts_.size() < kAhead && !cutter_.done()) {
-      parts_.push_back(std::make_shared<Part>(cutter_.cut()));
-      begin(parts_.back(), cutter_.device());
+    while (!at_end_ && parts_.size() < kAhead) {
+      const std::shared_ptr<device::Device> device = devices_->find(device_);
+      if (!device) return shared_->fail(Status(Code::kClosed, "npu:" + std::to_string(device_) + " of the owner was closed"));
+      if (!parts_.empty() && !device->staging().has_spare(Staging::Way::kOut)) return;
+      auto part = std::make_shared<Part>(cutter_.cut());
+      at_end_ = part->length == 0;
+      if (at_end_) return;
+      if (part->device != kNone) device_ = part->device;
+      parts_.push_back(std::move(part));
+      begin(parts_.back());
     }
   }
 
-  void begin(const std::shared_ptr<Part>& part, std::int32_t index) {
-    const std::shared_ptr<device::Device> device = devices_->find(index);
-    if (!device) return shared_->fail(Status(Code::kClosed, "npu:" + std::to_string(index) + " of the owner was closed"));
+  void begin(const std::shared_ptr<Part>& part) {
+    const std::shared_ptr<device::Device> device = devices_->find(device_);
+    if (!device) return shared_->fail(Status(Code::kClosed, "npu:" + std::to_string(device_) + " of the owner was closed"));
     device->staging().take(Staging::Way::kOut, [shared = shared_, device, part](Result<Staging::Buffer> buffer) {
       if (!buffer.is_ok()) return shared->fail(buffer.status());
-      const Status taken =
-          device->staging().run([shared, part, to = *buffer](device::StagingRuntime& runtime) { copy(*shared, *part, to, runtime); });
-      if (!taken.is_ok()) shared->fail(taken);
+      const Staging::Buffer to = *std::move(buffer);
+      const auto copy = [shared, part, to](device::StagingRuntime& runtime) {
+        const auto [wanted, kept] = shared->begin_copy();
+        return wanted.is_ok() ? fill(*part, to.get(), runtime) : wanted;
+      };
+      const auto copied = [shared, part, to](const Status& filled) { filled.is_ok() ? shared->have(*part, to) : shared->fail(filled); };
+      if (const Status taken = device->staging().run(copy, copied); !taken.is_ok()) shared->fail(taken);
     });
-  }
-
-  static void copy(Shared& shared, Part& part, const Staging::Buffer& to, device::StagingRuntime& runtime) {
-    {
-      const MutexLock lock(shared.mutex);
-      if (!shared.failed.is_ok()) return;
-    }
-    if (const Status filled = fill(part, to.get(), runtime); !filled.is_ok()) return shared.fail(filled);
-    {
-      const MutexLock lock(shared.mutex);
-      part.buffer = to;
-    }
-    shared.more();
   }
 
   const std::shared_ptr<device::Devices> devices_;
   const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();  // with what copies
+  std::int32_t device_;  // of the part that was begun last: what is all the host's goes by its staging, too
   Cutter cutter_;
+  bool at_end_ = false;
   std::deque<std::shared_ptr<Part>> parts_;  // in the order of the payload; their buffers belong to the mutex
   std::uint64_t sent_ = 0;                   // of the first part
 };
 
 }  // namespace
 
-std::unique_ptr<stream::Outflow> open_outflow(const std::shared_ptr<device::Devices>& devices, std::vector<MemoryRange> payload,
-                                              std::shared_ptr<const void> keep, std::function<void()> more) {
-  return std::make_unique<DeviceOutflow>(devices, std::move(payload), std::move(keep), std::move(more));
+std::unique_ptr<stream::Outflow> open_outflow(const std::shared_ptr<device::Devices>& devices, std::int32_t device,
+                                              stream::NextRange payload, std::shared_ptr<const void> keep, std::function<void()> more) {
+  return std::make_unique<DeviceOutflow>(devices, device, std::move(payload), std::move(keep), std::move(more));
 }
 
 }  // namespace ray_hixl::transport::staged

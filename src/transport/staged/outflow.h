@@ -3,16 +3,15 @@
 
 #include <functional>
 #include <memory>
-#include <vector>
 
 #include "device/devices.h"
 #include "transport/stream/carrier.h"
 
 namespace ray_hixl::transport::staged {
 
-// See stream::Carrier. REQUIRES: some of `payload` is in device memory.
-[[nodiscard]] std::unique_ptr<stream::Outflow> open_outflow(const std::shared_ptr<device::Devices>& devices,
-                                                            std::vector<MemoryRange> payload, std::shared_ptr<const void> keep,
+// See stream::Carrier.
+[[nodiscard]] std::unique_ptr<stream::Outflow> open_outflow(const std::shared_ptr<device::Devices>& devices, std::int32_t device,
+                                                            stream::NextRange payload, std::shared_ptr<const void> keep,
                                                             std::function<void()> more);
 
 }  // namespace ray_hixl::transport::staged

@@ -15,8 +15,8 @@ namespace {
 
 stream::Carrier carrier_over(const std::shared_ptr<device::Devices>& devices) {
   return {control::TransportKind::kStaged,
-          [devices](std::vector<MemoryRange> payload, std::shared_ptr<const void> keep, std::function<void()> more) {
-            return open_outflow(devices, std::move(payload), std::move(keep), std::move(more));
+          [devices](std::int32_t device, stream::NextRange payload, std::shared_ptr<const void> keep, std::function<void()> more) {
+            return open_outflow(devices, device, std::move(payload), std::move(keep), std::move(more));
           },
           [devices](const std::shared_ptr<Job>& job, std::function<void()> more) { return open_inflow(devices, job, std::move(more)); }};
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -26,7 +27,6 @@ Answer Answer::make(std::uint64_t request, control::Read read, const memory::Slo
   for (const control::ReadSpan& span : read.spans) answer.payload_left_ += span.length;
   answer.spans_ = std::move(read.spans);
   answer.skip_empty();
-  if (answer.needs_outflow()) answer.list_payload();
   answer.stage_ = Stage::kPayload;
   answer.frame_ = control::encode(request, control::Reading{answer.payload_left_});
   return answer;
@@ -53,22 +53,26 @@ Status Answer::pin(const control::Read& read, bool carries_devices) {
     const Status inside = carries_devices ? slices.check(span.offset, span.length) : slices.check_host(span.offset, span.length);
     if (!inside.is_ok()) return inside.with_context("slot " + std::to_string(span.handle.slot));
     source_of_.push_back(it->second);
-    if (carries_devices && slices.on_device(span.offset, span.length)) payload_.resize(1);
+    if (carries_devices && !device_) device_ = slices.first_device(span.offset, span.length);
   }
   return Status::ok();
 }
 
-void Answer::list_payload() {
-  payload_.clear();
-  for (std::size_t i = 0; i < spans_.size(); ++i) {
+NextRange Answer::payload() const {
+  return [this, i = std::size_t{0}, done = std::uint64_t{0}](std::uint64_t most) mutable -> std::optional<MemoryRange> {
+    if (i == spans_.size()) return std::nullopt;
     const control::ReadSpan& span = spans_[i];
-    for (std::uint64_t done = 0; done < span.length; done += payload_.back().length) {
-      payload_.push_back((*sources_)[source_of_[i]].slices.at(span.offset + done, span.length - done));
+    const MemoryRange next = (*sources_)[source_of_[i]].slices.at(span.offset + done, std::min(most, span.length - done));
+    done += next.length;
+    if (done == span.length) {
+      ++i;
+      done = 0;
     }
-  }
+    return next;
+  };
 }
 
-void Answer::carry(const OpenOutflow& open) { outflow_ = open(std::exchange(payload_, {}), sources_); }
+void Answer::carry(const OpenOutflow& open) { outflow_ = open(*device_, payload(), sources_); }
 
 bool Answer::is_waiting() {
   if (!outflow_ || stage_ != Stage::kPayload || !lost_.is_ok()) return false;
@@ -163,6 +167,7 @@ void Answer::judge() {
   stage_ = Stage::kEnd;
   sources_ = nullptr;  // memory, too
   outflow_ = nullptr;
+  device_.reset();
   spans_ = {};
   source_of_ = {};
 }

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -38,9 +39,9 @@ class Answer {
   void gather(const Copy& copy);
 
   // Is some of the payload in device memory? Then it has all of it come out of what `open` makes. REQUIRES: nothing was sent yet.
-  [[nodiscard]] bool needs_outflow() const { return !payload_.empty(); }
-  using OpenOutflow = std::function<std::unique_ptr<Outflow>(std::vector<MemoryRange> payload, std::shared_ptr<const void> keep)>;
-  void carry(const OpenOutflow& open);
+  [[nodiscard]] bool needs_outflow() const { return device_ && !outflow_; }
+  using OpenOutflow = std::function<std::unique_ptr<Outflow>(std::int32_t device, NextRange payload, std::shared_ptr<const void> keep)>;
+  void carry(const OpenOutflow& open);  // stays where it is from here on
   // Nothing can be sent before the outflow has more.
   [[nodiscard]] bool is_waiting();
 
@@ -66,7 +67,7 @@ class Answer {
 
   Answer(std::uint64_t request, const memory::SlotTable* slots) : request_(request), slots_(slots) {}
   [[nodiscard]] Status pin(const control::Read& read, bool carries_devices);
-  void list_payload();
+  [[nodiscard]] NextRange payload() const;
   void add_payload(std::vector<iovec>& vectors, std::size_t most_vectors, std::uint64_t most_bytes) const;
   void advance(std::uint64_t bytes);
   void skip_empty();
@@ -80,7 +81,7 @@ class Answer {
   std::size_t span_ = 0;                  // the next byte of payload belongs to this span,
   std::uint64_t in_span_ = 0;             // at this offset
   std::uint64_t payload_left_ = 0;
-  std::vector<MemoryRange> payload_;  // until somebody carries it
+  std::optional<std::int32_t> device_;  // one of the payload's; none: it is all the host's
   std::unique_ptr<Outflow> outflow_;
   // Not ok: the rest of the payload cannot be read. Zeros go out for it, so that the reader can tell where the verdict begins, which says
   // this.

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
-#include <vector>
 
 #include "control/kinds.h"
 #include "ray_hixl/memory.h"
@@ -42,11 +42,15 @@ class Inflow {
   virtual void end(const Status& status) = 0;
 };
 
+// The payload's next bytes that lie together, at most `most` of them; nullopt at its end. For as long as the answer lives. Loop thread.
+using NextRange = std::function<std::optional<MemoryRange>(std::uint64_t most)>;
+
 struct Carrier {
   control::TransportKind kind{};
-  // Any thread may call `more`, which may come late, and more often than needed. `payload`: in order; `keep` has its memory. Null: device
-  // memory is refused.
-  std::function<std::unique_ptr<Outflow>(std::vector<MemoryRange> payload, std::shared_ptr<const void> keep, std::function<void()> more)>
+  // Any thread may call `more`, which may come late, and more often than needed. `device`: one of the payload's. `keep` has its memory.
+  // Null: device memory is refused.
+  std::function<std::unique_ptr<Outflow>(std::int32_t device, NextRange payload, std::shared_ptr<const void> keep,
+                                         std::function<void()> more)>
       open_outflow;
   // Null, or giving null: the job's memory is the host's.
   std::function<std::shared_ptr<Inflow>(const std::shared_ptr<Job>& job, std::function<void()> more)> open_inflow;

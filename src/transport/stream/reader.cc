@@ -81,6 +81,7 @@ void Reader::start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> 
 // Something changed of the inflow's room, or it is looked at for the first time.
 void Reader::on_room() {
   if (!inflow_->status().is_ok()) return abandon(inflow_->status());
+  ++progress_;  // until now it was not the peer who took so long
   send_request();
 }
 
@@ -102,6 +103,7 @@ void Reader::send_request() {
     if (sent < 0 && errno == EAGAIN) return watch(EPOLLIN | EPOLLOUT);
     if (sent < 0) return broke(std::strerror(errno));
     sent_ += static_cast<std::size_t>(sent);
+    progress_ += static_cast<std::uint64_t>(sent);
   }
   watch(EPOLLIN);
 }

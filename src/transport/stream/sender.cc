@@ -50,6 +50,7 @@ void Sender::start() {
 
 void Sender::on_event(std::uint32_t events) {
   // Whoever hung up takes no answer, and epoll would go on and on telling of it.
+  if ((watched_ & events & EPOLLRDHUP) != 0) return end();
   if ((watched_ & events) == 0 && (events & (EPOLLHUP | EPOLLERR)) != 0) return end();
   if (answer_ || receive()) work();
 }
@@ -107,8 +108,8 @@ void Sender::take(Inbox::Taken request) {
 
 // Goes on whenever there is more of it.
 void Sender::carry() {
-  answer_->carry([this](std::vector<MemoryRange> payload, std::shared_ptr<const void> keep) {
-    return carrier_.open_outflow(std::move(payload), std::move(keep), [&loop = context_.loop, self = std::weak_ptr(self_)] {
+  answer_->carry([this](std::int32_t device, NextRange payload, std::shared_ptr<const void> keep) {
+    return carrier_.open_outflow(device, std::move(payload), std::move(keep), [&loop = context_.loop, self = std::weak_ptr(self_)] {
       loop.post([self] {
         const auto sender = self.lock();
         if (sender && (*sender)->ended_) (*sender)->work();
@@ -179,7 +180,10 @@ void Sender::drop_answer() {
 void Sender::wait(bool out_of_budget) {
   const bool again = out_of_budget && !answer_ && !inbox_.empty();
   const bool is_elsewhere = away_ || (answer_ && answer_->is_waiting());
-  const std::uint32_t wanted = is_elsewhere || again ? 0u : answer_ ? std::uint32_t{EPOLLOUT} : std::uint32_t{EPOLLIN};
+  const std::uint32_t wanted = is_elsewhere ? std::uint32_t{EPOLLRDHUP}
+                               : again      ? 0u
+                               : answer_    ? std::uint32_t{EPOLLOUT}
+                                            : std::uint32_t{EPOLLIN};
   if (wanted != watched_) context_.loop.change(socket_.get(), watched_ = wanted);
   if (again) {
     context_.loop.post([self = std::weak_ptr(self_)] {

@@ -44,12 +44,14 @@ class StagingTest : public testing::Test {
     dropped = std::move(taken.back());
     taken.pop_back();
   }
+  static Status nothing(StagingRuntime&) { return Status::ok(); }
   // Once everything that was asked for before was looked at.
   void settle() {
     Event ran;
-    ASSERT_TRUE(staging.run([&](StagingRuntime&) { ran.set(); }).is_ok());
+    ASSERT_TRUE(staging.run(nothing, [&](const Status&) { ran.set(); }).is_ok());
     ASSERT_TRUE(ran.wait());
   }
+  ~StagingTest() override { EXPECT_TRUE(staging.stop(Deadline::never())); }
 
   test::StagingScript script;
   mutable std::mutex mutex;
@@ -100,6 +102,18 @@ TEST_F(StagingTest, says_where_there_is_no_memory_and_tries_again) {
   EXPECT_TRUE(eventually([&] { return have() == Staging::kBuffersEachWay; })) << "the one that was not had counts for nothing";
 }
 
+TEST_F(StagingTest, waits_for_a_buffer_where_there_is_no_memory_for_another_one) {
+  take(Way::kOut, 2);
+  ASSERT_TRUE(eventually([&] { return have() == 2; }));
+  script.has_no_memory = true;
+  take(Way::kOut, 1);
+  settle();
+  settle();
+  EXPECT_TRUE(errors.empty());
+  drop_one();
+  EXPECT_TRUE(eventually([&] { return have() == 2; }));
+}
+
 TEST_F(StagingTest, stop_runs_what_was_asked_for_and_refuses_who_waits) {
   take(Way::kOut, Staging::kBuffersEachWay + 1);
   ASSERT_TRUE(eventually([&] { return have() == Staging::kBuffersEachWay; }));
@@ -109,16 +123,38 @@ TEST_F(StagingTest, stop_runs_what_was_asked_for_and_refuses_who_waits) {
   std::byte to{0};
   std::atomic<int> copied = 0;
   for (int i = 0; i < 2; ++i) {
-    ASSERT_TRUE(staging.run([&](StagingRuntime& runtime) { copied += runtime.to_host(&to, &from, 1).is_ok() ? 1 : 0; }).is_ok());
+    const auto copy = [&](StagingRuntime& runtime) { return runtime.to_host(&to, &from, 1); };
+    ASSERT_TRUE(staging.run(copy, [&](const Status& status) { copied += status.is_ok() ? 1 : 0; }).is_ok());
   }
-  std::jthread stopping([&] { staging.stop(); });
+  std::jthread stopping([&] { EXPECT_TRUE(staging.stop(Deadline::never())); });
   go_on.set();
   stopping.join();
   EXPECT_EQ(copied, 2);
   EXPECT_THAT(errors, testing::ElementsAre(Code::kClosed));
   take(Way::kOut, 1);
   EXPECT_THAT(errors, testing::ElementsAre(Code::kClosed, Code::kClosed));
-  EXPECT_EQ(staging.run([](StagingRuntime&) {}).code(), Code::kClosed);
+  EXPECT_EQ(staging.run(nothing, nullptr).code(), Code::kClosed);
+}
+
+// What it would tell of is gone when the copy comes back after all.
+TEST_F(StagingTest, stop_leaves_a_copy_behind_that_does_not_end) {
+  static test::StagingScript kept;  // the thread stays
+  static Event go_on;
+  static std::atomic<int> told = 0;
+  kept.waits = &go_on;
+  Staging other("staging-other", std::make_unique<test::ScriptedStaging>(kept));
+  static std::byte from{1};
+  static std::byte to{0};
+  const auto copy = [](StagingRuntime& runtime) { return runtime.to_host(&to, &from, 1); };
+  ASSERT_TRUE(other.run(copy, [](const Status&) { ++told; }).is_ok());
+  ASSERT_TRUE(other.run(copy, [](const Status&) { ++told; }).is_ok());
+  ASSERT_TRUE(eventually([&] { return kept.began == 1; }));
+  EXPECT_FALSE(other.stop(Deadline::in(std::chrono::milliseconds(20))));
+  go_on.set();
+  EXPECT_TRUE(eventually([&] { return to == from; }));
+  EXPECT_TRUE(other.stop(Deadline::never()));
+  EXPECT_EQ(told, 0);
+  EXPECT_EQ(kept.began, 1);
 }
 
 TEST_F(StagingTest, buffers_outlive_it) {
@@ -129,6 +165,7 @@ TEST_F(StagingTest, buffers_outlive_it) {
       taken.push_back(*std::move(buffer));
     });
     ASSERT_TRUE(eventually([&] { return have() == 1; }));
+    EXPECT_TRUE(other.stop(Deadline::never()));
   }
   EXPECT_EQ(script.freed, 0u);
   drop_one();
@@ -139,10 +176,9 @@ TEST_F(StagingTest, refuses_in_a_forked_child) {
   take(Way::kIn, 1);
   ASSERT_TRUE(eventually([&] { return have() == 1; }));
   EXPECT_TRUE(test::in_child([this] {
-    const bool refuses = staging.run([](StagingRuntime&) {}).code() == Code::kClosed;
+    const bool refuses = staging.run(nothing, nullptr).code() == Code::kClosed;
     drop_one();
-    staging.stop();
-    return refuses;
+    return staging.stop(Deadline::never()) && refuses;
   }));
 }
 

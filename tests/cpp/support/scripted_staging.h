@@ -83,7 +83,7 @@ class ScriptedDevices final : public device::Devices {
   }
   std::vector<DeviceStats> stats() const override { return {}; }
   void stop() override {
-    for (const auto& device : devices_) device->staging().stop();
+    for (const auto& device : devices_) (void)device->staging().stop(Deadline::never());
   }
 
  private:

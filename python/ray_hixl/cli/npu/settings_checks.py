@@ -30,7 +30,7 @@ def check_settings(machine: Machine, options: Options, cann: Cann) -> list[Findi
 
 
 def _one_npu(machine: Machine, options: Options, cann: Cann) -> Iterable[Finding]:
-    """Would HIXL take HCCS between two processes on one NPU? They are refused then."""
+    """Would HIXL take HCCS between two processes on one NPU? They stage their tensors then."""
     name = "two processes on one NPU"
     if cann.error or options.hixl_local_comm_res != "auto":  # then the endpoints are the user's own
         return
@@ -41,9 +41,9 @@ def _one_npu(machine: Machine, options: Options, cann: Cann) -> Iterable[Finding
     elif machine.variable("HCCL_INTRA_ROCE_ENABLE") == "1" or not {"auto", "hccs:device"} & set(options.hixl_protocol_desc):
         yield Finding(_SETTINGS, name, WORKS, "they link over RoCE")
     else:
-        what = f"{cann.family}: HIXL would take HCCS, so they are refused by name"
+        what = f"{cann.family}: HIXL would take HCCS, so tensors between them are staged through the host"
         remedy = "an NPU for each process; or in every process HCCL_INTRA_ROCE_ENABLE=1, or RAY_HIXL_HIXL_PROTOCOL_DESC=roce:device"
-        yield Finding(_SETTINGS, name, REFUSED, what, remedy)
+        yield Finding(_SETTINGS, name, WARNING, what, remedy)
 
 
 def _patience(machine: Machine, options: Options) -> Finding:

@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <optional>
 #include <string>
 
 #include "support/eventually.h"
@@ -20,7 +22,17 @@ class OutflowTest : public testing::Test {
   static constexpr std::uint64_t kBuffer = Staging::kBufferBytes;
 
   [[nodiscard]] std::unique_ptr<stream::Outflow> open(std::vector<MemoryRange> payload) {
-    return open_outflow(devices, std::move(payload), keep, [this] { ++told; });
+    const auto first = std::ranges::find(payload, MemoryKind::kDevice, &MemoryRange::kind)->device;
+    auto next = [payload = std::move(payload), i = std::size_t{0}](std::uint64_t most) mutable -> std::optional<MemoryRange> {
+      while (i < payload.size() && payload[i].length == 0) ++i;
+      if (i == payload.size()) return std::nullopt;
+      MemoryRange& rest = payload[i];
+      const MemoryRange part{rest.address, std::min(most, rest.length), rest.kind, rest.device};
+      rest.address += part.length;
+      rest.length -= part.length;
+      return part;
+    };
+    return open_outflow(devices, first, std::move(next), keep, [this] { ++told; });
   }
   // All of it, at most `step` bytes at a time.
   std::vector<std::byte> drain(stream::Outflow& outflow, std::uint64_t bytes, std::uint64_t step) {
@@ -81,6 +93,34 @@ TEST_F(OutflowTest, fails_where_the_device_was_closed) {
   std::vector<std::byte> memory(100);
   EXPECT_EQ(open({{memory.data(), memory.size(), MemoryKind::kDevice, 0}})->status().code(), Code::kClosed);
   EXPECT_EQ(open({{memory.data(), memory.size(), MemoryKind::kDevice, 7}})->status().code(), Code::kClosed);
+}
+
+TEST_F(OutflowTest, says_where_memory_of_the_host_is_not_mapped) {
+  std::vector<std::byte> memory(100);
+  void* const gone = ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const auto outflow = open({{memory.data(), 100, MemoryKind::kDevice, 0}, {static_cast<std::byte*>(gone), 4096}});
+  EXPECT_TRUE(eventually([&] { return outflow->status().code() == Code::kInvalidRegion; }));
+  ::munmap(gone, 4096);
+}
+
+// What it holds while its reader takes nothing is little where others want some, too.
+TEST_F(OutflowTest, leaves_buffers_to_others) {
+  std::vector<std::byte> memory(8 * kBuffer);
+  std::vector<std::unique_ptr<stream::Outflow>> stopped;
+  for (int i = 0; i < 4; ++i) stopped.push_back(open({{memory.data(), memory.size(), MemoryKind::kDevice, 0}}));
+  const auto other = open({{memory.data(), memory.size(), MemoryKind::kDevice, 0}});
+  EXPECT_EQ(drain(*other, memory.size(), kBuffer).size(), memory.size());
+}
+
+TEST_F(OutflowTest, copies_so_many_ranges_a_part_and_no_more) {
+  std::vector<std::byte> memory(2000);
+  test::fill_pattern(memory, 5);
+  std::vector<MemoryRange> payload;
+  for (std::byte& byte : memory) payload.push_back({&byte, 1, MemoryKind::kDevice, 0});
+  const auto outflow = open(payload);
+  ASSERT_TRUE(eventually([&] { return !outflow->ready().empty(); }));
+  EXPECT_EQ(outflow->ready().size(), 512u);
+  EXPECT_TRUE(test::is_pattern(drain(*outflow, memory.size(), kBuffer), 5));
 }
 
 TEST_F(OutflowTest, keeps_the_memory_until_nothing_copies_from_it) {
