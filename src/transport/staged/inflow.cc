@@ -22,7 +22,7 @@ std::int32_t device_of(const Job& job, const Piece& piece) {
 }
 
 // What one buffer holds, and where it goes: by device.
-struct Part {
+struct Incoming {
   struct Copy {
     std::byte* to;
     std::size_t from;  // offset in the buffer
@@ -32,8 +32,8 @@ struct Part {
   std::map<std::int32_t, std::vector<Copy>> copies;
 };
 
-Status land(const Part& part, std::int32_t index, device::StagingRuntime& runtime) {
-  for (const Part::Copy& copy : part.copies.at(index)) {
+Status land(const Incoming& part, std::int32_t index, device::StagingRuntime& runtime) {
+  for (const Incoming::Copy& copy : part.copies.at(index)) {
     RAY_HIXL_RETURN_IF_ERROR(runtime.to_device(copy.to, part.buffer.get() + copy.from, copy.length));
   }
   return Status::ok();
@@ -72,7 +72,7 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
     filled_ += bytes;
     left_ -= bytes;
     if (filled_ < Staging::kBufferBytes && left_ > 0) return;
-    auto part = std::make_shared<Part>();
+    auto part = std::make_shared<Incoming>();
     part->buffer = std::exchange(filling_, nullptr);
     list_copies(*part, std::exchange(filled_, 0));
     {
@@ -100,7 +100,7 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
 
  private:
   // The pieces that the next bytes belong to.
-  void list_copies(Part& part, std::uint64_t bytes) {
+  void list_copies(Incoming& part, std::uint64_t bytes) {
     for (std::size_t from = 0; from < bytes;) {
       const Piece& piece = job_->pieces[piece_];
       const std::uint64_t length = std::min<std::uint64_t>(bytes - from, piece.length - in_piece_);
@@ -114,12 +114,12 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
   }
 
   // To one device after the other, each on the thread of its own.
-  void bring(const std::shared_ptr<Part>& part) {
+  void bring(const std::shared_ptr<Incoming>& part) {
     const Status wanted = job_->transfer->stopping() ? job_->transfer->stop_reason() : status();
     if (!wanted.is_ok() || part->copies.empty()) return landed(part, wanted);
     const std::int32_t index = part->copies.begin()->first;
     if (index == kHost) {
-      for (const Part::Copy& copy : part->copies.at(kHost)) {
+      for (const Incoming::Copy& copy : part->copies.at(kHost)) {
         if (const Status brought = copy_to_host(copy.to, part->buffer.get() + copy.from, copy.length); !brought.is_ok())
           return landed(part, brought);
       }
@@ -138,7 +138,7 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
   }
 
   // Nothing writes for this part any more.
-  void landed(const std::shared_ptr<Part>& part, const Status& status) {
+  void landed(const std::shared_ptr<Incoming>& part, const Status& status) {
     Staging::Buffer dropped;  // after the lock
     bool is_end = false;
     {

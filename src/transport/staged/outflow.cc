@@ -19,14 +19,14 @@ constexpr std::size_t kMostRanges = 512;  // of a part: a copy each
 constexpr std::int32_t kNone = -1;
 
 // Bytes that go through one buffer.
-struct Part {
+struct Outgoing {
   std::int32_t device = kNone;  // none: all of it is the host's
   std::vector<MemoryRange> from;
   std::uint64_t length = 0;
   Staging::Buffer buffer;  // null: it was not copied yet
 };
 
-Status fill(const Part& part, std::byte* to, device::StagingRuntime& runtime) {
+Status fill(const Outgoing& part, std::byte* to, device::StagingRuntime& runtime) {
   for (const MemoryRange& from : part.from) {
     RAY_HIXL_RETURN_IF_ERROR(from.kind == MemoryKind::kHost ? copy_from_host(to, from.address, from.length)
                                                             : runtime.to_host(to, from.address, from.length));
@@ -41,8 +41,8 @@ class Cutter {
   explicit Cutter(stream::NextRange payload) : payload_(std::move(payload)) {}
 
   // The next one; without bytes at the end.
-  [[nodiscard]] Part cut() {
-    Part part;
+  [[nodiscard]] Outgoing cut() {
+    Outgoing part;
     while (part.length < Staging::kBufferBytes && part.from.size() < kMostRanges) {
       if (!next_) next_ = payload_(Staging::kBufferBytes - part.length);
       if (!next_ || !is_for(part, *next_)) return part;
@@ -55,7 +55,7 @@ class Cutter {
   }
 
  private:
-  [[nodiscard]] static bool is_for(const Part& part, const MemoryRange& range) {
+  [[nodiscard]] static bool is_for(const Outgoing& part, const MemoryRange& range) {
     return range.kind == MemoryKind::kHost || part.device == kNone || range.device == part.device;
   }
 
@@ -86,7 +86,7 @@ class DeviceOutflow final : public stream::Outflow {
   std::span<const std::byte> ready() override {
     if (parts_.empty()) return {};
     const MutexLock lock(shared_->mutex);
-    const Part& part = *parts_.front();
+    const Outgoing& part = *parts_.front();
     if (!part.buffer) return {};
     return std::span<const std::byte>(part.buffer.get(), part.length).subspan(sent_);
   }
@@ -117,7 +117,7 @@ class DeviceOutflow final : public stream::Outflow {
       const MutexLock lock(mutex);
       return {failed, keep};
     }
-    void have(Part& part, const Staging::Buffer& buffer) {
+    void have(Outgoing& part, const Staging::Buffer& buffer) {
       {
         const MutexLock lock(mutex);
         part.buffer = buffer;
@@ -139,7 +139,7 @@ class DeviceOutflow final : public stream::Outflow {
       const std::shared_ptr<device::Device> device = devices_->find(device_);
       if (!device) return shared_->fail(Status(Code::kClosed, "npu:" + std::to_string(device_) + " of the owner was closed"));
       if (!parts_.empty() && !device->staging().has_spare(Staging::Way::kOut)) return;
-      auto part = std::make_shared<Part>(cutter_.cut());
+      auto part = std::make_shared<Outgoing>(cutter_.cut());
       at_end_ = part->length == 0;
       if (at_end_) return;
       if (part->device != kNone) device_ = part->device;
@@ -148,7 +148,7 @@ class DeviceOutflow final : public stream::Outflow {
     }
   }
 
-  void begin(const std::shared_ptr<Part>& part) {
+  void begin(const std::shared_ptr<Outgoing>& part) {
     const std::shared_ptr<device::Device> device = devices_->find(device_);
     if (!device) return shared_->fail(Status(Code::kClosed, "npu:" + std::to_string(device_) + " of the owner was closed"));
     device->staging().take(Staging::Way::kOut, [shared = shared_, device, part](Result<Staging::Buffer> buffer) {
@@ -168,8 +168,8 @@ class DeviceOutflow final : public stream::Outflow {
   std::int32_t device_;  // of the part that was begun last: what is all the host's goes by its staging, too
   Cutter cutter_;
   bool at_end_ = false;
-  std::deque<std::shared_ptr<Part>> parts_;  // in the order of the payload; their buffers belong to the mutex
-  std::uint64_t sent_ = 0;                   // of the first part
+  std::deque<std::shared_ptr<Outgoing>> parts_;  // in the order of the payload; their buffers belong to the mutex
+  std::uint64_t sent_ = 0;                       // of the first part
 };
 
 }  // namespace
