@@ -79,7 +79,7 @@ def test_hints_from_the_field() -> None:
     }
     _, found = examine(given)
     remedies = {
-        "two processes on one NPU": ("refused", "HCCL_INTRA_ROCE_ENABLE=1"),
+        "two processes on one NPU": ("warning", "HCCL_INTRA_ROCE_ENABLE=1"),
         "ASCEND_BUFFER_POOL": ("warning", "ASCEND_BUFFER_POOL=0:0"),
         "torch's allocator": ("warning", "multiple of 2 MiB"),
         "RAY_EXPERIMENTAL_NOSET_ASCEND_RT_VISIBLE_DEVICES": ("works", "RAY_HIXL_LANDING_DEVICE"),

@@ -151,7 +151,7 @@ TEST_F(StagingTest, stop_leaves_a_copy_behind_that_does_not_end) {
   ASSERT_TRUE(eventually([&] { return kept.began == 1; }));
   EXPECT_FALSE(other.stop(Deadline::in(std::chrono::milliseconds(20))));
   go_on.set();
-  EXPECT_TRUE(eventually([&] { return to == from; }));
+  EXPECT_TRUE(eventually([&] { return kept.copied == 1; }));
   EXPECT_TRUE(other.stop(Deadline::never()));
   EXPECT_EQ(told, 0);
   EXPECT_EQ(kept.began, 1);

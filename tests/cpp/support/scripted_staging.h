@@ -22,7 +22,8 @@ struct StagingScript {
   std::atomic<bool> has_no_memory = false;    // pinned
   std::atomic<const Event*> waits = nullptr;  // what every copy waits for
   std::atomic<int> began{0};                  // copies
-  std::atomic<std::size_t> allocated{0};      // buffers
+  std::atomic<int> copied{0};
+  std::atomic<std::size_t> allocated{0};  // buffers
   std::atomic<std::size_t> freed{0};
 };
 
@@ -48,6 +49,7 @@ class ScriptedStaging final : public device::StagingRuntime {
     if (const Event* const event = script_.waits; event != nullptr && !event->wait()) return Status(Code::kInternal, "nobody let it go on");
     if (script_.fails) return Status(Code::kNotAvailable, "the device failed, the script says");
     std::memcpy(to, from, length);
+    ++script_.copied;
     return Status::ok();
   }
   StagingScript& script_;
