@@ -201,6 +201,7 @@ bool Staging::stop(Deadline deadline) {
   if (impl_->process.in_child()) return true;
   std::thread thread;
   bool has_ended = true;
+  bool is_left_behind = false;  // now, or by a stop before
   {
     MutexLock lock(impl_->mutex);
     impl_->stopped = true;
@@ -208,7 +209,8 @@ bool Staging::stop(Deadline deadline) {
     impl_->wake.notify_one();
     while (thread.joinable() && !impl_->has_ended && impl_->ending.wait_until(lock, deadline)) continue;
     has_ended = !thread.joinable() || impl_->has_ended;
-    impl_->is_left_behind = !has_ended;
+    impl_->is_left_behind = impl_->is_left_behind || !has_ended;
+    is_left_behind = impl_->is_left_behind;
   }
   if (thread.joinable()) has_ended ? thread.join() : thread.detach();
   for (const Way way : {Way::kOut, Way::kIn}) {
@@ -219,7 +221,7 @@ bool Staging::stop(Deadline deadline) {
     }
     for (const Taken& taken : waiting) taken(engine_closed());
   }
-  return has_ended;
+  return !is_left_behind;
 }
 
 }  // namespace ray_hixl::device

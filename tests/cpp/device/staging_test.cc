@@ -138,23 +138,25 @@ TEST_F(StagingTest, stop_runs_what_was_asked_for_and_refuses_who_waits) {
 
 // What it would tell of is gone when the copy comes back after all.
 TEST_F(StagingTest, stop_leaves_a_copy_behind_that_does_not_end) {
-  static test::StagingScript kept;  // the thread stays
-  static Event go_on;
-  static std::atomic<int> told = 0;
-  kept.waits = &go_on;
-  Staging other("staging-other", std::make_unique<test::ScriptedStaging>(kept));
-  static std::byte from{1};
-  static std::byte to{0};
-  const auto copy = [](StagingRuntime& runtime) { return runtime.to_host(&to, &from, 1); };
-  ASSERT_TRUE(other.run(copy, [](const Status&) { ++told; }).is_ok());
-  ASSERT_TRUE(other.run(copy, [](const Status&) { ++told; }).is_ok());
-  ASSERT_TRUE(eventually([&] { return kept.began == 1; }));
+  struct Kept {
+    test::StagingScript script;
+    Event go_on;
+    std::atomic<int> told = 0;
+    std::byte from{1};
+    std::byte to{0};
+  };
+  Kept& kept = *new Kept;  // the thread stays
+  kept.script.waits = &kept.go_on;
+  Staging other("staging-other", std::make_unique<test::ScriptedStaging>(kept.script));
+  const auto copy = [&kept](StagingRuntime& runtime) { return runtime.to_host(&kept.to, &kept.from, 1); };
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(other.run(copy, [&kept](const Status&) { ++kept.told; }).is_ok());
+  ASSERT_TRUE(eventually([&] { return kept.script.began == 1; }));
   EXPECT_FALSE(other.stop(Deadline::in(std::chrono::milliseconds(20))));
-  go_on.set();
-  EXPECT_TRUE(eventually([&] { return kept.copied == 1; }));
-  EXPECT_TRUE(other.stop(Deadline::never()));
-  EXPECT_EQ(told, 0);
-  EXPECT_EQ(kept.began, 1);
+  kept.go_on.set();
+  EXPECT_TRUE(eventually([&] { return kept.script.copied == 1; }));
+  EXPECT_FALSE(other.stop(Deadline::never()));
+  EXPECT_EQ(kept.told, 0);
+  EXPECT_EQ(kept.script.began, 1);
 }
 
 TEST_F(StagingTest, buffers_outlive_it) {
