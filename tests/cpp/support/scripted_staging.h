@@ -71,12 +71,12 @@ class ScriptedDevice final : public device::Device {
   static Status none() { return Status(Code::kNotAvailable, "a scripted device has nothing but staging"); }
 };
 
+// REQUIRES: stop() before it goes, which may be on a thread of its own.
 class ScriptedDevices final : public device::Devices {
  public:
   ScriptedDevices(std::int32_t count, StagingScript& script) {
     for (std::int32_t i = 0; i < count; ++i) devices_.push_back(std::make_shared<ScriptedDevice>(i, script));
   }
-  ~ScriptedDevices() override { stop(); }
   Status usable() const override { return Status::ok(); }
   std::int32_t visible() const override { return static_cast<std::int32_t>(devices_.size()); }
   Result<std::shared_ptr<device::Device>> get(std::int32_t index) override { return find(index); }

@@ -23,6 +23,8 @@ class Inflow : public testing::Test {
  protected:
   static constexpr std::uint64_t kBuffer = Staging::kBufferBytes;
 
+  ~Inflow() override { devices->stop(); }
+
   struct Target {
     std::uint64_t length;
     std::int32_t device;  // negative: the host

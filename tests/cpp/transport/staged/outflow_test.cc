@@ -21,6 +21,8 @@ class OutflowTest : public testing::Test {
  protected:
   static constexpr std::uint64_t kBuffer = Staging::kBufferBytes;
 
+  ~OutflowTest() override { devices->stop(); }
+
   [[nodiscard]] std::unique_ptr<stream::Outflow> open(std::vector<MemoryRange> payload) {
     const auto first = std::ranges::find(payload, MemoryKind::kDevice, &MemoryRange::kind)->device;
     auto next = [payload = std::move(payload), i = std::size_t{0}](std::uint64_t most) mutable -> std::optional<MemoryRange> {
