@@ -1,7 +1,6 @@
 #include "transport/staged/inflow.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <string>
 #include <utility>

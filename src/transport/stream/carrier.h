@@ -12,6 +12,7 @@
 #include "ray_hixl/memory.h"
 #include "ray_hixl/status.h"
 #include "transport/job.h"
+#include "transport/transport.h"
 
 namespace ray_hixl::transport::stream {
 
@@ -47,6 +48,7 @@ using NextRange = std::function<std::optional<MemoryRange>(std::uint64_t most)>;
 
 struct Carrier {
   control::TransportKind kind{};
+  std::function<Status(RemoteMemory memory)> can_read;  // see Channel::can_read()
   // Any thread may call `more`, which may come late, and more often than needed. `device`: one of the payload's. `keep` has its memory.
   // Null: device memory is refused.
   std::function<std::unique_ptr<Outflow>(std::int32_t device, NextRange payload, std::shared_ptr<const void> keep,

@@ -148,7 +148,7 @@ void StreamChannel::Impl::close(const Status& why) {
 }
 
 StreamChannel::StreamChannel(const Context& context, const Carrier& carrier, Port& port)
-    : context_(context), impl_(std::make_shared<Impl>(context, carrier, port)) {}
+    : context_(context), carrier_(carrier), impl_(std::make_shared<Impl>(context, carrier, port)) {}
 
 StreamChannel::~StreamChannel() { close(Status(Code::kClosed, "the link was closed")); }
 

@@ -8,13 +8,13 @@
 
 namespace ray_hixl::transport::stream {
 
-class StreamChannel : public Channel {
+class StreamChannel final : public Channel {
  public:
   // `carrier` outlives it.
   StreamChannel(const Context& context, const Carrier& carrier, Port& port);
   ~StreamChannel() override;
 
-  [[nodiscard]] Status can_read(RemoteMemory memory) const override { return is_host(memory) ? Status::ok() : host_memory_only(); }
+  [[nodiscard]] Status can_read(RemoteMemory memory) const override { return carrier_.can_read(memory); }
   void submit(std::shared_ptr<Job> job) override;
   void heed_stops() override;
   void on_notice(const control::Frame&) override {}
@@ -23,6 +23,7 @@ class StreamChannel : public Channel {
  private:
   struct Impl;
   const Context& context_;
+  const Carrier& carrier_;
   const std::shared_ptr<Impl> impl_;  // shared with tasks on the loop
 };
 

@@ -111,7 +111,7 @@ class StreamChannelTest : public testing::Test {
   static constexpr std::size_t kBytes = 20000;
   const test::OwnContext own;
   PairPort port{*own.loop};
-  const Carrier carrier{control::TransportKind::kStream, nullptr, nullptr};
+  const Carrier carrier{control::TransportKind::kStream, nullptr, nullptr, nullptr};
   StreamChannel channel{own.context, carrier, port};
 };
 
@@ -141,7 +141,7 @@ class LateInflow final : public Inflow {
 TEST_F(StreamChannelTest, asks_nobody_before_its_inflow_has_room) {
   std::shared_ptr<LateInflow> inflow;
   Event opened;
-  const Carrier late{control::TransportKind::kStaged, nullptr, [&](const std::shared_ptr<Job>& job, std::function<void()> more) {
+  const Carrier late{control::TransportKind::kStaged, nullptr, nullptr, [&](const std::shared_ptr<Job>& job, std::function<void()> more) {
                        inflow = std::make_shared<LateInflow>(job, std::move(more));
                        opened.set();
                        return inflow;

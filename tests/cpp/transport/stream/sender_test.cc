@@ -41,7 +41,7 @@ class SenderTest : public testing::Test {
   }
 
   const test::OwnContext own;
-  const Carrier carrier{control::TransportKind::kStream, nullptr, nullptr};
+  const Carrier carrier{control::TransportKind::kStream, nullptr, nullptr, nullptr};
   CheckedCopy copy;
   std::optional<test::RawSocket> reader;
   std::unique_ptr<Sender> sender;
