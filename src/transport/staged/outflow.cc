@@ -136,9 +136,7 @@ class DeviceOutflow final : public stream::Outflow {
   // One part in any case; more of them only where nobody lacks what they take.
   void go_ahead() {
     while (!at_end_ && parts_.size() < kAhead) {
-      const std::shared_ptr<device::Device> device = devices_->find(device_);
-      if (!device) return shared_->fail(Status(Code::kClosed, "npu:" + std::to_string(device_) + " of the owner was closed"));
-      if (!parts_.empty() && !device->staging().has_spare(Staging::Way::kOut)) return;
+      if (!parts_.empty() && !has_spare()) return;
       auto part = std::make_shared<Outgoing>(cutter_.cut());
       at_end_ = part->length == 0;
       if (at_end_) return;
@@ -146,6 +144,11 @@ class DeviceOutflow final : public stream::Outflow {
       parts_.push_back(std::move(part));
       begin(parts_.back());
     }
+  }
+
+  [[nodiscard]] bool has_spare() const {
+    const std::shared_ptr<device::Device> device = devices_->find(device_);
+    return device && device->staging().has_spare(Staging::Way::kOut);
   }
 
   void begin(const std::shared_ptr<Outgoing>& part) {
