@@ -137,7 +137,7 @@ void EngineImpl::stop() {
   if (devices_) devices_->stop();
   if (pool_) pool_->stop();
   if (loop_) loop_->stop();
-  if (slots_) slots_->retire_all();
+  if (slots_) slots_->end();
   if (source_) source_->set_retired(nullptr);
   reaper_.stop();
 }

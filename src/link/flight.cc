@@ -247,6 +247,7 @@ Status Flight::check_sources() const {
   for (const Handle& source : plan_->sources) {
     if (host_->is_live(source)) continue;
     host_->resolver().forget(source);
+    RAY_HIXL_RETURN_IF_ERROR(host_->check_alive());  // a peer that ended takes all of its memory with it
     return Status(Code::kInvalidRegion, "the " + host_->peer_name() + " closed or freed the memory before it was read to the end");
   }
   return Status::ok();

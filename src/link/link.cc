@@ -216,6 +216,7 @@ Status Link::state() const {
 
 Status Link::check_alive() const {
   RAY_HIXL_RETURN_IF_ERROR(state());
+  if (generations_ && generations_->ended()) return Status(Code::kPeerGone, "the " + peer_.descriptor.name() + " was closed");
   if (!process_ || process_->alive()) return Status::ok();
   return Status(Code::kPeerGone, "the process of the " + peer_.descriptor.name() + " ended");
 }

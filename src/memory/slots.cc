@@ -19,7 +19,8 @@
 namespace ray_hixl::memory {
 namespace {
 
-constexpr std::size_t kTableBytes = std::size_t{SlotTable::kCapacity} * sizeof(std::uint64_t);
+constexpr std::size_t kEnded = SlotTable::kCapacity;  // the index of the word that is 1 when the engine has ended
+constexpr std::size_t kTableBytes = (kEnded + 1) * sizeof(std::uint64_t);
 constexpr int kTableSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "generations are read by other processes");
 
@@ -54,10 +55,11 @@ struct SlotTable::Impl {
   const std::uint32_t limit;
   const ProcessGuard process;  // the generations are shared with a forked child, which must not touch them
   Fd fd;
-  std::uint64_t* generations = nullptr;  // kCapacity of them
+  std::uint64_t* generations = nullptr;  // kCapacity of them, and kEnded
   mutable Mutex mutex;
   std::deque<Entry> entries RAY_HIXL_GUARDED_BY(mutex);              // as many as slots were ever used
   std::vector<std::uint32_t> free_slots RAY_HIXL_GUARDED_BY(mutex);  // the last one is used next
+  bool ended RAY_HIXL_GUARDED_BY(mutex) = false;
 
   [[nodiscard]] bool live(const Handle& handle) const {
     return handle.slot < kCapacity && is_live(handle.generation) && same_generation(generations + handle.slot, handle.generation);
@@ -138,7 +140,7 @@ Result<std::unique_ptr<SlotTable>> SlotTable::create(Reaper& reaper, std::uint32
 
 SlotTable::SlotTable(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-SlotTable::~SlotTable() { retire_all(); }
+SlotTable::~SlotTable() { end(); }
 
 Result<Handle> SlotTable::publish(SlotContent content) {
   content.owner = impl_->reaper.adopt(std::move(content.owner));  // first, so that a refused one ends on the reaper too
@@ -149,6 +151,7 @@ Result<Handle> SlotTable::publish(SlotContent content) {
   handle.key = random_u64();
 
   const MutexLock lock(impl_->mutex);
+  if (impl_->ended) return Status(Code::kClosed, "the engine is closed");
   const Result<std::uint32_t> slot = impl_->take_slot();
   if (!slot.is_ok()) return slot.status();
   handle.slot = *slot;
@@ -182,12 +185,14 @@ std::uint32_t SlotTable::live_slots() const {
   return static_cast<std::uint32_t>(impl_->entries.size() - impl_->free_slots.size());
 }
 
-void SlotTable::retire_all() {
+void SlotTable::end() {
   if (impl_->process.in_child()) return;
   std::vector<std::shared_ptr<const SlotContent>> contents;  // dropped after the lock
   const MutexLock lock(impl_->mutex);
-  for (std::size_t i = impl_->entries.size(); i > 0; --i) {  // so that low slots are used first again
-    if (impl_->entries[i - 1].content) contents.push_back(impl_->clear(static_cast<std::uint32_t>(i - 1)));
+  impl_->ended = true;
+  std::atomic_ref(impl_->generations[kEnded]).store(1, std::memory_order_release);
+  for (std::uint32_t slot = 0; slot < impl_->entries.size(); ++slot) {
+    if (impl_->entries[slot].content) contents.push_back(impl_->clear(slot));
   }
 }
 
@@ -211,5 +216,7 @@ bool GenerationView::live(const Handle& handle) const {
   if (handle.slot >= SlotTable::kCapacity || !is_live(handle.generation)) return false;
   return same_generation(static_cast<const std::uint64_t*>(base_) + handle.slot, handle.generation);
 }
+
+bool GenerationView::ended() const { return __atomic_load_n(static_cast<const std::uint64_t*>(base_) + kEnded, __ATOMIC_ACQUIRE) != 0; }
 
 }  // namespace ray_hixl::memory

@@ -2,7 +2,8 @@
 //
 // Generations are 64-bit counters in a sealed memfd (SHRINK, GROW, FUTURE_WRITE): the owner stores, peers on the host map it read-only
 // and load. Odd = live, even = free; a slot is reused with the next odd value, so a handle can never become good again. Retiring is one
-// atomic store; what the slot held is let go afterwards, when the last pin is gone, on the reaper.
+// atomic store; what the slot held is let go afterwards, when the last pin is gone, on the reaper. The word behind the last slot tells
+// whether the engine itself has ended, so that a reader who sees its memory retired, and not yet that the connection ended, knows why.
 // Any thread may call any method. A forked child shares the generations and must not change them: there, nothing is published or retired.
 #pragma once
 
@@ -38,7 +39,7 @@ struct SlotContent {
 
 class SlotTable {
  public:
-  static constexpr std::uint32_t kCapacity = 1u << 20;
+  static constexpr std::uint32_t kCapacity = (1u << 20) - 1;
 
   // At most `limit` slots are live at a time. REQUIRES: the reaper outlives the table; limit <= kCapacity.
   [[nodiscard]] static Result<std::unique_ptr<SlotTable>> create(Reaper& reaper, std::uint32_t limit = kCapacity);
@@ -55,8 +56,8 @@ class SlotTable {
   [[nodiscard]] Result<std::shared_ptr<const SlotContent>> pin(const Handle& handle) const;
   [[nodiscard]] bool live(const Handle& handle) const;
   [[nodiscard]] std::uint32_t live_slots() const;
-  // Retires everything.
-  void retire_all();
+  // Retires everything: the engine has ended. Nothing can be published afterwards (kClosed).
+  void end();
   // To pass to peers of the same uid on this host. Without a descriptor where there are no memfds.
   [[nodiscard]] const Fd& generations() const;
 
@@ -77,6 +78,8 @@ class GenerationView {
 
   // True: what was read through the handle before the call is what it stands for. False also for a slot out of range.
   [[nodiscard]] bool live(const Handle& handle) const;
+  // Whether the peer's engine has ended. True before any slot of it is seen to be retired by that.
+  [[nodiscard]] bool ended() const;
 
  private:
   explicit GenerationView(const void* base) : base_(base) {}

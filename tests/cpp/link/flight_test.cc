@@ -299,6 +299,16 @@ TEST_F(FlightTest, moves_nothing_out_of_what_was_closed_before) {
   expect_ended(Code::kInvalidRegion);
 }
 
+// A peer's end retires all that it had, and may be seen by that before the connection tells of it.
+TEST_F(FlightTest, blames_the_end_of_a_peer_for_what_went_with_it) {
+  host = std::make_shared<TestHost>(kByAddress);
+  host->freed.insert(0);
+  host->alive = Status(Code::kPeerGone, "it was closed");
+  start(kByAddress, Memory::kCallers);
+  EXPECT_EQ(host->jobs(), 0u);
+  expect_ended(Code::kPeerGone);
+}
+
 TEST_F(FlightTest, moves_nothing_out_of_what_was_closed_since_it_was_resolved) {
   host = std::make_shared<TestHost>(kByAddress);
   const auto plan = make_plan(1, {0}, true);

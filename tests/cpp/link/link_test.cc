@@ -145,6 +145,18 @@ TEST_F(OneLink, comes_up_with_the_welcome) {
   EXPECT_EQ(counters.links, 1u);
 }
 
+TEST_F(OneLink, sees_that_the_peers_engine_ended_before_the_connection_tells) {
+  start();
+  control::Welcome welcome = good_welcome();
+  welcome.has_generations = true;
+  ASSERT_TRUE(peer->send_with(control::encode(0, welcome), slots->generations()));
+  ASSERT_TRUE(outcome().is_ok());
+  EXPECT_TRUE(link->check_alive().is_ok());
+  slots->end();
+  EXPECT_EQ(link->check_alive().code(), Code::kPeerGone);
+  EXPECT_TRUE(link->state().is_ok());
+}
+
 TEST_F(OneLink, is_refused_a_malformed_welcome) {
   start();
   std::vector<std::byte> welcome = control::encode(0, good_welcome());

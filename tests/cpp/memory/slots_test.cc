@@ -21,7 +21,7 @@ namespace {
 
 using test::Event;
 
-constexpr off_t kTableBytes = off_t{SlotTable::kCapacity} * 8;
+constexpr off_t kTableBytes = (off_t{SlotTable::kCapacity} + 1) * 8;  // and whether the engine has ended
 
 SlotContent content_of(std::vector<std::uint64_t> lengths) {
   static std::byte somewhere{};
@@ -194,20 +194,37 @@ TEST_F(Slots, the_owner_of_refused_content_is_dropped_on_the_reaper) {
   EXPECT_TRUE(on_reaper);
 }
 
-TEST_F(Slots, retire_all_retires_everything_and_the_table_goes_on) {
+TEST_F(Slots, a_table_that_ends_retires_everything_says_so_and_takes_nothing_more) {
   std::vector<Handle> handles;
   for (int i = 0; i < 10; ++i) handles.push_back(publish());
   table->retire(handles[3]);
-  table->retire_all();
+  EXPECT_FALSE(view->ended());
+  table->end();
   for (const Handle& handle : handles) EXPECT_FALSE(view->live(handle));
+  EXPECT_TRUE(view->ended());
   EXPECT_EQ(table->live_slots(), 0U);
-  EXPECT_TRUE(view->live(publish()));
+  EXPECT_EQ(table->publish({}).status().code(), Code::kClosed);
 }
 
-TEST_F(Slots, a_table_that_goes_retires_everything) {
+TEST_F(Slots, a_table_that_goes_has_ended) {
   const Handle handle = publish();
   table.reset();
   EXPECT_FALSE(view->live(handle));
+  EXPECT_TRUE(view->ended());
+}
+
+// Who sees a slot retired by the end sees the end.
+TEST_F(Slots, no_slot_is_retired_by_the_end_before_the_end_is_seen) {
+  for (int i = 0; i < 200; ++i) {
+    table = *SlotTable::create(reaper);
+    view = *GenerationView::map(table->generations());
+    const Handle handle = publish();
+    std::thread owner([this] { table->end(); });
+    while (view->live(handle)) {
+    }
+    EXPECT_TRUE(view->ended());
+    owner.join();
+  }
 }
 
 TEST_F(Slots, every_slot_can_be_live_and_one_more_is_refused) {
@@ -307,12 +324,13 @@ TEST_F(Slots, a_forked_child_cannot_retire_what_its_parent_published) {
   EXPECT_TRUE(test::in_child([&] {
     const bool retired = table->retire(handle);
     const Code published = table->publish({}).status().code();
-    table->retire_all();
+    table->end();
     table.reset();
     return !retired && published == Code::kClosed;
   }));
   EXPECT_TRUE(table->live(handle));
   EXPECT_TRUE(view->live(handle));
+  EXPECT_FALSE(view->ended());
 }
 
 TEST(SlotTableAlone, needs_no_memfds) {
