@@ -1,7 +1,6 @@
 #include "transport/staged/inflow.h"
 
 #include <algorithm>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,25 +14,56 @@ namespace {
 using device::Staging;
 
 constexpr std::int32_t kHost = -1;
+constexpr std::size_t kMostCopies = 512;  // of a slice: others' have their turn between two
 
 std::int32_t device_of(const Job& job, const Piece& piece) {
   return piece.place < 0 ? kHost : std::max(kHost, job.plan->places[static_cast<std::size_t>(piece.place)].local);
 }
 
-// What one buffer holds, and where it goes: by device.
+// What one buffer holds, and how far it was brought.
 struct Incoming {
-  struct Copy {
-    std::byte* to;
-    std::size_t from;  // offset in the buffer
-    std::uint64_t length;
-  };
   Staging::Buffer buffer;
-  std::map<std::int32_t, std::vector<Copy>> copies;
+  std::uint64_t bytes = 0;
+  std::uint64_t brought = 0;
+  std::size_t piece = 0;       // the next byte to be brought belongs to this piece of the job,
+  std::uint64_t in_piece = 0;  // at this offset
 };
 
-Status land(const Incoming& part, std::int32_t index, device::StagingRuntime& runtime) {
-  for (const Incoming::Copy& copy : part.copies.at(index)) {
-    RAY_HIXL_RETURN_IF_ERROR(runtime.to_device(copy.to, part.buffer.get() + copy.from, copy.length));
+struct Copy {
+  std::byte* to;
+  const std::byte* from;
+  std::uint64_t length;
+  bool is_for_host;
+};
+
+// What the thread of one device does in one go. What is for the host goes along.
+struct Slice {
+  std::int32_t device = kHost;  // all of it is for the host
+  std::vector<Copy> copies;
+};
+
+Slice next_slice(const Job& job, Incoming& part) {
+  Slice slice;
+  while (part.brought < part.bytes && slice.copies.size() < kMostCopies) {
+    const Piece& piece = job.pieces[part.piece];
+    const std::int32_t device = device_of(job, piece);
+    if (device != kHost && slice.device != kHost && device != slice.device) break;
+    if (device != kHost) slice.device = device;
+    const std::uint64_t length = std::min(part.bytes - part.brought, piece.length - part.in_piece);
+    if (length > 0) slice.copies.push_back({piece.local + part.in_piece, part.buffer.get() + part.brought, length, device == kHost});
+    part.brought += length;
+    part.in_piece += length;
+    if (part.in_piece < piece.length) continue;
+    ++part.piece;
+    part.in_piece = 0;
+  }
+  return slice;
+}
+
+Status land(const Slice& slice, device::StagingRuntime& runtime) {
+  for (const Copy& copy : slice.copies) {
+    RAY_HIXL_RETURN_IF_ERROR(copy.is_for_host ? copy_to_host(copy.to, copy.from, copy.length)
+                                              : runtime.to_device(copy.to, copy.from, copy.length));
   }
   return Status::ok();
 }
@@ -46,6 +76,7 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
   }
 
   void open(std::int32_t index) {
+    device_ = index;
     const std::shared_ptr<device::Device> device = devices_->find(index);
     if (!device) return fail(Status(Code::kClosed, "npu:" + std::to_string(index) + " was closed"));
     const std::size_t wanted = left_ > Staging::kBufferBytes && device->staging().has_spare(Staging::Way::kIn) ? 2 : 1;
@@ -73,7 +104,10 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
     if (filled_ < Staging::kBufferBytes && left_ > 0) return;
     auto part = std::make_shared<Incoming>();
     part->buffer = std::exchange(filling_, nullptr);
-    list_copies(*part, std::exchange(filled_, 0));
+    part->bytes = std::exchange(filled_, 0);
+    part->piece = piece_;
+    part->in_piece = in_piece_;
+    pass(part->bytes);
     {
       const MutexLock lock(mutex_);
       ++landing_;
@@ -98,41 +132,24 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
   }
 
  private:
-  // The pieces that the next bytes belong to.
-  void list_copies(Incoming& part, std::uint64_t bytes) {
-    for (std::size_t from = 0; from < bytes;) {
-      const Piece& piece = job_->pieces[piece_];
-      const std::uint64_t length = std::min<std::uint64_t>(bytes - from, piece.length - in_piece_);
-      part.copies[device_of(*job_, piece)].push_back({piece.local + in_piece_, from, length});
-      from += length;
-      in_piece_ += length;
-      if (in_piece_ < piece.length) continue;
-      ++piece_;
-      in_piece_ = 0;
+  // The next byte that comes lies so many behind.
+  void pass(std::uint64_t bytes) {
+    for (in_piece_ += bytes; piece_ < job_->pieces.size() && in_piece_ >= job_->pieces[piece_].length; ++piece_) {
+      in_piece_ -= job_->pieces[piece_].length;
     }
   }
 
-  // To one device after the other, each on the thread of its own.
+  // Slice by slice, each on the thread of its device.
   void bring(const std::shared_ptr<Incoming>& part) {
     const Status wanted = job_->transfer->stopping() ? job_->transfer->stop_reason() : status();
-    if (!wanted.is_ok() || part->copies.empty()) return landed(part, wanted);
-    const std::int32_t index = part->copies.begin()->first;
-    if (index == kHost) {
-      for (const Incoming::Copy& copy : part->copies.at(kHost)) {
-        if (const Status brought = copy_to_host(copy.to, part->buffer.get() + copy.from, copy.length); !brought.is_ok())
-          return landed(part, brought);
-      }
-      part->copies.erase(kHost);
-      return bring(part);
-    }
+    if (!wanted.is_ok() || part->brought == part->bytes) return landed(part, wanted);
+    auto slice = std::make_shared<const Slice>(next_slice(*job_, *part));
+    const std::int32_t index = slice->device == kHost ? device_ : slice->device;
     const std::shared_ptr<device::Device> device = devices_->find(index);
     if (!device) return landed(part, Status(Code::kClosed, "npu:" + std::to_string(index) + " was closed"));
-    const Status taken = device->staging().run([part, index](device::StagingRuntime& runtime) { return land(*part, index, runtime); },
-                                               [self = shared_from_this(), part, index](const Status& brought) {
-                                                 if (!brought.is_ok()) return self->landed(part, brought);
-                                                 part->copies.erase(index);
-                                                 self->bring(part);
-                                               });
+    const Status taken = device->staging().run(
+        [slice](device::StagingRuntime& runtime) { return land(*slice, runtime); },
+        [self = shared_from_this(), part](const Status& brought) { brought.is_ok() ? self->bring(part) : self->landed(part, brought); });
     if (!taken.is_ok()) landed(part, taken);
   }
 
@@ -183,12 +200,13 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
 
   const std::shared_ptr<device::Devices> devices_;
   const std::function<void()> more_;
-  std::shared_ptr<Job> job_;  // until its end, which nothing of this looks behind
+  std::shared_ptr<Job> job_;     // until its end, which nothing of this looks behind
+  std::int32_t device_ = kHost;  // of the first piece that is for one: what is all the host's goes by its staging, too
   // Loop thread.
   Staging::Buffer filling_;     // the next bytes go there,
   std::uint64_t filled_ = 0;    // at this offset
   std::uint64_t left_ = 0;      // bytes that are still to come
-  std::size_t piece_ = 0;       // the next byte that is brought belongs to this piece,
+  std::size_t piece_ = 0;       // the next byte that comes behind those belongs to this piece,
   std::uint64_t in_piece_ = 0;  // at this offset
 
   mutable Mutex mutex_;

@@ -1,6 +1,8 @@
 #include "transport/staged/outflow.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstring>
 #include <deque>
 #include <optional>
 #include <string>
@@ -17,13 +19,15 @@ using device::Staging;
 constexpr std::size_t kAhead = 4;         // parts of one answer that are being copied, or wait to be sent
 constexpr std::size_t kMostRanges = 512;  // of a part: a copy each
 constexpr std::int32_t kNone = -1;
+constexpr Clock::duration kPatience = std::chrono::seconds(1);  // with a reader that holds buffers which others want
 
 // Bytes that go through one buffer.
 struct Outgoing {
   std::int32_t device = kNone;  // none: all of it is the host's
   std::vector<MemoryRange> from;
   std::uint64_t length = 0;
-  Staging::Buffer buffer;  // null: it was not copied yet
+  Staging::Buffer buffer;     // null: it was not copied yet
+  bool is_moved_out = false;  // to ordinary memory
 };
 
 Status fill(const Outgoing& part, std::byte* to, device::StagingRuntime& runtime) {
@@ -94,9 +98,10 @@ class DeviceOutflow final : public stream::Outflow {
   void sent(std::uint64_t bytes) override {
     if (bytes == 0) return;
     sent_ += bytes;
-    if (sent_ < parts_.front()->length) return;
+    if (sent_ < parts_.front()->length) return look_at_pace();
     sent_ = 0;
     parts_.pop_front();
+    front_since_ = Clock::now();
     go_ahead();
   }
 
@@ -124,6 +129,15 @@ class DeviceOutflow final : public stream::Outflow {
       }
       more();
     }
+    void move_out(Outgoing& part) {
+      Staging::Buffer dropped;  // after the lock
+      const MutexLock lock(mutex);
+      if (!part.buffer || part.is_moved_out) return;
+      const Staging::Buffer memory(new std::byte[part.length], std::default_delete<std::byte[]>());
+      std::memcpy(memory.get(), part.buffer.get(), part.length);
+      dropped = std::exchange(part.buffer, memory);
+      part.is_moved_out = true;
+    }
     void fail(const Status& why) {
       {
         const MutexLock lock(mutex);
@@ -144,6 +158,13 @@ class DeviceOutflow final : public stream::Outflow {
       parts_.push_back(std::move(part));
       begin(parts_.back());
     }
+  }
+
+  // A reader that only drips keeps what was copied for it, but not in buffers that others wait for.
+  void look_at_pace() {
+    if (Clock::now() - front_since_ < kPatience || has_spare()) return;
+    for (const auto& part : parts_) shared_->move_out(*part);
+    front_since_ = Clock::now();
   }
 
   [[nodiscard]] bool has_spare() const {
@@ -171,8 +192,9 @@ class DeviceOutflow final : public stream::Outflow {
   std::int32_t device_;  // of the part that was begun last: what is all the host's goes by its staging, too
   Cutter cutter_;
   bool at_end_ = false;
-  std::deque<std::shared_ptr<Outgoing>> parts_;  // in the order of the payload; their buffers belong to the mutex
-  std::uint64_t sent_ = 0;                       // of the first part
+  std::deque<std::shared_ptr<Outgoing>> parts_;   // in the order of the payload; their buffers belong to the mutex
+  std::uint64_t sent_ = 0;                        // of the first part,
+  Clock::time_point front_since_ = Clock::now();  // which is the first one, or was moved out, since then
 };
 
 }  // namespace

@@ -88,6 +88,35 @@ TEST_F(Inflow, brings_every_byte_to_its_place_through_two_buffers) {
   EXPECT_GT(told, 0);
 }
 
+// However small the pieces of a buffer are, they do not keep others from the device until all of them are copied.
+TEST_F(Inflow, lets_others_in_between_many_small_pieces) {
+  std::vector<Target> targets;
+  for (int i = 0; i < 3000; ++i) targets.push_back({1 + static_cast<std::uint64_t>(i % 3 == 0), i % 5 == 0 ? -1 : 0});
+  Event go_on;
+  script.waits = &go_on;
+  const auto inflow = open(targets);
+  receive(*inflow, memory.size(), 1000);
+  ASSERT_TRUE(eventually([&] { return script.began == 1; }));
+  Event others_turn;
+  int copied = 0;
+  ASSERT_TRUE(devices->find(0)
+                  ->staging()
+                  .run(
+                      [&](device::StagingRuntime&) {
+                        copied = script.copied;
+                        return Status::ok();
+                      },
+                      [&](const Status&) { others_turn.set(); })
+                  .is_ok());
+  go_on.set();
+  ASSERT_TRUE(others_turn.wait());
+  EXPECT_LE(copied, 512);
+  inflow->end(Status::ok());
+  ASSERT_TRUE(ended.wait());
+  EXPECT_TRUE(result.is_ok()) << result.to_string();
+  EXPECT_TRUE(test::is_pattern(memory, 3));
+}
+
 TEST_F(Inflow, is_not_needed_for_memory_of_the_host) { EXPECT_EQ(open({{10, -1}, {20, -1}}), nullptr); }
 
 TEST_F(Inflow, ends_its_job_when_nothing_is_copied_any_more) {

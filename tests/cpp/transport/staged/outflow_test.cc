@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <chrono>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "support/eventually.h"
 #include "support/pattern.h"
@@ -112,6 +115,32 @@ TEST_F(OutflowTest, leaves_buffers_to_others) {
   for (int i = 0; i < 4; ++i) stopped.push_back(open({{memory.data(), memory.size(), MemoryKind::kDevice, 0}}));
   const auto other = open({{memory.data(), memory.size(), MemoryKind::kDevice, 0}});
   EXPECT_EQ(drain(*other, memory.size(), kBuffer).size(), memory.size());
+}
+
+// As many as there are buffers take a byte now and then.
+TEST_F(OutflowTest, a_reader_that_drips_gives_way_to_who_waits) {
+  std::vector<std::byte> memory(kBuffer);
+  test::fill_pattern(memory, 5);
+  std::vector<std::unique_ptr<stream::Outflow>> slow;
+  for (std::size_t i = 0; i < Staging::kBuffersEachWay; ++i) {
+    slow.push_back(open({{memory.data(), memory.size(), MemoryKind::kDevice, 0}}));
+    ASSERT_TRUE(eventually([&] { return !slow.back()->ready().empty(); }));
+  }
+  const auto other = open({{memory.data(), memory.size(), MemoryKind::kDevice, 0}});
+  const auto drip = [&] {
+    for (const auto& each : slow) each->sent(1);
+  };
+  drip();
+  EXPECT_TRUE(other->ready().empty());
+  std::this_thread::sleep_for(std::chrono::milliseconds(1050));
+  drip();
+  EXPECT_TRUE(test::is_pattern(drain(*other, memory.size(), kBuffer), 5));
+  for (const auto& each : slow) {
+    std::vector<std::byte> rest = drain(*each, memory.size() - 2, kBuffer);
+    ASSERT_EQ(rest.size(), memory.size() - 2);
+    EXPECT_TRUE(std::equal(rest.begin(), rest.end(), memory.begin() + 2));
+  }
+  EXPECT_LE(script.allocated, Staging::kBuffersEachWay);
 }
 
 TEST_F(OutflowTest, copies_so_many_ranges_a_part_and_no_more) {
