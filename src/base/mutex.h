@@ -1,4 +1,5 @@
-// Mutex, MutexLock and Condition: the standard ones, with the annotations by which clang proves that guarded data is used under its lock.
+// Mutex, MutexLock, TimedMutex, TimedLock and Condition: the standard ones, with the annotations by which clang proves that guarded data is
+// used under its lock.
 //
 // Every mutex of ray-hixl is one of these, and every member that it guards says so with RAY_HIXL_GUARDED_BY. clang checks it with
 // -Wthread-safety (the stage "thread safety" of `make test`); for other compilers the annotations are nothing.
@@ -52,6 +53,37 @@ class RAY_HIXL_ATTRIBUTE(scoped_lockable) MutexLock {
  private:
   friend class Condition;
   std::unique_lock<std::mutex> lock_;
+};
+
+// One that can be waited for until a deadline: what is held over calls which may take long. To be let go of by a TimedLock.
+class RAY_HIXL_ATTRIBUTE(capability("mutex")) TimedMutex {
+ public:
+  TimedMutex() = default;
+  TimedMutex(const TimedMutex&) = delete;
+  TimedMutex& operator=(const TimedMutex&) = delete;
+
+  // False once `deadline` passed.
+  [[nodiscard]] bool try_lock_until(Deadline deadline) RAY_HIXL_ATTRIBUTE(try_acquire_capability(true)) {
+    if (deadline.when() != Clock::time_point::max()) return mutex_.try_lock_until(deadline.when());
+    mutex_.lock();  // as for Condition
+    return true;
+  }
+
+ private:
+  friend class TimedLock;
+  std::timed_mutex mutex_;
+};
+
+// Takes over what try_lock_until() locked.
+class RAY_HIXL_ATTRIBUTE(scoped_lockable) TimedLock {
+ public:
+  explicit TimedLock(TimedMutex& mutex) RAY_HIXL_ATTRIBUTE(requires_capability(mutex)) : lock_(mutex.mutex_, std::adopt_lock) {}
+  ~TimedLock() RAY_HIXL_ATTRIBUTE(release_capability()) {}  // NOLINT(modernize-use-equals-default): as for MutexLock
+  TimedLock(const TimedLock&) = delete;
+  TimedLock& operator=(const TimedLock&) = delete;
+
+ private:
+  const std::unique_lock<std::timed_mutex> lock_;
 };
 
 // Waits are loops: `while (!ready_) ready_or_not_.wait(lock);`. A predicate given as a lambda would be analysed without the lock.

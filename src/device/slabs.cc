@@ -24,6 +24,9 @@ constexpr std::chrono::milliseconds kPatience{20};               // with the dev
 // REQUIRES: bytes <= kMostOnDevice.
 std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
 
+// What it asks the device or its runtime may take long.
+Status another_is_busy() { return {Code::kDeviceBusy, "another thread was getting device memory all the time"}; }
+
 Status closed() { return {Code::kClosed, "the engine was closed: it has no device memory any more"}; }
 
 }  // namespace
@@ -59,7 +62,7 @@ struct Slabs::Impl {
   const std::uint64_t first_bytes;
   const std::uint64_t cap_bytes;
   const ProcessGuard process;
-  Mutex growing;        // held over looks at the fence and over take(); taken before `mutex`
+  TimedMutex growing;   // held over looks at the fence and over take(); taken before `mutex`
   mutable Mutex mutex;  // the short one
   Condition idle;
   Condition changed;                                          // a block was freed, or the slabs were closed
@@ -282,7 +285,8 @@ Result<Slabs::Impl::Room> Slabs::Impl::find_room(Lengths lengths, const SetFence
   const Deadline patience = Deadline::in(kPatience);
   Status full;  // why no slab can be added
   for (Pauses pauses;; pauses.pause()) {
-    const MutexLock one_at_a_time(growing);
+    if (!growing.try_lock_until(deadline)) return another_is_busy();
+    const TimedLock one_at_a_time(growing);
     const bool is_last = deadline.passed();
     found = recycle(lengths);  // what another thread made free or added meanwhile
     if (!found.is_ok() || found->blocks > 0) return found;
@@ -377,7 +381,8 @@ Status Slabs::allocate_each(std::span<const std::uint64_t> lengths, const SetFen
 
 Status Slabs::reserve(std::uint64_t bytes) {
   RAY_HIXL_RETURN_IF_ERROR(impl_->process.check());
-  const MutexLock one_at_a_time(impl_->growing);
+  if (!impl_->growing.try_lock_until(Deadline::never())) return another_is_busy();
+  const TimedLock one_at_a_time(impl_->growing);
   MutexLock lock(impl_->mutex);
   if (impl_->is_closed) return closed();
   const std::uint64_t mapped = impl_->stats.mapped_bytes;

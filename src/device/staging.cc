@@ -61,12 +61,22 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   void hand_over(Way way, const Result<std::byte*>& memory, const Taken& taken);
   [[nodiscard]] Result<std::byte*> take_memory(std::byte* idle, const Status& entered) const;
   void give_back(Way way, std::byte* memory);
+  void free_idle(MutexLock& lock) RAY_HIXL_REQUIRES(mutex);
 };
 
 Staging::Impl::~Impl() {
-  if (process.in_child() || memory_is_left()) return;
-  for (const Buffers& buffers : ways) {
-    for (std::byte* const memory : buffers.idle) runtime->free(memory);
+  if (process.in_child()) return;
+  MutexLock lock(mutex);
+  free_idle(lock);
+}
+
+void Staging::Impl::free_idle(MutexLock& lock) {
+  if (memory_is_left()) return;
+  for (Buffers& buffers : ways) {
+    const std::vector<std::byte*> idle = std::exchange(buffers.idle, {});
+    lock.unlock();
+    for (std::byte* const memory : idle) runtime->free(memory);
+    lock.lock();
   }
 }
 
@@ -97,6 +107,7 @@ void Staging::Impl::run() {
       wake.wait(lock);
     }
   }
+  free_idle(lock);  // here, where the device is: what comes back later is freed without it
   has_ended = true;
   ending.notify_all();
 }

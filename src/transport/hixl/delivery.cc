@@ -10,7 +10,8 @@
 namespace ray_hixl::transport::hixl {
 namespace {
 
-constexpr int kMostDescriptions = 5;  // of a peer that takes its engine for itself again and again
+constexpr int kMostDescriptions = 5;             // of a peer that takes its engine for itself again and again
+constexpr std::chrono::seconds kRemembered{60};  // what HIXL does not link
 
 }  // namespace
 
@@ -141,9 +142,10 @@ Status Delivery::check_same_npu(std::uint32_t npu) const {
   return Status::ok();
 }
 
-void Unlinked::add(std::int32_t local, std::int32_t remote, const Status& why) {
+void Unlinked::add(std::int32_t local, std::int32_t remote, const Status& why, Deadline until) {
+  if (!find(local, remote).is_ok()) return;
   const MutexLock lock(mutex_);
-  pairs_.insert_or_assign({local, remote}, Entry{Deadline::in(kRemembered), why});
+  pairs_.insert_or_assign({local, remote}, Entry{until, why});
 }
 
 Status Unlinked::find(std::int32_t local, std::int32_t remote) const {
@@ -164,12 +166,14 @@ void Delivery::move() {
 
 // Not ok: another channel is to have the job, without waiting for what was waited for a moment ago.
 Status Delivery::check_unlinked() {
-  {
-    const MutexLock lock(mutex_);
-    if (!job_ || !job_->has_another_way) return Status::ok();
-  }
+  if (!has_another_way()) return Status::ok();
   for (const Route& route : routes_) RAY_HIXL_RETURN_IF_ERROR(context_->unlinked->find(route.local, route.remote));
   return Status::ok();
+}
+
+bool Delivery::has_another_way() {
+  const MutexLock lock(mutex_);
+  return job_ && job_->has_another_way;
 }
 
 // The move is counted as moving.
@@ -184,6 +188,7 @@ void Delivery::submit(std::size_t index) {
   move->transfer = transfer_;
   move->channel = channel_;
   move->owner = context_->peer.descriptor.incarnation;
+  if (has_another_way()) move->gives_way_at = Deadline::in(transfer_->deadline().remaining() / 2);
   move->done = [self = shared_from_this(), index, raw = move.get()](const Status& status) { self->moved(index, *raw, status); };
   if (context_->same_process) return npu->move(std::move(move), route.remote);
   move->described_epoch = descriptions_[index]->epoch;
@@ -193,6 +198,10 @@ void Delivery::submit(std::size_t index) {
 }
 
 void Delivery::moved(std::size_t index, Move& move, const Status& status) {
+  if (move.gave_way) {  // while HIXL's call goes on, as far as is known
+    const auto time = seconds_to_duration(context_->engine.options.connect_timeout_s);
+    context_->unlinked->add(routes_[index].local, routes_[index].remote, status, Deadline::in(time));
+  }
   if (!may_have_moved(index, move, status)) return finished(index, true, status);
   routes_[index].ops = std::move(move.ops);
   {
@@ -205,7 +214,7 @@ void Delivery::moved(std::size_t index, Move& move, const Status& status) {
 
 // Has the peer's engine another name by now?
 bool Delivery::may_have_moved(std::size_t index, const Move& move, const Status& status) const {
-  if (context_->same_process || stopping() || routes_[index].descriptions >= kMostDescriptions) return false;
+  if (context_->same_process || move.gave_way || stopping() || routes_[index].descriptions >= kMostDescriptions) return false;
   return move.recalled || status.code() == Code::kConnectError || status.code() == Code::kPeerGone;
 }
 
@@ -247,7 +256,9 @@ void Delivery::heed_ends() {
 }
 
 void Delivery::finished(std::size_t index, bool moved, const Status& status) {
-  if (status.code() == Code::kConnectError) context_->unlinked->add(routes_[index].local, routes_[index].remote, status);
+  if (status.code() == Code::kConnectError) {
+    context_->unlinked->add(routes_[index].local, routes_[index].remote, status, Deadline::in(kRemembered));
+  }
   Status first;
   bool is_last = false;
   bool depends_on_source = false;  // it brought the bytes, or HIXL does not know the memory, which its owner may have freed meanwhile

@@ -29,8 +29,8 @@ namespace ray_hixl::transport::hixl {
 // Pairs of devices that HIXL failed to link a moment ago. Who has another way does not wait for that again. Any thread.
 class Unlinked {
  public:
-  static constexpr std::chrono::seconds kRemembered{60};
-  void add(std::int32_t local, std::int32_t remote, const Status& why);
+  // Remembered until then, unless something is already.
+  void add(std::int32_t local, std::int32_t remote, const Status& why, Deadline until);
   // What was added, as long as it is remembered; else ok.
   [[nodiscard]] Status find(std::int32_t local, std::int32_t remote) const;
 
@@ -76,6 +76,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   [[nodiscard]] Status check_same_npu(std::uint32_t npu) const;
   void move();
   [[nodiscard]] Status check_unlinked();
+  [[nodiscard]] bool has_another_way();
   void submit(std::size_t route);
   void moved(std::size_t route, Move& move, const Status& status);
   [[nodiscard]] bool may_have_moved(std::size_t route, const Move& move, const Status& status) const;

@@ -8,7 +8,7 @@
 namespace ray_hixl::transport::hixl {
 namespace {
 
-constexpr std::int32_t kLongestWaitMs = 30'000;  // then it is begun anew, so that an engine that ends has its thread back
+constexpr std::int32_t kLongestWaitMs = 4000;  // then it is begun anew, so that an engine that ends has its thread back in time
 
 // An event on the device's default stream. What the runtime is asked, it is asked on the driver's thread, which has the device.
 class EventFence final : public Fence {
@@ -37,8 +37,9 @@ class EventFence final : public Fence {
   void* const event_;
 };
 
-// CANN has no event behind all streams of a device, only a wait for them. It waits for what is queued when it begins; so it must be one
-// wait, however long, and not many short ones: on a device that always has work none of those would end.
+// CANN has no event behind all streams of a device, only a wait for them. It waits for what is queued when it begins; so it is one long
+// wait and not many short ones, none of which would end on a device that always has work. Longer than this it cannot be, since nothing
+// breaks it off where the engine is closed meanwhile.
 class FenceOfEverything final : public Fence {
  public:
   explicit FenceOfEverything(std::weak_ptr<Npu> npu) : npu_(std::move(npu)) {}

@@ -225,6 +225,25 @@ TEST_F(SlabsTest, only_one_of_two_that_find_no_room_grows) {
   EXPECT_NE(blocks[0]->address, blocks[1]->address);
 }
 
+// The runtime may take its time for one of them, and that is not the other's.
+TEST_F(SlabsTest, who_waits_for_another_that_grows_has_a_deadline_of_its_own) {
+  const auto slabs = make(8 * kSlab);
+  const BlockPtr used = allocate(slabs, 8 * kSlab);
+  Event taking;
+  Event go_on;
+  log.in_take = [&] {
+    taking.set();
+    EXPECT_TRUE(go_on.wait());
+  };
+  std::thread slow([&] { EXPECT_NE(allocate(slabs, kSlab), nullptr); });
+  EXPECT_TRUE(taking.wait());
+  const Status late = slabs->allocate(kSlab, fence, Deadline::in(std::chrono::milliseconds(50))).status();
+  EXPECT_EQ(late.code(), Code::kDeviceBusy);
+  EXPECT_NE(late.message().find("another thread"), std::string::npos) << late.message();
+  go_on.set();
+  slow.join();
+}
+
 TEST_F(SlabsTest, a_failed_fence_frees_nothing_and_is_the_outcome) {
   const auto slabs = make();
   allocate(slabs, kSlab).reset();

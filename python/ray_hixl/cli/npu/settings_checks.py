@@ -25,6 +25,7 @@ def check_settings(machine: Machine, options: Options, cann: Cann) -> list[Findi
         _patience(machine, options),
         *_mooncake(machine),
         *_allocator(machine),
+        *_queues(machine),
         *_noset(machine, options, cann),
     ]
 
@@ -79,6 +80,12 @@ def _allocator(machine: Machine) -> Iterable[Finding]:
             "what is registered should begin at a multiple of 2 MiB (docs/npu.md); or take ray_hixl.empty(device=...). All else is packed"
         )
         yield Finding(_SETTINGS, "torch's allocator", WARNING, what, remedy)
+
+
+def _queues(machine: Machine) -> Iterable[Finding]:
+    if machine.variable("PER_STREAM_QUEUE") == "1":
+        what = "PER_STREAM_QUEUE=1: torch_npu queues work for each stream by itself, so memory may be used again under a kernel that reads it"
+        yield Finding(_SETTINGS, "torch's queues", WARNING, what, "unset it (docs/npu.md)")
 
 
 def _noset(machine: Machine, options: Options, cann: Cann) -> Iterable[Finding]:

@@ -83,7 +83,7 @@ Connectors::~Connectors() = default;
 Status Connectors::run(Errand errand) {
   {
     const MutexLock lock(state_->mutex);
-    if (state_->stopped) return Status::ok();
+    if (state_->stopped) return Status(Code::kClosed, "the engine was closed");
     if (state_->errands.size() >= state_->idle && state_->working < kMostThreads) {
       Result<std::thread> thread = start_thread(state_->name, [state = state_] { state->work(); });
       if (thread.is_ok()) {

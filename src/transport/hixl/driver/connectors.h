@@ -25,8 +25,8 @@ class Connectors {
   Connectors(const Connectors&) = delete;
   Connectors& operator=(const Connectors&) = delete;
 
-  // In order, as soon as one of the threads is free. After stop() it is dropped. Not ok, and it is dropped, if no thread can be had and
-  // none is there: then no errand has ever run, since one thread stays until stop().
+  // In order, as soon as one of the threads is free. Not ok, and it is dropped: kClosed after stop(); or no thread can be had and none
+  // is there, and then no errand has ever run, since one thread stays until stop().
   [[nodiscard]] Status run(Errand errand);
   // Drops what has not begun and waits for the rest. False if that took longer: then the threads go on by themselves, and what their
   // errands use must stay for ever.

@@ -27,6 +27,8 @@ struct Move {
   std::shared_ptr<TransferState> transfer;
   const void* channel = nullptr;  // whose it is, for Driver::abandon()
   Incarnation owner{};            // the life of the peer that is meant
+  // When it waits for a link no more, although it has time left: another transport is to have some of that.
+  Deadline gives_way_at = Deadline::never();
   // Runs once, when nothing writes to the local memory for this move any more.
   std::function<void(const Status&)> done;
 
@@ -35,6 +37,7 @@ struct Move {
   int attempts = 0;                  // links that failed under it, or could not be made for it
   bool recalled = false;             // it ended since the peer took its engine for itself: it is to be described anew
   bool refused = false;              // it ended since HIXL answered every connect with FAILED, although somebody may be there
+  bool gave_way = false;             // it ended since that came
   bool lost = false;                 // a request of it failed: nothing of it ends before its link is down
   bool refreshed = false;            // a link was made anew because it did not know this move's memory
   Status failure;                    // it ends with this once nothing is in flight

@@ -147,19 +147,23 @@ void Remote::connect() {
   end_late();
 }
 
-// HIXL's call goes on, and gives each of its stages the whole time.
+// HIXL's call goes on, and gives each of its stages the whole time. What comes of it is for later moves where these only gave way.
 void Remote::end_late() {
   for (const auto& move : std::exchange(waiting_, {})) {
     if (!move->link_by) move->link_by = Deadline::in(host_.connect_timeout() + kOwnWords);
-    if (!move->link_by->passed()) {
-      wake_at(*move->link_by);
+    const Deadline end = move->link_by->sooner(move->gives_way_at);
+    if (!end.passed()) {
+      wake_at(end);
       waiting_.push_back(move);
       continue;
     }
-    late_ = true;
-    move->failure = Status(Code::kConnectError, "HIXL has not linked to " + name_ + " within connect_timeout_s (" +
-                                                    std::to_string(host_.connect_timeout().count()) +
-                                                    " ms): the peer is too busy, or out of reach (hccn_tool -ping)");
+    const bool is_late = move->link_by->passed();
+    late_ = late_ || is_late;
+    move->gave_way = !is_late;
+    const std::string time =
+        is_late ? "connect_timeout_s (" + std::to_string(host_.connect_timeout().count()) + " ms)" : "half of the transfer's time";
+    move->failure = Status(Code::kConnectError, "HIXL has not linked to " + name_ + " within " + time +
+                                                    ": the peer is too busy, or out of reach (hccn_tool -ping)");
     settle(move);
   }
 }

@@ -117,6 +117,37 @@ TEST_F(HixlShortConnect, what_hixl_does_not_link_is_staged_where_that_is_allowed
   EXPECT_EQ(fake_count("Connect"), connects);
 }
 
+class HixlSlowConnect : public HixlProcesses {
+ protected:
+  HixlSlowConnect() : HixlProcesses(with_connect_timeout(1.5)) {}
+};
+
+// HIXL may take longer for a link than a fetch has: half of its time is staged's. The link that comes all the same is used afterwards.
+TEST_F(HixlSlowConnect, gives_way_to_staged_before_the_fetch_has_no_time_left) {
+  PeerProcess owner("shm,stream,hixl,staged");
+  Options options = with_connect_timeout(1.5);
+  options.transports = Options{}.transports;
+  const OwnObjects reader(options);
+  {
+    const FakeSwitch slow("FAKE_HIXL_CONNECT_DELAY_MS", "1000");
+    const Fetch fetch = reader.objects().fetch(owner.publish({4096}, 1, SourceMemory::kSlab), {}, nullptr, 1000ms);
+    EXPECT_THAT(fetch, EndsWithin(950ms));
+    EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), ElementsAre("staged"));
+    expect_patterns(fetch.take().value(), {4096}, 1);
+  }
+  const auto fetched_by = [&](std::uint64_t seed) {
+    const Fetch fetch = reader.objects().fetch(owner.publish({4096}, seed, SourceMemory::kSlab), {}, nullptr, kRead);
+    EXPECT_TRUE(fetch.transfer().wait(kRead));
+    auto by = names(fetch.transfer().bytes_by_transport());
+    expect_patterns(fetch.take().value(), {4096}, seed);
+    return by;
+  };
+  EXPECT_THAT(fetched_by(2), ElementsAre("staged")) << "it is not waited for again";
+  std::uint64_t seed = 3;
+  EXPECT_TRUE(eventually([&] { return fetched_by(seed++).front() == "hixl"; }));
+  EXPECT_EQ(fake_count("Connect"), 1u);
+}
+
 // 3 s of HIXL's, which gives each of its stages the whole time.
 TEST_F(HixlShortConnect, a_connect_of_slow_stages_ends_in_its_time) {
   PeerProcess slow;
@@ -133,11 +164,6 @@ TEST_F(HixlShortConnect, a_connect_of_slow_stages_ends_in_its_time) {
   expect_fetched(object, {4096}, 1);
   EXPECT_EQ(device().connects, 2u);
 }
-
-class HixlSlowConnect : public HixlProcesses {
- protected:
-  HixlSlowConnect() : HixlProcesses(with_connect_timeout(1.5)) {}
-};
 
 TEST_F(HixlSlowConnect, is_waited_for_when_the_engine_closes) {
   PeerProcess slow;
