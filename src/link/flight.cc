@@ -65,7 +65,8 @@ void Flight::dispatch() {
 }
 
 void Flight::split_and_submit() {
-  Jobs jobs(host_->paths().candidates().size());
+  Jobs jobs;
+  jobs.of.resize(host_->paths().candidates().size());
   if (const Status status = split(jobs); !status.is_ok()) {
     const Status alive = host_->check_alive();  // no way may lead to an owner because it died while the link came up
     return end(alive.is_ok() ? status : alive);
@@ -75,11 +76,11 @@ void Flight::split_and_submit() {
     const MutexLock lock(mutex_);
     if (phase_ != Phase::kResolving) return;  // stopped meanwhile
     phase_ = Phase::kMoving;
-    moving_ = static_cast<std::size_t>(std::ranges::count_if(jobs, [](const auto& job) { return job != nullptr; }));
+    moving_ = static_cast<std::size_t>(std::ranges::count_if(jobs.of, [](const auto& job) { return job != nullptr; }));
   }
-  for (std::size_t i = 0; i < jobs.size(); ++i) {
-    if (!jobs[i]) continue;
-    submit(i, std::move(jobs[i]));
+  for (std::size_t i = 0; i < jobs.of.size(); ++i) {
+    if (!jobs.of[i]) continue;
+    submit(i, std::move(jobs.of[i]));
   }
   // The stop may have come when some channels did not have their jobs yet.
   if (state_->stopping()) tell_channels();
@@ -156,9 +157,10 @@ Status Flight::split_piece(const transport::Piece& piece, Jobs& jobs) const {
 }
 
 Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const {
-  const Candidate* const chosen = host_->choose(memory);
+  const Candidate*& chosen = jobs.chosen[static_cast<std::size_t>(memory)];
+  if (chosen == nullptr) chosen = host_->choose(memory);
   if (chosen == nullptr) return host_->no_path(memory);
-  std::shared_ptr<transport::Job>& job = jobs[static_cast<std::size_t>(chosen - host_->paths().candidates().data())];
+  std::shared_ptr<transport::Job>& job = jobs.of[static_cast<std::size_t>(chosen - host_->paths().candidates().data())];
   if (!job) {
     job = std::make_shared<transport::Job>();
     if (plan_->pieces.size() > transport::kFewPieces) job = host_->reaper().off_loop(std::move(job));

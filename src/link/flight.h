@@ -15,6 +15,7 @@
 // says that something may still write.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -80,7 +81,10 @@ class Flight : public std::enable_shared_from_this<Flight> {
 
  private:
   enum class Phase : std::uint8_t { kResolving, kMoving, kConfirming, kEnded };
-  using Jobs = std::vector<std::shared_ptr<transport::Job>>;  // by candidate
+  struct Jobs {
+    std::vector<std::shared_ptr<transport::Job>> of;                    // a candidate; null: it reads nothing
+    std::array<const Candidate*, transport::kRemoteMemories> chosen{};  // for such memory; null: not asked yet
+  };
 
   Flight(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state);
 
