@@ -163,7 +163,9 @@ class OptionTable:
 
     @property
     def stall_timeout_s(self) -> float:
-        """A stream transfer that receives no byte for so long ends as PeerGone, long before its deadline."""
+        """A peer that sends or takes no byte for so long is gone: PeerGone, long before the deadline. On an NPU what has not ended so
+        long after it was to stop is given up, and HIXL's engine with it.
+        """
         return self._core.stall_timeout_s
 
     @property

@@ -391,7 +391,8 @@ def _npu_to_receive_with() -> ModuleType:
         from ray_hixl import npu
     except NotAvailable as error:
         raise NotAvailable(
-            f"{error}. NPU tensors come to the CPU with device='cpu', targets there, or the option landing_device='cpu'"
+            f"{error}. NPU tensors come to the CPU, by transport staged, with device='cpu', targets there, the option "
+            "landing_device='cpu' or Ray's set_target_device_for_ref(ref, 'cpu')"
         ) from error
     return npu
 

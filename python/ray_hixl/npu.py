@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ray_hixl import _core
+from ray_hixl import _core, arguments
 from ray_hixl.errors import DeviceBusy, NotAvailable, UnsupportedTensor
 
 try:
     import torch_npu
 except Exception as error:  # not only ImportError: its own import fails in many ways where CANN is missing or another version
     raise NotAvailable(
-        f"npu tensors need torch_npu, which cannot be imported here ({str(error).splitlines()[0]}); install the torch_npu that belongs to "
-        f"torch {torch.__version__}, with its CANN"
+        f"npu tensors need torch_npu, which cannot be imported here ({str(error).splitlines()[0]}); source CANN's set_env.sh, or install "
+        f"the torch_npu that belongs to torch {torch.__version__}, with its CANN"
     ) from error
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ def set_stream(stream: Stream | None) -> None:
     """Fences ``stream`` from now on, on its device, whatever a thread's current one is; None: current streams again. Any thread."""
     if stream is None:
         _streams.clear()
-    else:
+    elif isinstance(stream, _npu.Stream):
         _streams[stream.device_index] = stream
+    else:
+        raise TypeError(f"a torch.npu.Stream is wanted, or None, this is {arguments.described(stream)}")
 
 
 def refuse_capture(what: str) -> None:

@@ -202,6 +202,7 @@ def set_stream(stream: torch.npu.Stream | None) -> None:
     does for them has to be waited for there: ``stream.wait_stream(other)`` before the call.
 
     :raises NotAvailable: this process has no torch_npu.
+    :raises TypeError: it is no stream of an NPU.
     """
     from ray_hixl import npu
 

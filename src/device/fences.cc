@@ -41,7 +41,8 @@ Status wait_for(Fence& fence, std::int32_t device, Deadline deadline, const std:
     RAY_HIXL_RETURN_IF_ERROR(go_on());
     if (is_last) {
       return busy(device, since,
-                  "work that was queued before " + call + " on the same stream; allow more time, or call where less is queued");
+                  "work that was queued before " + call +
+                      " on the same stream; allow more time (the call's timeout, publish_timeout_s), or call where less is queued");
     }
     pauses.pause();
   }

@@ -41,8 +41,10 @@ Result<std::int32_t> choose_device(EngineImpl& engine, DeviceOps& ops, const Lan
   if (engine.options().landing_device == "cpu") return LandingWish::kHost;
   if (const std::optional<std::int32_t> chosen = options::npu_index(engine.options().landing_device)) return *chosen;
   if (const Status usable = engine.devices().usable(); !usable.is_ok()) {
-    return Status(usable.code(),
-                  usable.message() + "; NPU tensors come to the CPU with device='cpu', a target there, or the option landing_device='cpu'");
+    return Status(
+        usable.code(),
+        usable.message() +
+            "; NPU tensors come to the CPU, by transport staged, with device='cpu', a target there, or the option landing_device='cpu'");
   }
   return ops.landing_device(source_device);
 }

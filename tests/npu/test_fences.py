@@ -144,3 +144,8 @@ def test_a_fence_of_a_stream_that_has_nothing_to_do() -> None:
     finally:
         npu.set_stream(None)
     assert npu._streams == {}
+
+
+def test_what_is_no_stream_is_refused_by_name() -> None:
+    with pytest.raises(TypeError, match=r"a torch\.npu\.Stream is wanted, or None, this is of type str"):
+        npu.set_stream("side")  # type: ignore[arg-type]

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <deque>
+#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -133,7 +134,8 @@ class DeviceOutflow final : public stream::Outflow {
       Staging::Buffer dropped;  // after the lock
       const MutexLock lock(mutex);
       if (!part.buffer || part.is_moved_out) return;
-      const Staging::Buffer memory(new std::byte[part.length], std::default_delete<std::byte[]>());
+      const Staging::Buffer memory(new (std::nothrow) std::byte[part.length], std::default_delete<std::byte[]>());
+      if (!memory) return;
       std::memcpy(memory.get(), part.buffer.get(), part.length);
       dropped = std::exchange(part.buffer, memory);
       part.is_moved_out = true;

@@ -99,5 +99,5 @@ def _examine(
 
 def trust_warning() -> Finding:
     """Said at every visit: it is the first thing to know about HIXL."""
-    what = "HIXL authenticates nobody: whoever reaches its ports can read the registered slabs of this machine's NPUs"
+    what = "HIXL authenticates nobody: whoever reaches its ports can read and overwrite the registered memory of this machine's NPUs"
     return Finding("ports", "who may connect", WORKS, what, "let only hosts of the cluster reach hixl_ports and the devices' NICs")

@@ -84,7 +84,9 @@ def _allocator(machine: Machine) -> Iterable[Finding]:
 
 def _queues(machine: Machine) -> Iterable[Finding]:
     if machine.variable("PER_STREAM_QUEUE") == "1":
-        what = "PER_STREAM_QUEUE=1: torch_npu queues work for each stream by itself, so memory may be used again under a kernel that reads it"
+        what = (
+            "PER_STREAM_QUEUE=1: torch_npu queues work for each stream by itself, so memory may be used again under a kernel that reads it"
+        )
         yield Finding(_SETTINGS, "torch's queues", WARNING, what, "unset it (docs/npu.md)")
 
 
