@@ -8,8 +8,8 @@
 #include <set>
 #include <vector>
 
+#include "transport/mappings.h"
 #include "transport/pull.h"
-#include "transport/shm/mappings.h"
 #include "transport/transport.h"
 
 namespace ray_hixl::transport::shm {

@@ -1,10 +1,50 @@
-#include "transport/shm/mappings.h"
+#include "transport/mappings.h"
+
+#include <sys/stat.h>
 
 #include <utility>
 
 #include "control/messages.h"
 
-namespace ray_hixl::transport::shm {
+namespace ray_hixl::transport {
+namespace {
+
+void pass(const memory::Arena& arena, std::uint32_t id, Responder responder) {
+  Result<Fd> segment = arena.segment_fd(id);
+  if (!segment.is_ok()) return std::move(responder).fail(segment.status());
+  struct stat info {};
+  if (::fstat(segment->get(), &info) != 0) {
+    return std::move(responder).fail(errno_status(Code::kInternal, "cannot look at a source segment"));
+  }
+  std::vector<Fd> fds;
+  fds.push_back(*std::move(segment));
+  auto frame = control::encode(responder.request(), control::Segment{static_cast<std::uint64_t>(info.st_size)});
+  std::move(responder).send(std::move(frame), std::move(fds));
+}
+
+}  // namespace
+
+Status can_map(const PeerView& peer) {
+  if (!peer.same_host) return Status(Code::kNotAvailable, "the peer is on another host");
+  if (!peer.over_unix_socket) {
+    return Status(Code::kNotAvailable, "segments are passed over a Unix socket, and the peer's cannot be reached");
+  }
+  if (!peer.same_uid) return Status(Code::kNotAvailable, "the peer runs as another user");
+  return Status::ok();
+}
+
+bool pass_segment(const Context& context, const control::Frame& request, Responder& responder) {
+  if (request.type != control::MessageType::kMapSegment) return false;
+  const Result<control::MapSegment> wanted = control::decode_map_segment(request.body);
+  if (!wanted.is_ok()) {
+    std::move(responder).fail(wanted.status());
+  } else if (!responder.reader().is_same_user) {
+    std::move(responder).fail(Status(Code::kNotAvailable, "segments are passed to processes of the same user on this host only"));
+  } else {
+    pass(context.source_arena, wanted->id, std::move(responder));
+  }
+  return true;
+}
 
 void Mappings::get(std::uint32_t segment, Answer answer) {
   View known;
@@ -61,4 +101,4 @@ void Mappings::forget_all() {
   dropped.swap(mapped_);
 }
 
-}  // namespace ray_hixl::transport::shm
+}  // namespace ray_hixl::transport

@@ -1,4 +1,4 @@
-// Mappings: source segments of one peer, each asked for and mapped when it is first needed, once. Any thread.
+// Mappings: source segments of one peer, each asked for and mapped when it is first needed, once. Any thread. And what the owner answers.
 //
 // A view that was handed out stays good for as long as somebody keeps it, also after the segment was retired.
 #pragma once
@@ -14,7 +14,12 @@
 #include "memory/segment.h"
 #include "transport/transport.h"
 
-namespace ray_hixl::transport::shm {
+namespace ray_hixl::transport {
+
+// ok, or a sentence (kNotAvailable) why the peer's source segments cannot be mapped here.
+[[nodiscard]] Status can_map(const PeerView& peer);
+// The owner's half: passes a source segment to who asks to map it. False: it is another request. Loop thread.
+[[nodiscard]] bool pass_segment(const Context& context, const control::Frame& request, Responder& responder);
 
 using View = std::shared_ptr<const memory::SegmentView>;
 
@@ -50,4 +55,4 @@ class Mappings : public std::enable_shared_from_this<Mappings> {
   std::map<std::uint32_t, Coming> coming_ RAY_HIXL_GUARDED_BY(mutex_);
 };
 
-}  // namespace ray_hixl::transport::shm
+}  // namespace ray_hixl::transport

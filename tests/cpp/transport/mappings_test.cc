@@ -1,4 +1,4 @@
-#include "transport/shm/mappings.h"
+#include "transport/mappings.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include "support/eventually.h"
 #include "support/held_port.h"
 
-namespace ray_hixl::transport::shm {
+namespace ray_hixl::transport {
 namespace {
 
 using test::Event;
@@ -98,4 +98,4 @@ TEST_F(MappingsTest, refuses_memory_that_its_owner_could_take_away) {
 }
 
 }  // namespace
-}  // namespace ray_hixl::transport::shm
+}  // namespace ray_hixl::transport
