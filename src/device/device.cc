@@ -44,8 +44,8 @@ bool Registered::holds(const std::byte* address, std::uint64_t bytes) const {
 
 Device::~Device() = default;
 
-void Device::use_staging(std::unique_ptr<StagingRuntime> runtime) {
-  staging_ = std::make_unique<Staging>("hixl-stage-" + std::to_string(index_), std::move(runtime));
+void Device::use_staging(std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source) {
+  staging_ = std::make_unique<Staging>("hixl-stage-" + std::to_string(index_), std::move(runtime), std::move(source));
 }
 
 Result<std::shared_ptr<const memory::Block>> Device::allocate(std::uint64_t bytes, const SetFence& set_fence, Deadline deadline) {

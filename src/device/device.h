@@ -89,7 +89,7 @@ class Device {
  protected:
   // Once each, before anybody else has the device.
   void use_slabs(std::shared_ptr<Slabs> slabs) { slabs_ = std::move(slabs); }
-  void use_staging(std::unique_ptr<StagingRuntime> runtime);
+  void use_staging(std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source);
   [[nodiscard]] Slabs& slabs() { return *slabs_; }
   [[nodiscard]] const Slabs& slabs() const { return *slabs_; }
 

@@ -16,9 +16,16 @@ namespace {
 
 Status engine_closed() { return Status(Code::kClosed, "the engine was closed"); }
 
+// Of one buffer.
+struct Memory {
+  std::byte* address = nullptr;
+  std::shared_ptr<const memory::Block> block;  // of the arena; null: the runtime gave it
+  bool is_pinned = false;                      // of ours
+};
+
 // The buffers of one way.
 struct Buffers {
-  std::vector<std::byte*> idle;
+  std::vector<Memory> idle;
   std::size_t out = 0;                          // given to somebody
   std::size_t most = Staging::kBuffersEachWay;  // out at a time; fewer where there was no memory for more
   std::deque<Staging::Taken> waiting;
@@ -37,11 +44,13 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   using Tell = std::function<void()>;
   using Step = std::function<Tell()>;
 
-  Impl(std::string the_name, std::unique_ptr<StagingRuntime> the_runtime) : name(std::move(the_name)), runtime(std::move(the_runtime)) {}
+  Impl(std::string the_name, std::unique_ptr<StagingRuntime> the_runtime, std::shared_ptr<memory::Arena> the_source)
+      : name(std::move(the_name)), runtime(std::move(the_runtime)), source(std::move(the_source)) {}
   ~Impl();
 
   const std::string name;
   const std::unique_ptr<StagingRuntime> runtime;
+  const std::shared_ptr<memory::Arena> source;
   const ProcessGuard process;
   Mutex mutex;
   Condition wake;    // the thread
@@ -58,25 +67,33 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   void run();
   [[nodiscard]] Step next_step(const Status& entered) RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] Step serve(Way way, const Status& entered) RAY_HIXL_REQUIRES(mutex);
-  void hand_over(Way way, const Result<std::byte*>& memory, const Taken& taken);
-  [[nodiscard]] Result<std::byte*> take_memory(std::byte* idle, const Status& entered) const;
-  void give_back(Way way, std::byte* memory);
-  void free_idle(MutexLock& lock) RAY_HIXL_REQUIRES(mutex);
+  void hand_over(Way way, const Result<Memory>& memory, const Taken& taken);
+  [[nodiscard]] Result<Memory> take_memory(Way way, Memory idle, const Status& entered) const;
+  [[nodiscard]] Result<Memory> take_block() const;
+  void give_back(Way way, const Memory& memory);
+  [[nodiscard]] std::vector<Memory> take_idle() RAY_HIXL_REQUIRES(mutex);
+  void free(std::vector<Memory> idle) const;
 };
 
 Staging::Impl::~Impl() {
   if (process.in_child()) return;
-  MutexLock lock(mutex);
-  free_idle(lock);
+  const MutexLock lock(mutex);
+  free(take_idle());
 }
 
-void Staging::Impl::free_idle(MutexLock& lock) {
-  if (memory_is_left()) return;
+std::vector<Memory> Staging::Impl::take_idle() {
+  std::vector<Memory> all;
   for (Buffers& buffers : ways) {
-    const std::vector<std::byte*> idle = std::exchange(buffers.idle, {});
-    lock.unlock();
-    for (std::byte* const memory : idle) runtime->free(memory);
-    lock.lock();
+    for (Memory& memory : std::exchange(buffers.idle, {})) all.push_back(std::move(memory));
+  }
+  return all;
+}
+
+void Staging::Impl::free(std::vector<Memory> idle) const {
+  if (memory_is_left()) return;
+  for (const Memory& memory : idle) {
+    if (!memory.block) runtime->free(memory.address);
+    if (memory.is_pinned) runtime->unpin(memory.address);
   }
 }
 
@@ -107,7 +124,10 @@ void Staging::Impl::run() {
       wake.wait(lock);
     }
   }
-  free_idle(lock);  // here, where the device is: what comes back later is freed without it
+  std::vector<Memory> idle = take_idle();
+  lock.unlock();
+  free(std::exchange(idle, {}));  // here, where the device is: what comes back later is freed without it
+  lock.lock();
   has_ended = true;
   ending.notify_all();
 }
@@ -131,21 +151,21 @@ Staging::Impl::Step Staging::Impl::serve(Way way, const Status& entered) {
   Buffers& buffers = of(way);
   Taken taken = std::move(buffers.waiting.front());
   buffers.waiting.pop_front();
-  std::byte* idle = nullptr;
+  Memory idle;
   if (!buffers.idle.empty()) {
-    idle = buffers.idle.back();
+    idle = std::move(buffers.idle.back());
     buffers.idle.pop_back();
   }
   ++buffers.out;
-  return [this, way, idle, &entered, taken = std::move(taken)]() mutable -> Tell {
-    return [this, way, memory = take_memory(idle, entered), taken = std::move(taken)] { hand_over(way, memory, taken); };
+  return [this, way, idle = std::move(idle), &entered, taken = std::move(taken)]() mutable -> Tell {
+    return [this, way, memory = take_memory(way, std::move(idle), entered), taken = std::move(taken)] { hand_over(way, memory, taken); };
   };
 }
 
 // Without memory for another one, it waits for one that comes back, if there is any.
-void Staging::Impl::hand_over(Way way, const Result<std::byte*>& memory, const Taken& taken) {
+void Staging::Impl::hand_over(Way way, const Result<Memory>& memory, const Taken& taken) {
   if (memory.is_ok()) {
-    return taken(Buffer(*memory, [self = shared_from_this(), way](std::byte* bytes) { self->give_back(way, bytes); }));
+    return taken(Buffer(memory->address, [self = shared_from_this(), way, kept = *memory](std::byte*) { self->give_back(way, kept); }));
   }
   {
     const MutexLock lock(mutex);
@@ -157,13 +177,23 @@ void Staging::Impl::hand_over(Way way, const Result<std::byte*>& memory, const T
   taken(memory.status());
 }
 
-Result<std::byte*> Staging::Impl::take_memory(std::byte* idle, const Status& entered) const {
+Result<Memory> Staging::Impl::take_memory(Way way, Memory idle, const Status& entered) const {
   RAY_HIXL_RETURN_IF_ERROR(entered);
-  if (idle != nullptr) return idle;
-  return runtime->allocate(kBufferBytes);
+  if (idle.address != nullptr) return idle;
+  if (way == Way::kOut) return take_block();
+  const Result<std::byte*> allocated = runtime->allocate(kBufferBytes);
+  if (!allocated.is_ok()) return allocated.status();
+  return Memory{*allocated, nullptr, false};
 }
 
-void Staging::Impl::give_back(Way way, std::byte* memory) {
+Result<Memory> Staging::Impl::take_block() const {
+  Result<std::shared_ptr<const memory::Block>> block = source->allocate(kBufferBytes);
+  if (!block.is_ok()) return block.status();
+  std::byte* const address = (*block)->address;
+  return Memory{address, *std::move(block), runtime->pin(address, kBufferBytes)};
+}
+
+void Staging::Impl::give_back(Way way, const Memory& memory) {
   if (process.in_child()) return;
   {
     const MutexLock lock(mutex);
@@ -173,8 +203,8 @@ void Staging::Impl::give_back(Way way, std::byte* memory) {
   wake.notify_one();
 }
 
-Staging::Staging(std::string name, std::unique_ptr<StagingRuntime> runtime)
-    : impl_(std::make_shared<Impl>(std::move(name), std::move(runtime))) {}
+Staging::Staging(std::string name, std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source)
+    : impl_(std::make_shared<Impl>(std::move(name), std::move(runtime), std::move(source))) {}
 
 Staging::~Staging() {
   if (impl_->process.in_child()) leak(std::move(impl_));  // the parent's thread can be neither joined nor forgotten

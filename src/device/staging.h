@@ -1,5 +1,7 @@
 // Staging: pinned host buffers of a device, and the thread that copies between them and the device.
 //
+// Buffers for bytes that leave the device lie in the source arena, so that peers of this host may map them.
+//
 // Bytes that leave the device and bytes that come to it have buffers of their own, a bounded number each, and who finds none waits for its
 // turn. So that two engines that read from each other never wait in a circle: whoever asks a peer for bytes has all buffers that they come
 // through first, and whoever fills one for a peer waits for nothing else.
@@ -12,6 +14,7 @@
 #include <memory>
 
 #include "base/deadline.h"
+#include "memory/arena.h"
 #include "ray_hixl/status.h"
 
 namespace ray_hixl::device {
@@ -25,6 +28,9 @@ class StagingRuntime {
   // Host memory that the device copies from and to without another copy on the way.
   [[nodiscard]] virtual Result<std::byte*> allocate(std::uint64_t bytes) = 0;
   virtual void free(std::byte* memory) noexcept = 0;  // any thread
+  // Makes it of memory of ours, in whole pages, where the runtime can. False: the device copies there, too, only slower.
+  [[nodiscard]] virtual bool pin(std::byte* memory, std::uint64_t bytes) = 0;
+  virtual void unpin(std::byte* memory) noexcept = 0;  // any thread
   // Done when they return; on a thread that entered.
   [[nodiscard]] virtual Status to_host(std::byte* to, const std::byte* from, std::uint64_t length) = 0;
   [[nodiscard]] virtual Status to_device(std::byte* to, const std::byte* from, std::uint64_t length) = 0;
@@ -41,14 +47,14 @@ class Staging {
   using Work = std::function<Status(StagingRuntime& runtime)>;
   using Done = std::function<void(const Status& status)>;
 
-  // `name` of the thread, at most 15 bytes.
-  Staging(std::string name, std::unique_ptr<StagingRuntime> runtime);
+  // `name` of the thread, at most 15 bytes. `source`: what peers map.
+  Staging(std::string name, std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source);
   ~Staging();  // REQUIRES: stop(), if anything was asked of it
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  // Gives a buffer as soon as there is one, in the order of asking. kClosed after stop() and in a forked child; what allocate() or enter()
-  // failed with.
+  // Gives a buffer as soon as there is one, in the order of asking. kClosed after stop() and in a forked child; what allocate(), the arena
+  // or enter() failed with.
   void take(Way way, const Taken& taken);
   // May somebody who has one take another one? Nobody waits, and half of them are nobody's.
   [[nodiscard]] bool has_spare(Way way) const;

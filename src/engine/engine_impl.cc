@@ -83,7 +83,7 @@ Status EngineImpl::start_transports() {
   if (!process.is_ok()) return process.status();
   Incarnation self;
   fill_random(self);
-  devices_ = choose_devices(options_, reaper_, end_engines_before_what_is_loaded);
+  devices_ = choose_devices(options_, reaper_, source_, end_engines_before_what_is_loaded);
   context_.emplace(
       transport::Context{self, *process, options_, *loop_, *processes_, *slots_, *source_, *pool_, reaper_, *counters_, devices_});
   Result<ChosenTransports> chosen = choose_transports(*context_);

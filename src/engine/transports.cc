@@ -33,10 +33,12 @@ std::span<const TransportFactory> transport_factories() {
   return kAll;
 }
 
-std::shared_ptr<device::Devices> choose_devices(const Options& options, memory::Reaper& reaper, std::function<void()> loaded) {
+std::shared_ptr<device::Devices> choose_devices(const Options& options, memory::Reaper& reaper, std::shared_ptr<memory::Arena> source,
+                                                std::function<void()> loaded) {
   for (const TransportFactory& factory : transport_factories()) {
     const bool is_allowed = std::ranges::find(options.transports, control::kind_name(factory.kind)) != options.transports.end();
-    if (factory.memory == MemoryKind::kDevice && is_allowed) return transport::create_devices(options, reaper, std::move(loaded));
+    if (factory.memory != MemoryKind::kDevice || !is_allowed) continue;
+    return transport::create_devices(options, reaper, std::move(source), std::move(loaded));
   }
   return device::no_devices(Status(Code::kNotAvailable, "NPU memory moves by hixl, which Options.transports does not allow; add it there"));
 }

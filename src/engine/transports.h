@@ -30,7 +30,8 @@ struct ChosenTransports {
   std::vector<std::pair<std::string, std::string>> absent;        // every other transport -> a sentence why
 };
 // The NPUs of an engine; none where the options do not allow what moves their memory.
-[[nodiscard]] std::shared_ptr<device::Devices> choose_devices(const Options& options, memory::Reaper& reaper, std::function<void()> loaded);
+[[nodiscard]] std::shared_ptr<device::Devices> choose_devices(const Options& options, memory::Reaper& reaper,
+                                                              std::shared_ptr<memory::Arena> source, std::function<void()> loaded);
 // Makes those that the options allow and this machine can do; those of device memory without asking, since that would load the device's
 // libraries. Without any: kNotAvailable with every reason.
 [[nodiscard]] Result<ChosenTransports> choose_transports(const transport::Context& context);

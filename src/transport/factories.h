@@ -20,9 +20,10 @@
 
 namespace ray_hixl::transport {
 
-// The NPUs of an engine: its contexts have them as `devices` if hixl is among its transports. `loaded` is told when one was started, and
-// so the libraries that it needs were loaded. Both references outlive them.
-[[nodiscard]] std::shared_ptr<device::Devices> create_devices(const Options& options, memory::Reaper& reaper, std::function<void()> loaded);
+// The NPUs of an engine: its contexts have them as `devices` if hixl is among its transports. `source`: its source arena. `loaded` is told
+// when one was started, and so the libraries that it needs were loaded. Both references outlive them.
+[[nodiscard]] std::shared_ptr<device::Devices> create_devices(const Options& options, memory::Reaper& reaper,
+                                                              std::shared_ptr<memory::Arena> source, std::function<void()> loaded);
 
 // What of the NPUs' runtime this process uses.
 struct DeviceRuntime {

@@ -59,7 +59,7 @@ Npu::Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, const
 Npu::~Npu() = default;
 
 Result<std::shared_ptr<Npu>> Npu::start(const Cann& cann, const Options& options, memory::Reaper& reaper, const Recall& recall,
-                                        std::int32_t index) {
+                                        const std::shared_ptr<memory::Arena>& source, std::int32_t index) {
   if (index < 0 || static_cast<std::uint32_t>(index) >= cann.devices) {
     return Status(Code::kInvalidArgument, "there is no " + npu_name(index) + ": this process sees " + std::to_string(cann.devices) +
                                               " NPU(s), see ASCEND_RT_VISIBLE_DEVICES");
@@ -67,7 +67,7 @@ Result<std::shared_ptr<Npu>> Npu::start(const Cann& cann, const Options& options
   auto npu = std::make_shared<Npu>(cann, options, reaper, recall, index);
   if (const Status driven = npu->driver_.start(); !driven.is_ok()) return driven.with_context("cannot use " + npu_name(index));
   npu->use_slabs(device::Slabs::create(slab_memory(npu), options.slab_bytes, std::max(options.slab_bytes, options.slab_cap_bytes)));
-  npu->use_staging(staging_memory(cann.acl, index));
+  npu->use_staging(staging_memory(cann.acl, index), source);
   Status started = npu->start_hixl();
   if (started.is_ok()) started = npu->reserve(options.slab_bytes);  // before the first link, so that none has to be made anew
   if (started.is_ok()) return npu;

@@ -30,8 +30,10 @@ struct Recall {
 class Npu final : public device::Device, public std::enable_shared_from_this<Npu> {
  public:
   // Starts HIXL on the device and registers a first slab, which takes a moment. All arguments outlive it.
+  // `source`: see device::Staging.
   [[nodiscard]] static Result<std::shared_ptr<Npu>> start(const Cann& cann, const Options& options, memory::Reaper& reaper,
-                                                          const Recall& recall, std::int32_t index);
+                                                          const Recall& recall, const std::shared_ptr<memory::Arena>& source,
+                                                          std::int32_t index);
   Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, const Recall& recall, std::int32_t index);
   ~Npu() override;
 

@@ -6,8 +6,8 @@
 
 namespace ray_hixl::transport::hixl {
 
-Npus::Npus(const Options& options, memory::Reaper& reaper, std::function<void()> loaded)
-    : options_(options), reaper_(reaper), loaded_(std::move(loaded)) {}
+Npus::Npus(const Options& options, memory::Reaper& reaper, std::shared_ptr<memory::Arena> source, std::function<void()> loaded)
+    : options_(options), reaper_(reaper), source_(std::move(source)), loaded_(std::move(loaded)) {}
 
 Status Npus::usable() const { return Cann::get().status(); }
 
@@ -28,7 +28,7 @@ Result<std::shared_ptr<device::Device>> Npus::get(std::int32_t index) {
     const MutexLock lock(mutex_);
     if (stopped_) return Status(Code::kClosed, "the engine was closed; create another one");
   }
-  Result<std::shared_ptr<Npu>> npu = Npu::start(*Cann::get(), options_, reaper_, recall_, index);
+  Result<std::shared_ptr<Npu>> npu = Npu::start(*Cann::get(), options_, reaper_, recall_, source_, index);
   if (!npu.is_ok()) return npu.status();
   loaded_();
   const MutexLock lock(mutex_);
@@ -64,8 +64,9 @@ void Npus::stop() {
 
 namespace ray_hixl::transport {
 
-std::shared_ptr<device::Devices> create_devices(const Options& options, memory::Reaper& reaper, std::function<void()> loaded) {
-  return std::make_shared<hixl::Npus>(options, reaper, std::move(loaded));
+std::shared_ptr<device::Devices> create_devices(const Options& options, memory::Reaper& reaper, std::shared_ptr<memory::Arena> source,
+                                                std::function<void()> loaded) {
+  return std::make_shared<hixl::Npus>(options, reaper, std::move(source), std::move(loaded));
 }
 
 }  // namespace ray_hixl::transport

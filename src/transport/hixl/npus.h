@@ -19,7 +19,7 @@ namespace ray_hixl::transport::hixl {
 class Npus final : public device::Devices {
  public:
   // See create_devices().
-  Npus(const Options& options, memory::Reaper& reaper, std::function<void()> loaded);
+  Npus(const Options& options, memory::Reaper& reaper, std::shared_ptr<memory::Arena> source, std::function<void()> loaded);
 
   Status usable() const override;
   std::int32_t visible() const override;
@@ -38,6 +38,7 @@ class Npus final : public device::Devices {
  private:
   const Options& options_;
   memory::Reaper& reaper_;
+  const std::shared_ptr<memory::Arena> source_;
   const std::function<void()> loaded_;
   Recall recall_;
   Mutex starting_;  // held while one is started

@@ -23,6 +23,13 @@ class StagingMemory final : public device::StagingRuntime {
 
   void free(std::byte* memory) noexcept override { (void)acl_.free_host(memory); }
 
+  bool pin(std::byte* memory, std::uint64_t bytes) override {
+    if (acl_.host_register == nullptr || acl_.host_unregister == nullptr) return false;
+    return acl_.host_register(memory, bytes, kAclHostPinned) == kAclOk;
+  }
+
+  void unpin(std::byte* memory) noexcept override { (void)acl_.host_unregister(memory); }
+
   Status to_host(std::byte* to, const std::byte* from, std::uint64_t length) override {
     return acl_.status(acl_.memcpy(to, length, from, length, kAclDeviceToHost), "copying from " + npu_name(npu_) + " (aclrtMemcpy)");
   }

@@ -57,7 +57,8 @@ class StagingTest : public testing::Test {
   mutable std::mutex mutex;
   std::vector<Staging::Buffer> taken;
   std::vector<Code> errors;
-  Staging staging{"staging-test", std::make_unique<test::ScriptedStaging>(script)};
+  const std::shared_ptr<memory::Arena> source = test::source_arena();
+  Staging staging{"staging-test", std::make_unique<test::ScriptedStaging>(script), source};
 };
 
 TEST_F(StagingTest, gives_so_many_buffers_each_way_and_no_more) {
@@ -68,7 +69,33 @@ TEST_F(StagingTest, gives_so_many_buffers_each_way_and_no_more) {
   settle();
   settle();
   EXPECT_EQ(have(), 2 * Staging::kBuffersEachWay);
-  EXPECT_EQ(script.allocated, 2 * Staging::kBuffersEachWay);
+  EXPECT_EQ(script.allocated, Staging::kBuffersEachWay);
+  EXPECT_EQ(script.pinned, Staging::kBuffersEachWay);
+}
+
+TEST_F(StagingTest, what_leaves_lies_where_peers_can_map_it) {
+  take(Way::kOut, 1);
+  ASSERT_TRUE(eventually([&] { return have() == 1; }));
+  EXPECT_TRUE(source->find(taken.front().get()));
+  EXPECT_EQ(script.allocated, 0u);
+  EXPECT_EQ(script.pinned, 1u);
+}
+
+// The device copies there all the same.
+TEST_F(StagingTest, does_with_memory_that_cannot_be_pinned) {
+  script.cannot_pin = true;
+  {
+    Staging other("staging-other", std::make_unique<test::ScriptedStaging>(script), source);
+    Event came;
+    other.take(Way::kOut, [&](const Result<Staging::Buffer>& buffer) {
+      EXPECT_TRUE(buffer.is_ok());
+      came.set();
+    });
+    ASSERT_TRUE(came.wait());
+    EXPECT_TRUE(other.stop(Deadline::never()));
+  }
+  EXPECT_EQ(script.unpinned, 0u) << "what was not pinned";
+  EXPECT_EQ(source->stats().live_blocks, 0u);
 }
 
 TEST_F(StagingTest, hands_a_buffer_that_comes_back_to_who_waits_longest) {
@@ -87,7 +114,7 @@ TEST_F(StagingTest, hands_a_buffer_that_comes_back_to_who_waits_longest) {
     return order.size() == 2;  // the first one drops it at once
   }));
   EXPECT_THAT(order, testing::ElementsAre(1, 2));
-  EXPECT_EQ(script.allocated, Staging::kBuffersEachWay);
+  EXPECT_EQ(script.pinned, Staging::kBuffersEachWay);
 }
 
 TEST_F(StagingTest, says_where_there_is_no_memory_and_tries_again) {
@@ -103,10 +130,10 @@ TEST_F(StagingTest, says_where_there_is_no_memory_and_tries_again) {
 }
 
 TEST_F(StagingTest, waits_for_a_buffer_where_there_is_no_memory_for_another_one) {
-  take(Way::kOut, 2);
+  take(Way::kIn, 2);
   ASSERT_TRUE(eventually([&] { return have() == 2; }));
   script.has_no_memory = true;
-  take(Way::kOut, 1);
+  take(Way::kIn, 1);
   settle();
   settle();
   EXPECT_TRUE(errors.empty());
@@ -147,7 +174,7 @@ TEST_F(StagingTest, stop_leaves_a_copy_behind_that_does_not_end) {
   };
   Kept& kept = *new Kept;  // the thread stays
   kept.script.waits = &kept.go_on;
-  Staging other("staging-other", std::make_unique<test::ScriptedStaging>(kept.script));
+  Staging other("staging-other", std::make_unique<test::ScriptedStaging>(kept.script), source);
   const auto copy = [&kept](StagingRuntime& runtime) { return runtime.to_host(&kept.to, &kept.from, 1); };
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(other.run(copy, [&kept](const Status&) { ++kept.told; }).is_ok());
   ASSERT_TRUE(eventually([&] { return kept.script.began == 1; }));
@@ -160,18 +187,21 @@ TEST_F(StagingTest, stop_leaves_a_copy_behind_that_does_not_end) {
 }
 
 TEST_F(StagingTest, buffers_outlive_it) {
-  {
-    Staging other("staging-other", std::make_unique<test::ScriptedStaging>(script));
-    other.take(Way::kIn, [this](Result<Staging::Buffer> buffer) {
-      const std::lock_guard lock(mutex);
-      taken.push_back(*std::move(buffer));
-    });
-    ASSERT_TRUE(eventually([&] { return have() == 1; }));
-    EXPECT_TRUE(other.stop(Deadline::never()));
+  for (const Way way : {Way::kIn, Way::kOut}) {
+    {
+      Staging other("staging-other", std::make_unique<test::ScriptedStaging>(script), source);
+      other.take(way, [this](Result<Staging::Buffer> buffer) {
+        const std::lock_guard lock(mutex);
+        taken.push_back(*std::move(buffer));
+      });
+      ASSERT_TRUE(eventually([&] { return have() == 1; }));
+      EXPECT_TRUE(other.stop(Deadline::never()));
+    }
+    EXPECT_EQ(way == Way::kIn ? script.freed : script.unpinned, 0u);
+    drop_one();
+    EXPECT_EQ(way == Way::kIn ? script.freed : script.unpinned, 1u);
   }
-  EXPECT_EQ(script.freed, 0u);
-  drop_one();
-  EXPECT_EQ(script.freed, 1u);
+  EXPECT_EQ(source->stats().live_blocks, 0u);
 }
 
 TEST_F(StagingTest, refuses_in_a_forked_child) {

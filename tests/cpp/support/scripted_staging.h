@@ -18,13 +18,16 @@ namespace ray_hixl::test {
 
 // What a test says, and what happened. Outlives the staging.
 struct StagingScript {
-  std::atomic<bool> fails = false;            // every copy
-  std::atomic<bool> has_no_memory = false;    // pinned
+  std::atomic<bool> fails = false;          // every copy
+  std::atomic<bool> has_no_memory = false;  // of the runtime, for what comes
+  std::atomic<bool> cannot_pin = false;
   std::atomic<const Event*> waits = nullptr;  // what every copy waits for
   std::atomic<int> began{0};                  // copies
   std::atomic<int> copied{0};
   std::atomic<std::size_t> allocated{0};  // buffers
   std::atomic<std::size_t> freed{0};
+  std::atomic<std::size_t> pinned{0};  // buffers of the arena
+  std::atomic<std::size_t> unpinned{0};
 };
 
 class ScriptedStaging final : public device::StagingRuntime {
@@ -40,6 +43,11 @@ class ScriptedStaging final : public device::StagingRuntime {
     ++script_.freed;
     delete[] memory;
   }
+  bool pin(std::byte*, std::uint64_t) override {
+    if (!script_.cannot_pin) ++script_.pinned;
+    return !script_.cannot_pin;
+  }
+  void unpin(std::byte*) noexcept override { ++script_.unpinned; }
   Status to_host(std::byte* to, const std::byte* from, std::uint64_t length) override { return copy(to, from, length); }
   Status to_device(std::byte* to, const std::byte* from, std::uint64_t length) override { return copy(to, from, length); }
 
@@ -55,9 +63,13 @@ class ScriptedStaging final : public device::StagingRuntime {
   StagingScript& script_;
 };
 
+[[nodiscard]] inline std::shared_ptr<memory::Arena> source_arena() { return memory::Arena::create(memory::ArenaKind::kSource, 0); }
+
 class ScriptedDevice final : public device::Device {
  public:
-  ScriptedDevice(std::int32_t index, StagingScript& script) : Device(index) { use_staging(std::make_unique<ScriptedStaging>(script)); }
+  ScriptedDevice(std::int32_t index, StagingScript& script, std::shared_ptr<memory::Arena> source) : Device(index) {
+    use_staging(std::make_unique<ScriptedStaging>(script), std::move(source));
+  }
   Result<std::shared_ptr<const void>> register_memory(const MemoryRange&, std::shared_ptr<const void>) override { return none(); }
   std::optional<device::Held> hold(const std::byte*, std::uint64_t, std::shared_ptr<const void>) override { return std::nullopt; }
   std::optional<device::Registered> find(const std::byte*, std::uint64_t) const override { return std::nullopt; }
@@ -74,8 +86,8 @@ class ScriptedDevice final : public device::Device {
 // REQUIRES: stop() before it goes, which may be on a thread of its own.
 class ScriptedDevices final : public device::Devices {
  public:
-  ScriptedDevices(std::int32_t count, StagingScript& script) {
-    for (std::int32_t i = 0; i < count; ++i) devices_.push_back(std::make_shared<ScriptedDevice>(i, script));
+  ScriptedDevices(std::int32_t count, StagingScript& script, const std::shared_ptr<memory::Arena>& source = source_arena()) {
+    for (std::int32_t i = 0; i < count; ++i) devices_.push_back(std::make_shared<ScriptedDevice>(i, script, source));
   }
   Status usable() const override { return Status::ok(); }
   std::int32_t visible() const override { return static_cast<std::int32_t>(devices_.size()); }

@@ -24,6 +24,8 @@ int aclrtMalloc(void** pointer, std::size_t size, int policy);
 int aclrtFree(void* pointer);
 int aclrtMallocHost(void** pointer, std::size_t size);
 int aclrtFreeHost(void* pointer);
+int aclrtHostRegisterV2(void* pointer, std::uint64_t size, std::uint32_t flags);
+int aclrtHostUnregister(void* pointer);
 int aclrtPointerGetAttributes(const void* pointer, std::uint32_t* attributes);
 int aclrtMemGetAddressRange(void* pointer, void** base, std::size_t* size);
 int aclrtGetMemInfo(int kind, std::size_t* free_bytes, std::size_t* total);

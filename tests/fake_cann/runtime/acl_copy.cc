@@ -77,7 +77,7 @@ int aclrtMemcpyAsync(void* to, std::size_t most, const void* from, std::size_t s
   if (const int status = resolve(__func__, to, most, from, size, kind, copy); status != kOk) return status;
   Stream* const stream = stream_of(handle);
   if (stream == nullptr) return fail(kBadStream, "aclrtMemcpyAsync: no such stream");
-  if (!copy.from_device && fake_cann_is_pinned_host(from, size) == 0) {
+  if (!copy.from_device && fake_cann_is_pinned_host(from, size) == 0 && fake_cann_is_registered_host(from, size) == 0) {
     auto staged = std::make_shared<std::vector<std::byte>>(copy.from, copy.from + size);
     submit(*stream, [copy, staged] { std::memcpy(copy.to, staged->data(), staged->size()); });
   } else {

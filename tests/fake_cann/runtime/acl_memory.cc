@@ -18,10 +18,28 @@ constexpr std::size_t kSmallAlignment = 512;
 constexpr int kPolicyMask = 0xff;
 constexpr std::size_t kPage = 4096;
 
+constexpr std::uint32_t kMapped = 0x2, kIoMemory = 0x4, kReadOnly = 0x8, kPinned = 0x10000000;  // flags of aclrtHostRegisterV2
+
+using Ranges = std::map<std::uintptr_t, std::size_t>;  // by where they start
+
 struct HostMemory {
   std::mutex mutex;
-  std::map<std::uintptr_t, std::size_t> blocks;  // guarded by mutex
+  Ranges blocks;      // of aclrtMallocHost; guarded by mutex, as
+  Ranges registered;  // memory of others
 };
+
+bool holds(const Ranges& ranges, const void* address, std::size_t size) {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  const auto after = ranges.upper_bound(at);
+  if (after == ranges.begin()) return false;
+  const auto& [start, length] = *std::prev(after);
+  return at - start < length && size <= length - (at - start);
+}
+
+bool overlaps(const Ranges& ranges, std::uintptr_t at, std::size_t size) {
+  const auto after = ranges.lower_bound(at + size);
+  return after != ranges.begin() && std::prev(after)->first + std::prev(after)->second > at;
+}
 
 HostMemory& host_memory() {
   static HostMemory& instance = *new HostMemory;
@@ -72,12 +90,18 @@ int malloc_device(const char* name, void** pointer, std::size_t size, int policy
 extern "C" {
 
 int fake_cann_is_pinned_host(const void* address, std::size_t size) {
-  const auto at = reinterpret_cast<std::uintptr_t>(address);
   const std::lock_guard lock(host_memory().mutex);
-  const auto after = host_memory().blocks.upper_bound(at);
-  if (after == host_memory().blocks.begin()) return 0;
-  const auto& [start, length] = *std::prev(after);
-  return at - start < length && size <= length - (at - start) ? 1 : 0;
+  return holds(host_memory().blocks, address, size) ? 1 : 0;
+}
+
+int fake_cann_is_registered_host(const void* address, std::size_t size) {
+  const std::lock_guard lock(host_memory().mutex);
+  return holds(host_memory().registered, address, size) ? 1 : 0;
+}
+
+std::size_t fake_cann_registered_hosts(void) {
+  const std::lock_guard lock(host_memory().mutex);
+  return host_memory().registered.size();
 }
 
 int fake_cann_is_huge(const void* address) {
@@ -139,6 +163,31 @@ int aclrtFreeHost(void* pointer) {
   return kOk;
 }
 
+// Of memory that its owner keeps mapped until he takes it back.
+int aclrtHostRegisterV2(void* pointer, std::uint64_t size, std::uint32_t flags) {
+  FAKE_CANN_ENTER();
+  FAKE_CANN_NEED_CONTEXT();
+  const auto at = reinterpret_cast<std::uintptr_t>(pointer);
+  if (pointer == nullptr || size == 0 || at % kPage != 0) return fail(kBadParameter, "aclrtHostRegisterV2: not whole pages");
+  if (flags == 0 || (flags & ~(kMapped | kIoMemory | kReadOnly | kPinned)) != 0) {
+    return fail(kBadParameter, "aclrtHostRegisterV2: flags " + std::to_string(flags));
+  }
+  if (block_at(pointer)) return fail(kBadParameter, "aclrtHostRegisterV2: device memory");
+  const std::lock_guard lock(host_memory().mutex);
+  if (overlaps(host_memory().registered, at, size) || overlaps(host_memory().blocks, at, size)) {
+    return fail(kHostAlreadyRegistered, "aclrtHostRegisterV2: some of it is pinned already");
+  }
+  host_memory().registered[at] = size;
+  return kOk;
+}
+
+int aclrtHostUnregister(void* pointer) {
+  FAKE_CANN_ENTER();
+  const std::lock_guard lock(host_memory().mutex);
+  if (host_memory().registered.erase(reinterpret_cast<std::uintptr_t>(pointer)) == 1) return kOk;
+  return fail(kHostNotRegistered, "aclrtHostUnregister: not an address that aclrtHostRegisterV2 took");
+}
+
 int aclrtPointerGetAttributes(const void* pointer, PointerAttributes* attributes) {
   FAKE_CANN_ENTER();
   *attributes = {};
@@ -146,7 +195,7 @@ int aclrtPointerGetAttributes(const void* pointer, PointerAttributes* attributes
     attributes->id = static_cast<std::uint32_t>(visible_index(block->device));
     attributes->location = kDevice;
     attributes->page_size = is_huge(*block) ? kHugePage : kPage;
-  } else if (fake_cann_is_pinned_host(pointer, 1) != 0) {
+  } else if (fake_cann_is_pinned_host(pointer, 1) != 0 || fake_cann_is_registered_host(pointer, 1) != 0) {
     attributes->location = kHostPinned;
   }
   return kOk;

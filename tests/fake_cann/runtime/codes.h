@@ -14,6 +14,8 @@ enum Code : int {
   kOutOfMemory = 207001,
   kOperatorFailed = 500001,
   kStreamTimeout = 507046,
+  kHostAlreadyRegistered = 507910,
+  kHostNotRegistered = 507911,
   kBadOperand = 161001,
   kNoSuchCast = 161002,
 };

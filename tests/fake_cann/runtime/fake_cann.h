@@ -49,6 +49,10 @@ int fake_cann_current_device(void);
 int fake_cann_current_physical_device(void);
 // 1 if the bytes lie inside memory of aclrtMallocHost.
 int fake_cann_is_pinned_host(const void* address, std::size_t size);
+// 1 if they lie inside memory of somebody else that aclrtHostRegisterV2 pinned, which HIXL on A2 and A3 does not take. How many such there
+// are.
+int fake_cann_is_registered_host(const void* address, std::size_t size);
+std::size_t fake_cann_registered_hosts(void);
 // 1 if an address lies in device memory that is on pages of 2 MiB.
 int fake_cann_is_huge(const void* address);
 // What aclGetRecentErrMsg gives next in this thread, as it is.

@@ -222,5 +222,21 @@ TEST(FakeCalls, are_counted) {
   EXPECT_STREQ(aclrtGetSocName(), "Ascend950PR_9599");
 }
 
+TEST_F(FakeMemory, pins_whole_pages_of_others_once) {
+  void* const pages = std::aligned_alloc(4096, 8192);
+  constexpr std::uint32_t kPinned = 0x10000000;
+  EXPECT_EQ(aclrtHostRegisterV2(pages, 8192, 0), kBadParameter);
+  EXPECT_EQ(aclrtHostRegisterV2(static_cast<char*>(pages) + 1, 4096, kPinned), kBadParameter);
+  EXPECT_EQ(aclrtHostRegisterV2(pages, 8192, kPinned), kOk);
+  EXPECT_EQ(aclrtHostRegisterV2(static_cast<char*>(pages) + 4096, 4096, kPinned), kHostAlreadyRegistered);
+  EXPECT_EQ(fake_cann_is_registered_host(static_cast<char*>(pages) + 8000, 192), 1);
+  EXPECT_EQ(fake_cann_is_registered_host(static_cast<char*>(pages) + 8000, 193), 0);
+  EXPECT_EQ(fake_cann_is_pinned_host(pages, 1), 0) << "which is what HIXL asks for";
+  EXPECT_EQ(aclrtHostUnregister(static_cast<char*>(pages) + 4096), kHostNotRegistered);
+  EXPECT_EQ(aclrtHostUnregister(pages), kOk);
+  EXPECT_EQ(aclrtHostUnregister(pages), kHostNotRegistered);
+  std::free(pages);
+}
+
 }  // namespace
 }  // namespace fake_cann

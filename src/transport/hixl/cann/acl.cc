@@ -33,6 +33,8 @@ Result<Acl> Acl::load(const Places& places) {
   bind_required(*library, "aclrtDestroyEvent", acl.destroy_event, missing);
   bind_optional(*library, "aclrtPointerGetAttributes", acl.pointer_attributes);
   bind_optional(*library, "aclrtMemGetAddressRange", acl.address_range);
+  bind_optional(*library, "aclrtHostRegisterV2", acl.host_register);
+  bind_optional(*library, "aclrtHostUnregister", acl.host_unregister);
   bind_optional(*library, "aclrtDeviceCanAccessPeer", acl.can_access_peer);
   bind_optional(*library, "aclrtDeviceEnablePeerAccess", acl.enable_peer_access);
   bind_optional(*library, "aclrtGetPhyDevIdByUserDevId", acl.physical_device);

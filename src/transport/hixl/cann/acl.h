@@ -23,6 +23,8 @@ inline constexpr int kAclHostToDevice = 1;
 inline constexpr int kAclDeviceToHost = 2;
 inline constexpr int kAclDeviceToDevice = 3;
 
+inline constexpr std::uint32_t kAclHostPinned = 0x10000000;  // flag of host_register
+
 // What pointer_attributes() fills.
 struct AclPointerAttributes {
   std::uint32_t device = 0;
@@ -56,7 +58,9 @@ struct Acl {
 
   // Null in older versions.
   int (*pointer_attributes)(const void* address, AclPointerAttributes* attributes) = nullptr;
-  int (*address_range)(void* address, void** base, std::size_t* bytes) = nullptr;  // the allocation that holds an address
+  int (*address_range)(void* address, void** base, std::size_t* bytes) = nullptr;           // the allocation that holds an address
+  int (*host_register)(void* address, std::uint64_t bytes, std::uint32_t flags) = nullptr;  // whole pages of ours
+  int (*host_unregister)(void* address) = nullptr;
   int (*can_access_peer)(std::int32_t* can, std::int32_t device, std::int32_t peer) = nullptr;
   int (*enable_peer_access)(std::int32_t peer, std::uint32_t flags) = nullptr;
   // Takes the number that this process uses, as the vendor notes for both entries that have done it, whatever the older one's name says.

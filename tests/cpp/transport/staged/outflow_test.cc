@@ -76,9 +76,9 @@ TEST_F(OutflowTest, gives_every_byte_in_order_a_few_buffers_ahead) {
   add(100, MemoryKind::kDevice, 0);
   add(memory.size() - at, MemoryKind::kHost, 0);
   const auto outflow = open(payload);
-  EXPECT_LE(script.allocated, 4u);
+  EXPECT_LE(script.pinned, 4u);
   EXPECT_TRUE(test::is_pattern(drain(*outflow, memory.size(), 300'001), 5));
-  EXPECT_LE(script.allocated, 8u) << "four of each device";
+  EXPECT_LE(script.pinned, 8u) << "four of each device";
   EXPECT_GT(told, 0);
   EXPECT_TRUE(outflow->status().is_ok());
   EXPECT_TRUE(outflow->ready().empty());
@@ -140,7 +140,7 @@ TEST_F(OutflowTest, a_reader_that_drips_gives_way_to_who_waits) {
     ASSERT_EQ(rest.size(), memory.size() - 2);
     EXPECT_TRUE(std::equal(rest.begin(), rest.end(), memory.begin() + 2));
   }
-  EXPECT_LE(script.allocated, Staging::kBuffersEachWay);
+  EXPECT_LE(script.pinned, Staging::kBuffersEachWay);
 }
 
 TEST_F(OutflowTest, copies_so_many_ranges_a_part_and_no_more) {
