@@ -46,8 +46,9 @@ struct DeviceStats {
 
 struct Stats {
   // As the reader of bytes.
-  std::vector<TransportBytes> fetched;  // payload bytes received, by transport
-  std::uint64_t transfers_started = 0;  // batches and fetches
+  std::vector<TransportBytes> fetched;    // payload bytes received, by transport
+  std::uint64_t staged_mapped_bytes = 0;  // of those of staged: copied out of memory of the owner that is mapped here
+  std::uint64_t transfers_started = 0;    // batches and fetches
   std::uint64_t transfers_succeeded = 0;
   std::uint64_t transfers_failed = 0;     // includes timed out and cancelled
   std::uint64_t transfers_in_flight = 0;  // now
@@ -57,7 +58,7 @@ struct Stats {
   std::uint64_t objects = 0;  // published and not yet released, now
   std::uint64_t objects_published = 0;
   std::uint64_t resolved = 0;      // slots whose addresses peers asked for
-  std::uint64_t served_bytes = 0;  // payload bytes this engine itself sent (stream)
+  std::uint64_t served_bytes = 0;  // payload bytes this engine itself sent or staged (stream, staged)
   // Links.
   std::uint64_t links = 0;     // open now, as the connecting side
   std::uint64_t sessions = 0;  // open now, as the accepting side

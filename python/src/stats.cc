@@ -46,6 +46,7 @@ nb::dict to_dict(const std::vector<TransportBytes>& counts) {
 nb::dict to_dict(const Stats& stats) {
   nb::dict made;
   made["fetched"] = to_dict(stats.fetched);
+  made["staged_mapped_bytes"] = stats.staged_mapped_bytes;
   made["transfers_started"] = stats.transfers_started;
   made["transfers_succeeded"] = stats.transfers_succeeded;
   made["transfers_failed"] = stats.transfers_failed;

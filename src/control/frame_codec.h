@@ -54,6 +54,8 @@ inline constexpr std::array kMessages = {
     MessageInfo{MessageType::kReleased, "released", 0, 0},
     MessageInfo{MessageType::kCannotLink, "cannot_link", 7, 6 + DeviceDescription::kLongestEngine, 0, true},
     MessageInfo{MessageType::kNoted, "noted", 1, 1},
+    MessageInfo{MessageType::kStage, "stage", 8, 8 + Stage::kMostReturned* kHandleBytes + Stage::kMostSpans* kSpanBytes, 0, true},
+    MessageInfo{MessageType::kStaged, "staged", kHandleBytes + 20, kHandleBytes + 20},
 };
 
 constexpr bool every_message_fits_a_frame() {

@@ -120,21 +120,28 @@ void read(ByteReader& reader, Segment& message) { message.length = reader.u64();
 void write(ByteWriter& writer, const SegmentRetired& message) { writer.u32(message.id); }
 void read(ByteReader& reader, SegmentRetired& message) { message.id = reader.u32(); }
 
-void write(ByteWriter& writer, const Read& message) {
-  writer.u32(static_cast<std::uint32_t>(message.spans.size()));
-  for (const ReadSpan& span : message.spans) {
+void write(ByteWriter& writer, const std::vector<ReadSpan>& spans) {
+  for (const ReadSpan& span : spans) {
     write(writer, span.handle);
     writer.u64(span.offset);
     writer.u64(span.length);
   }
 }
-void read(ByteReader& reader, Read& message) {
-  message.spans.resize(read_count(reader, Read::kMostSpans, kSpanBytes));
+void read(ByteReader& reader, std::vector<ReadSpan>& spans) {
   std::uint64_t sum = 0;
-  for (ReadSpan& span : message.spans) {
+  for (ReadSpan& span : spans) {
     read(reader, span.handle);
     read_extent(reader, span.offset, span.length, sum);
   }
+}
+
+void write(ByteWriter& writer, const Read& message) {
+  writer.u32(static_cast<std::uint32_t>(message.spans.size()));
+  write(writer, message.spans);
+}
+void read(ByteReader& reader, Read& message) {
+  message.spans.resize(read_count(reader, Read::kMostSpans, kSpanBytes));
+  read(reader, message.spans);
 }
 
 void write(ByteWriter& writer, const Reading& message) { writer.u64(message.bytes); }
@@ -239,6 +246,35 @@ void read(ByteReader& reader, Noted& message) {
   message.is_replaced = is_replaced == 1;
 }
 
+void write(ByteWriter& writer, const Stage& message) {
+  writer.u32(static_cast<std::uint32_t>(message.returned.size()));
+  writer.u32(static_cast<std::uint32_t>(message.spans.size()));
+  for (const Handle& part : message.returned) write(writer, part);
+  write(writer, message.spans);
+}
+void read(ByteReader& reader, Stage& message) {
+  const std::size_t returned = read_count(reader, Stage::kMostReturned, kHandleBytes);
+  const std::size_t spans = read_count(reader, Stage::kMostSpans, kSpanBytes);
+  if (reader.remaining() != returned * kHandleBytes + spans * kSpanBytes) return reader.fail();
+  message.returned.resize(returned);
+  for (Handle& part : message.returned) read(reader, part);
+  message.spans.resize(spans);
+  read(reader, message.spans);
+}
+
+void write(ByteWriter& writer, const Staged& message) {
+  write(writer, message.part);
+  writer.u32(message.segment);
+  writer.u64(message.offset);
+  writer.u64(message.length);
+}
+void read(ByteReader& reader, Staged& message) {
+  read(reader, message.part);
+  message.segment = reader.u32();
+  std::uint64_t sum = 0;
+  read_extent(reader, message.offset, message.length, sum);
+}
+
 // How many descriptors come with a message.
 template <class Message>
 std::uint16_t descriptors_of(const Message&) {
@@ -308,6 +344,8 @@ std::vector<std::byte> encode(std::uint64_t request, const CannotLink& message) 
   return make_frame(MessageType::kCannotLink, request, message);
 }
 std::vector<std::byte> encode(std::uint64_t request, const Noted& message) { return make_frame(MessageType::kNoted, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Stage& message) { return make_frame(MessageType::kStage, request, message); }
+std::vector<std::byte> encode(std::uint64_t request, const Staged& message) { return make_frame(MessageType::kStaged, request, message); }
 
 Result<Welcome> decode_welcome(ByteView body) { return parse<Welcome>(MessageType::kWelcome, body); }
 Result<Resolve> decode_resolve(ByteView body) { return parse<Resolve>(MessageType::kResolve, body); }
@@ -333,5 +371,7 @@ Result<ReleaseDevice> decode_release_device(ByteView body) { return parse<Releas
 Result<Released> decode_released(ByteView body) { return parse<Released>(MessageType::kReleased, body); }
 Result<CannotLink> decode_cannot_link(ByteView body) { return parse<CannotLink>(MessageType::kCannotLink, body); }
 Result<Noted> decode_noted(ByteView body) { return parse<Noted>(MessageType::kNoted, body); }
+Result<Stage> decode_stage(ByteView body) { return parse<Stage>(MessageType::kStage, body); }
+Result<Staged> decode_staged(ByteView body) { return parse<Staged>(MessageType::kStaged, body); }
 
 }  // namespace ray_hixl::control

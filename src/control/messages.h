@@ -44,6 +44,8 @@ enum class MessageType : std::uint16_t {
   kReleased = 20,           // server
   kCannotLink = 21,         // client: HIXL refuses to link me to this engine of yours
   kNoted = 22,              // server: it is replaced, or not
+  kStage = 23,              // client: copy these bytes of devices to where I can map them; and I am done with these parts
+  kStaged = 24,             // server: a part is lent to you there
 };
 
 // "resolve", "reading", ...; "unknown" for values outside the list.
@@ -193,6 +195,21 @@ struct Noted {
   bool is_replaced = false;  // another engine takes its place: its description is answered once it is there
 };
 
+// A part: bytes of devices that the server has copied into a source segment and lends to the client. It is a slot of its own, live for as
+// long as they stay there.
+struct Stage {
+  std::vector<Handle> returned;  // parts that the client has copied out
+  std::vector<ReadSpan> spans;   // back to back, in this order; none: nothing is wanted
+  static constexpr std::size_t kMostReturned = 64;
+  static constexpr std::size_t kMostSpans = 512;
+};
+struct Staged {
+  Handle part;                // zeros, as all that follows, where nothing was wanted
+  std::uint32_t segment = 0;  // where it lies,
+  std::uint64_t offset = 0;   // at which offset
+  std::uint64_t length = 0;   // so much of what was wanted, from its beginning on; the rest is to be asked for again
+};
+
 struct Check {
   std::vector<Handle> handles;
   static constexpr std::size_t kMostHandles = std::size_t{1} << 16;
@@ -222,6 +239,8 @@ struct Checked {};
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Released& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const CannotLink& message);
 [[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Noted& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Stage& message);
+[[nodiscard]] std::vector<std::byte> encode(std::uint64_t request, const Staged& message);
 
 [[nodiscard]] Result<Welcome> decode_welcome(ByteView body);
 [[nodiscard]] Result<Resolve> decode_resolve(ByteView body);
@@ -246,5 +265,7 @@ struct Checked {};
 [[nodiscard]] Result<Released> decode_released(ByteView body);
 [[nodiscard]] Result<CannotLink> decode_cannot_link(ByteView body);
 [[nodiscard]] Result<Noted> decode_noted(ByteView body);
+[[nodiscard]] Result<Stage> decode_stage(ByteView body);
+[[nodiscard]] Result<Staged> decode_staged(ByteView body);
 
 }  // namespace ray_hixl::control

@@ -202,6 +202,7 @@ Stats EngineImpl::stats() const {
     const std::uint64_t bytes = c.fetched[kind].load(std::memory_order_relaxed);
     if (bytes != 0) stats.fetched.push_back({std::string(control::kind_name(static_cast<control::TransportKind>(kind))), bytes});
   }
+  stats.staged_mapped_bytes = c.staged_mapped.load(std::memory_order_relaxed);
   stats.transfers_started = c.transfers_started.load(std::memory_order_relaxed);
   stats.transfers_succeeded = c.transfers_succeeded.load(std::memory_order_relaxed);
   stats.transfers_failed = c.transfers_failed.load(std::memory_order_relaxed);

@@ -11,6 +11,7 @@ namespace ray_hixl::transport {
 
 struct Counters {
   std::array<std::atomic<std::uint64_t>, control::kTransportKinds> fetched{};  // payload bytes of transfers, by transport
+  std::atomic<std::uint64_t> staged_mapped{0};                                 // of those of staged: copied out of segments of the owners
   std::atomic<std::uint64_t> transfers_started{0};
   std::atomic<std::uint64_t> transfers_succeeded{0};
   std::atomic<std::uint64_t> transfers_failed{0};

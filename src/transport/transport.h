@@ -72,6 +72,8 @@ class Port {
   virtual void request(std::function<std::vector<std::byte>(std::uint64_t id)> encode, std::function<void(Result<Reply>)> answer) = 0;
   // A new authenticated connection, for this transport's own use. kConnectError, kTransferTimeout or kPeerGone otherwise.
   virtual void open_connection(control::TransportKind kind, Deadline deadline, std::function<void(Result<Fd>)> opened) = 0;
+  // Is the slot live, as the peer's generation table says? REQUIRES: it is shown (PeerView::shows_generations).
+  [[nodiscard]] virtual bool is_live(const Handle& handle) const = 0;
 };
 
 // Any thread may call any method but those marked loop thread.

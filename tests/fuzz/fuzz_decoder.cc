@@ -60,6 +60,10 @@ void check(const Read& message) {
   std::uint64_t sum = 0;
   for (const ReadSpan& span : message.spans) require(adds_up(span.offset, span.length, sum), "spans do not overflow");
 }
+void check(const Stage& message) {
+  std::uint64_t sum = 0;
+  for (const ReadSpan& span : message.spans) require(adds_up(span.offset, span.length, sum), "spans do not overflow");
+}
 void check(const ReadEnd& message) { require(clean_text(message.status.message()) == message.status.message(), "a message is readable"); }
 void check(const Failure& message) {
   require(!message.status.is_ok(), "a failure is one");
@@ -132,6 +136,8 @@ void try_bodies(ByteView body) {
   try_body(body, &decode_released, true);
   try_body(body, &decode_cannot_link, true);
   try_body(body, &decode_noted, true);
+  try_body(body, &decode_stage, true);
+  try_body(body, &decode_staged, true);
 }
 
 void try_frames(ByteView input) {

@@ -48,6 +48,7 @@ class Owner {
   Owner() {
     transports_.push_back(transport::shm::create(context_));
     transports_.push_back(transport::stream::create(context_));
+    transports_.push_back(transport::staged::create(context_));
     control::Key key;
     fill_random(key);
     server_ = std::move(link::Server::create(context_, key, transports_)).value();

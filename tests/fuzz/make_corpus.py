@@ -32,7 +32,17 @@ def session_seeds(seeds: dict[str, bytes]) -> dict[str, bytes]:
     """Settings (see fuzz_session.cc) and requests: each of them, and several in one stream."""
     control = {
         name: seeds[name]
-        for name in ("resolve", "map_segment", "check", "locate", "describe_device", "await_recall", "release_device", "cannot_link")
+        for name in (
+            "resolve",
+            "map_segment",
+            "check",
+            "locate",
+            "describe_device",
+            "await_recall",
+            "release_device",
+            "cannot_link",
+            "stage",
+        )
     }
     data = {"read": seeds["read"], "reads": seeds["read"] * 3, "resolve_for_data": seeds["resolve"]}
     several = {"all": b"".join(control.values()), "pieces": seeds["resolve"] * 2}

@@ -1,7 +1,8 @@
-"""NPU tensors to and from processes and memory that HIXL does not reach: staged through pinned host buffers."""
+"""NPU tensors to and from processes and memory that HIXL does not reach: staged through pinned host memory, which is mapped here."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import values
 import ray_hixl
 from ray_hixl import Options
 from support import Owner
+from wire import EngineDescriptor
 
 SHAPES = [[3], [1 << 20], [700, 33]]  # the second of several buffers
 PUBLISH = f"metadata = engine.publish([values.on_npu(torch.float32, shape, seed) for seed, shape in enumerate({SHAPES})])"
@@ -49,6 +51,7 @@ def test_to_the_cpu(metadata: bytes, chosen: dict[str, Any]) -> None:
         assert [values.bits(tensor) for tensor in arrived] == expected()
         assert list(fetch.bytes_by_transport()) == ["staged"]
         assert engine.stats()["devices"] == []
+        assert engine.stats()["staged_mapped_bytes"] == sum(len(data) for *_, data in expected())
 
 
 def test_to_targets_on_the_cpu(metadata: bytes) -> None:
@@ -77,6 +80,26 @@ def test_to_an_npu_from_a_process_without_cann(without_cann: Owner) -> None:
         fetch = engine.fetch(without_cann.get("metadata"), [target])
         assert torch.equal(fetch.result()[0].cpu(), torch.arange(1 << 20, dtype=torch.int32))
         assert list(fetch.bytes_by_transport()) == ["staged"]
+
+
+def test_to_the_cpu_over_a_connection(owner: Owner, metadata: bytes) -> None:
+    """Where the owner's Unix socket cannot be reached, which passes what is mapped, as from another network namespace."""
+    whole = owner.descriptor
+    by_tcp = EngineDescriptor.unpack(whole).tcp_only().pack()
+    unreachable = metadata.replace(struct.pack("<I", len(whole)) + whole, struct.pack("<I", len(by_tcp)) + by_tcp)
+    with ray_hixl.Engine() as engine:
+        fetch = engine.fetch(unreachable, device="cpu")
+        assert [values.bits(tensor) for tensor in fetch.result()] == expected()
+        assert list(fetch.bytes_by_transport()) == ["staged"]
+        assert engine.stats()["staged_mapped_bytes"] == 0
+
+
+def test_what_leaves_an_npu_is_pinned(owner: Owner, metadata: bytes) -> None:
+    """By the runtime's own entry, also where the arena's memory came from elsewhere; a few buffers, however much leaves."""
+    with ray_hixl.Engine() as engine:
+        engine.fetch(metadata, device="cpu").result()
+    owner.run("import ctypes; registered = ctypes.CDLL('libascendcl.so').fake_cann_registered_hosts()")
+    assert 1 <= owner.get("registered") <= 16
 
 
 def test_between_npus_without_hixl(metadata: bytes) -> None:

@@ -46,6 +46,8 @@ EXAMPLES = {
     "released": frames.released(16),
     "cannot_link": frames.cannot_link(17, 2, "10.0.0.7:26000"),
     "noted": frames.noted(17, 1),
+    "stage": frames.stage(18, [Handle(12, 9, 0x8877665544332211)], [(HANDLE, 256, 1024), (HANDLE, 4096, 2048)]),
+    "staged": frames.staged(18, Handle(13, 5, 0xFFEEDDCCBBAA9988), 5, 1 << 20, 3072),
 }
 
 

@@ -51,7 +51,7 @@ TEST(Frame, ends_where_the_next_one_begins) {
 }
 
 TEST(Frame, of_an_unknown_type_is_a_frame_like_any_other) {
-  for (const std::uint16_t type : {0, 23, 0xffff}) {
+  for (const std::uint16_t type : {0, 25, 0xffff}) {
     Bytes bytes = header(20, type, 16);
     EXPECT_FALSE(next_frame(bytes)->has_value());
     bytes.resize(24);
@@ -62,15 +62,15 @@ TEST(Frame, of_an_unknown_type_is_a_frame_like_any_other) {
     EXPECT_EQ(frame.descriptors, 16u);
     EXPECT_FALSE(is_known(frame.type));
   }
-  EXPECT_TRUE(is_known(MessageType::kNoted));
+  EXPECT_TRUE(is_known(MessageType::kStaged));
 }
 
 TEST(Frame, of_an_unknown_type_is_bounded) {
-  EXPECT_TRUE(next_frame(header(kFrameHeaderBytes, 23)).is_ok());
-  EXPECT_TRUE(next_frame(header(kLongestUnknownFrame, 23)).is_ok());
-  expect_malformed(header(kLongestUnknownFrame + 1, 23), "unknown");
-  expect_malformed(header(kFrameHeaderBytes - 1, 23), "unknown");
-  expect_malformed(header(kFrameHeaderBytes, 23, 17), "17 descriptors");
+  EXPECT_TRUE(next_frame(header(kFrameHeaderBytes, 25)).is_ok());
+  EXPECT_TRUE(next_frame(header(kLongestUnknownFrame, 25)).is_ok());
+  expect_malformed(header(kLongestUnknownFrame + 1, 25), "unknown");
+  expect_malformed(header(kFrameHeaderBytes - 1, 25), "unknown");
+  expect_malformed(header(kFrameHeaderBytes, 25, 17), "17 descriptors");
 }
 
 TEST(Frame, of_a_size_that_its_message_cannot_have_is_refused_at_its_header) {
@@ -108,12 +108,12 @@ TEST(Frame, every_message_has_a_name) {
        {"welcome", "resolve",  "resolved",     "map_segment", "segment",        "segment_retired", "read",
         "reading", "read_end", "failure",      "locate",      "located",        "describe_device", "device_description",
         "check",   "checked",  "await_recall", "recalled",    "release_device", "released",        "cannot_link",
-        "noted"}) {
+        "noted",   "stage",    "staged"}) {
     const Result<std::optional<Frame>> frame = next_frame(documented(name));
     ASSERT_TRUE(frame.is_ok() && frame->has_value()) << name;
     EXPECT_EQ(message_name((*frame)->type), name);
   }
-  EXPECT_EQ(message_name(static_cast<MessageType>(23)), "unknown");
+  EXPECT_EQ(message_name(static_cast<MessageType>(25)), "unknown");
 }
 
 TEST(Frame, the_longest_lists_fit_into_one) {

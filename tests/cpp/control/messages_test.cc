@@ -49,6 +49,8 @@ const std::vector<Decoder>& decoders() {
       {"released", outcome<decode_released>},
       {"cannot_link", outcome<decode_cannot_link>},
       {"noted", outcome<decode_noted>},
+      {"stage", outcome<decode_stage>},
+      {"staged", outcome<decode_staged>},
   };
   return kAll;
 }
@@ -205,6 +207,25 @@ TEST(Messages, recall_messages_have_the_documented_bytes) {
   EXPECT_FALSE(decode_await_recall(body_of(encode(1, AwaitRecall{0x10000, "a:1"}))).is_ok());
   EXPECT_FALSE(decode_release_device(body_of(encode(1, ReleaseDevice{1, ""}))).is_ok());
   EXPECT_FALSE(decode_release_device(body_of(encode(1, ReleaseDevice{1, "a b"}))).is_ok());
+}
+
+TEST(Messages, parts) {
+  const Handle slot{7, 3, 0x1122334455667788};
+  const Stage stage{{{12, 9, 0x8877665544332211}}, {{slot, 256, 1024}, {slot, 4096, 2048}}};
+  EXPECT_EQ(encode(18, stage), documented("stage"));
+  const Result<Stage> wanted = decode_stage(body_of(documented("stage")));
+  ASSERT_TRUE(wanted.is_ok());
+  EXPECT_EQ(wanted->returned, stage.returned);
+  EXPECT_EQ(wanted->spans.at(1).offset, 4096u);
+  const Staged staged{{13, 5, 0xffeeddccbbaa9988}, 5, 1 << 20, 3072};
+  EXPECT_EQ(encode(18, staged), documented("staged"));
+  EXPECT_EQ(decode_staged(body_of(documented("staged")))->length, 3072u);
+  EXPECT_TRUE(decode_stage(body_of(encode(1, Stage{}))).is_ok());
+  EXPECT_TRUE(decode_stage(body_of(encode(1, Stage{std::vector<Handle>(64), std::vector<ReadSpan>(512)}))).is_ok());
+  EXPECT_FALSE(decode_stage(body_of(encode(1, Stage{std::vector<Handle>(65), {}}))).is_ok());
+  EXPECT_FALSE(decode_stage(body_of(encode(1, Stage{{}, std::vector<ReadSpan>(513)}))).is_ok());
+  EXPECT_FALSE(decode_stage(body_of(encode(1, Stage{{}, {{slot, 1, UINT64_MAX}}}))).is_ok());
+  EXPECT_FALSE(decode_staged(body_of(encode(1, Staged{slot, 1, UINT64_MAX, 1}))).is_ok());
 }
 
 TEST(Messages, a_failure_that_is_no_failure_is_malformed) {

@@ -216,11 +216,14 @@ TEST_F(StagingTest, refuses_in_a_forked_child) {
 
 // The runtime may need the device for it, which the thread has.
 TEST_F(StagingTest, memory_is_freed_by_the_thread_that_took_it) {
-  take(Way::kOut, 3);
-  ASSERT_TRUE(eventually([&] { return have() == 3; }));
-  taken.resize(1);
+  for (const Way way : {Way::kIn, Way::kOut}) {
+    take(way, 3);
+    ASSERT_TRUE(eventually([&] { return have() == (way == Way::kIn ? 3u : 4u); }));
+    taken.resize(way == Way::kIn ? 1 : 2);
+  }
   EXPECT_TRUE(staging.stop(Deadline::never()));
   EXPECT_EQ(script.freed, 2u) << "what was idle";
+  EXPECT_EQ(script.unpinned, 2u);
   taken.clear();
 }
 

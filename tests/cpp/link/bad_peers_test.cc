@@ -263,8 +263,8 @@ TEST_P(BadReader, is_welcomed_with_addresses_over_a_unix_socket_only) {
   EXPECT_EQ(told.has_generations, !GetParam());
   EXPECT_EQ(told.transports.size(), Options{}.transports.size());
   for (const control::TransportInfo& transport : told.transports) {
-    const bool tells_address = !GetParam() && transport.kind == TransportKind::kCma;
-    EXPECT_EQ(transport.details.empty(), !tells_address) << control::kind_name(transport.kind);
+    const bool says_more = !GetParam() && (transport.kind == TransportKind::kCma || transport.kind == TransportKind::kStaged);
+    EXPECT_EQ(transport.details.empty(), !says_more) << control::kind_name(transport.kind);
   }
 }
 

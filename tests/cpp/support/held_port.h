@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <vector>
 
@@ -19,6 +20,8 @@ class HeldPort final : public transport::Port {
   void open_connection(control::TransportKind, Deadline, std::function<void(Result<Fd>)>) override {
     FAIL() << "no connection of its own is expected";
   }
+  [[nodiscard]] bool is_live(const Handle& handle) const override { return !std::ranges::count(retired, handle); }
+  std::vector<Handle> retired;
   std::vector<std::vector<std::byte>> frames;
   std::vector<std::function<void(Result<transport::Reply>)>> asked;
 };

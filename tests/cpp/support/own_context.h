@@ -1,6 +1,7 @@
 // OwnContext: what links, strangers and channels of a test need of an engine that is not there.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "support/on_loop.h"
@@ -9,18 +10,14 @@
 namespace ray_hixl::test {
 
 struct OwnContext {
-  explicit OwnContext(const Incarnation& self = {})
-      : context{self,
-                *net::this_process(),
-                options,
-                *loop,
-                processes,
-                *slots,
-                *arena,
-                pool,
-                reaper,
-                counters,
-                device::no_devices(Status(Code::kNotAvailable, "no NPU here"))} {}
+  using MakeDevices = std::function<std::shared_ptr<device::Devices>(const std::shared_ptr<memory::Arena>& source)>;
+
+  explicit OwnContext(const Incarnation& self = {}, const MakeDevices& make_devices = no_devices)
+      : context{self, *net::this_process(), options, *loop, processes, *slots, *arena, pool, reaper, counters, make_devices(arena)} {}
+
+  static std::shared_ptr<device::Devices> no_devices(const std::shared_ptr<memory::Arena>&) {
+    return device::no_devices(Status(Code::kNotAvailable, "no NPU here"));
+  }
 
   Options options;
   const std::unique_ptr<net::Loop> loop = new_loop();

@@ -83,6 +83,7 @@ TEST_P(TransportTest, brings_every_byte_and_counts_it) {
   }
   ASSERT_THAT(names(engine->stats().fetched), ElementsAre(GetParam().transport));
   EXPECT_EQ(engine->stats().fetched.front().bytes, all);
+  EXPECT_EQ(engine->stats().staged_mapped_bytes, GetParam().maps_parts() ? all : 0);
   EXPECT_EQ(owner->served_bytes(), GetParam().is_one_sided() ? 0 : all) << "only stream and staged have the owner send bytes";
 }
 

@@ -22,6 +22,8 @@ struct Way {
   [[nodiscard]] bool from_device() const { return source == SourceMemory::kSlab || source == SourceMemory::kDevice; }
   [[nodiscard]] bool to_device() const { return from_device() != crosses; }
   [[nodiscard]] bool uses_devices() const { return from_device() || to_device(); }
+  // By parts of the owner's staging memory that are mapped?
+  [[nodiscard]] bool maps_parts() const { return transport == "staged" && from_device() && !over_tcp; }
   [[nodiscard]] bool is_one_sided() const { return transport != "stream" && transport != "staged"; }  // else the owner sends the bytes
 };
 inline void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
@@ -47,9 +49,14 @@ inline std::vector<Way> hixl() {
 }
 
 inline std::vector<Way> staged() {
-  return {{"staged_to_host_in_process", false, kSlab, false, {}, true}, {"staged_to_host", true, kSlab, false, {}, true},
-          {"staged_to_host_tcp", true, kDevice, true, {}, true},        {"staged_from_host", true, kOrdinary, false, {}, true},
-          {"staged_from_host_tcp", true, kArena, true, {}, true},       {"staged_between_devices", true, kSlab},
+  return {{"staged_to_host_in_process", false, kSlab, false, {}, true},
+          {"staged_to_host", true, kSlab, false, {}, true},
+          {"staged_to_host_registered", true, kDevice, false, {}, true},
+          {"staged_to_host_tcp", true, kDevice, true, {}, true},
+          {"staged_from_host", true, kOrdinary, false, {}, true},
+          {"staged_from_host_tcp", true, kArena, true, {}, true},
+          {"staged_between_devices_in_process", false, kSlab},
+          {"staged_between_devices", true, kSlab},
           {"staged_between_devices_tcp", true, kDevice, true}};
 }
 

@@ -36,6 +36,8 @@ class Type(enum.IntEnum):
     RELEASED = 20
     CANNOT_LINK = 21
     NOTED = 22
+    STAGE = 23
+    STAGED = 24
 
 
 class Code(enum.IntEnum):
@@ -146,9 +148,12 @@ def segment_retired(segment: int) -> Frame:
     return Frame(Type.SEGMENT_RETIRED, 0, struct.pack("<I", segment))
 
 
+def _spans(spans: Sequence[tuple[Handle, int, int]]) -> bytes:
+    return b"".join(handle.pack() + struct.pack("<QQ", offset, length) for handle, offset, length in spans)
+
+
 def read(request: int, spans: Sequence[tuple[Handle, int, int]]) -> Frame:
-    body = b"".join(handle.pack() + struct.pack("<QQ", offset, length) for handle, offset, length in spans)
-    return Frame(Type.READ, request, struct.pack("<I", len(spans)) + body)
+    return Frame(Type.READ, request, struct.pack("<I", len(spans)) + _spans(spans))
 
 
 def reading(request: int, count: int) -> Frame:
@@ -197,6 +202,15 @@ def cannot_link(request: int, device: int, engine: str) -> Frame:
 
 def noted(request: int, replaced: int) -> Frame:
     return Frame(Type.NOTED, request, struct.pack("<B", replaced))
+
+
+def stage(request: int, returned: Sequence[Handle], spans: Sequence[tuple[Handle, int, int]]) -> Frame:
+    parts = b"".join(handle.pack() for handle in returned)
+    return Frame(Type.STAGE, request, struct.pack("<II", len(returned), len(spans)) + parts + _spans(spans))
+
+
+def staged(request: int, part: Handle, segment: int, offset: int, length: int) -> Frame:
+    return Frame(Type.STAGED, request, part.pack() + struct.pack("<IQQ", segment, offset, length))
 
 
 def device_description(request: int, engine: str, epoch: int, physical: int, fingerprint: str) -> Frame:

@@ -32,6 +32,7 @@ class PairPort final : public Port {
     const std::lock_guard lock(mutex_);
     owners_.emplace_back(Fd(ends[1]));
   }
+  [[nodiscard]] bool is_live(const Handle&) const override { return true; }
   [[nodiscard]] std::size_t connections() const {
     const std::lock_guard lock(mutex_);
     return owners_.size();

@@ -1,0 +1,400 @@
+#include "transport/staged/borrower.h"
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "device/staging.h"
+#include "transport/mappings.h"
+#include "transport/staged/host_copy.h"
+
+namespace ray_hixl::transport::staged {
+namespace {
+
+constexpr std::int32_t kHost = -1;
+constexpr std::uint32_t kMostParts = 4;                          // one that is copied here, one that is copied there, and those under way
+constexpr std::uint64_t kInlineBytes = std::uint64_t{64} << 10;  // copied on the loop: a switch of threads would take as long
+
+std::int32_t device_of(const Job& job, const Piece& piece) {
+  return piece.place < 0 ? kHost : std::max(kHost, job.plan->places[static_cast<std::size_t>(piece.place)].local);
+}
+
+}  // namespace
+
+// A job, as far as it came.
+struct Borrower::Borrowing {
+  explicit Borrowing(std::shared_ptr<Job> the_job) : job(std::move(the_job)) {}
+
+  std::shared_ptr<Job> job;  // null once it has ended
+  std::size_t piece = 0;     // the next byte to ask for belongs to this piece,
+  std::uint64_t in_piece = 0;
+  std::deque<std::shared_ptr<Part>> rests;  // which the owner did not stage along with what was before them
+  std::size_t asked = 0;                    // parts
+  std::size_t copying = 0;
+  bool has_moved = false;
+  bool is_refused = false;  // by the owner
+  Status failed;
+  std::uint64_t progress = 0;  // grows with every part
+  net::Loop::TimerId stall_timer = 0;
+
+  [[nodiscard]] bool wants_more() const { return failed.is_ok() && (!rests.empty() || piece < job->pieces.size()); }
+  [[nodiscard]] std::shared_ptr<Part> next();
+};
+
+// What one request asks for, for one device or the host.
+struct Borrower::Part {
+  struct Copy {
+    std::byte* to = nullptr;
+    Handle source;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+  };
+  std::int32_t device = kHost;
+  std::vector<Copy> copies;
+  std::uint64_t length = 0;
+  Handle lent;
+  View view;  // keeps the mapping
+  const std::byte* at = nullptr;
+
+  void add(const Copy& copy) {
+    copies.push_back(copy);
+    length += copy.length;
+  }
+  // Takes away what is behind the first `bytes`; null: nothing was.
+  [[nodiscard]] std::shared_ptr<Part> split(std::uint64_t bytes);
+  [[nodiscard]] std::vector<control::ReadSpan> spans() const;
+  [[nodiscard]] Status copy_to_host(bool is_callers) const;
+  [[nodiscard]] Status copy_to_device(device::StagingRuntime& runtime) const;
+};
+
+std::shared_ptr<Borrower::Part> Borrower::Part::split(std::uint64_t bytes) {
+  if (bytes == length) return nullptr;
+  auto rest = std::make_shared<Part>();
+  rest->device = device;
+  std::uint64_t before = 0;
+  std::vector<Copy> kept;
+  for (const Copy& copy : copies) {
+    const std::uint64_t here = std::min(copy.length, bytes - before);
+    if (here > 0) kept.push_back({copy.to, copy.source, copy.offset, here});
+    if (here < copy.length) rest->add({copy.to + here, copy.source, copy.offset + here, copy.length - here});
+    before += here;
+  }
+  copies = std::move(kept);
+  length = bytes;
+  return rest;
+}
+
+std::vector<control::ReadSpan> Borrower::Part::spans() const {
+  std::vector<control::ReadSpan> spans;
+  spans.reserve(copies.size());
+  for (const Copy& copy : copies) spans.push_back({copy.source, copy.offset, copy.length});
+  return spans;
+}
+
+// Only memory of the caller's may be unmapped, and the kernel takes three times as long to copy there.
+Status Borrower::Part::copy_to_host(bool is_callers) const {
+  const std::byte* from = at;
+  for (const Copy& copy : copies) {
+    if (is_callers) {
+      RAY_HIXL_RETURN_IF_ERROR(staged::copy_to_host(copy.to, from, copy.length));
+    } else {
+      std::memcpy(copy.to, from, copy.length);
+    }
+    from += copy.length;
+  }
+  return Status::ok();
+}
+
+Status Borrower::Part::copy_to_device(device::StagingRuntime& runtime) const {
+  const std::byte* from = at;
+  for (const Copy& copy : copies) {
+    RAY_HIXL_RETURN_IF_ERROR(runtime.to_device(copy.to, from, copy.length));
+    from += copy.length;
+  }
+  return Status::ok();
+}
+
+std::shared_ptr<Borrower::Part> Borrower::Borrowing::next() {
+  if (!rests.empty()) {
+    auto rest = std::move(rests.front());
+    rests.pop_front();
+    return rest;
+  }
+  auto part = std::make_shared<Part>();
+  part->device = device_of(*job, job->pieces[piece]);
+  while (piece < job->pieces.size() && part->length < device::Staging::kBufferBytes && part->copies.size() < control::Stage::kMostSpans) {
+    const Piece& from = job->pieces[piece];
+    if (device_of(*job, from) != part->device) break;
+    const std::uint64_t length = std::min(from.length - in_piece, device::Staging::kBufferBytes - part->length);
+    part->add({from.local + in_piece, job->plan->sources[from.source], from.offset + in_piece, length});
+    in_piece += length;
+    if (in_piece < from.length) continue;
+    ++piece;
+    in_piece = 0;
+  }
+  return part;
+}
+
+// Loop thread only, but for copies. A job's end may be the link's, and the port's: it comes last.
+struct Borrower::Impl : std::enable_shared_from_this<Borrower::Impl> {
+  using BorrowingPtr = std::shared_ptr<Borrowing>;
+
+  Impl(const Context& the_context, Port& the_port, std::uint32_t the_most, Otherwise the_otherwise)
+      : context(the_context),
+        port(the_port),
+        most(std::min(the_most, kMostParts)),
+        otherwise(std::move(the_otherwise)),
+        mappings(std::make_shared<Mappings>(port, context.copy_pool, context.reaper)) {}
+
+  const Context& context;
+  Port& port;
+  const std::uint32_t most;
+  const Otherwise otherwise;
+  const std::shared_ptr<Mappings> mappings;
+  std::vector<BorrowingPtr> all;
+  std::deque<BorrowingPtr> turns;  // those that may want more, each a part a turn
+  std::uint32_t parts = 0;         // asked for, or not given back
+  std::vector<Handle> returned;    // to be told with the next request
+  Status closed;                   // ok until close()
+
+  void submit(std::shared_ptr<Job> job);
+  void go_on();
+  void ask(const BorrowingPtr& borrowing);
+  void ask_again(const BorrowingPtr& borrowing, std::shared_ptr<Part> rest);
+  void send(std::vector<control::ReadSpan> spans, std::function<void(Result<Reply>)> answer);
+  void answered(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Result<Reply>& reply);
+  [[nodiscard]] Status take(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged);
+  void map(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged);
+  void mapped(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, std::uint64_t offset, const Result<View>& view);
+  void copy(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part);
+  void copied(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Status& status);
+  void give_back(const Handle& part);
+  void fail(Borrowing& borrowing, const Status& why, bool is_refused = false);
+  void end_if_done(const BorrowingPtr& borrowing);
+  void watch_stall(const BorrowingPtr& borrowing);
+  void heed_stops();
+  void close(const Status& why);
+};
+
+void Borrower::Impl::submit(std::shared_ptr<Job> job) {
+  if (!closed.is_ok()) return job->end(closed);
+  const auto borrowing = std::make_shared<Borrowing>(std::move(job));
+  all.push_back(borrowing);
+  turns.push_back(borrowing);
+  watch_stall(borrowing);
+  go_on();
+}
+
+void Borrower::Impl::go_on() {
+  if (!closed.is_ok()) return;
+  while (parts < most && !turns.empty()) {
+    const BorrowingPtr borrowing = std::move(turns.front());
+    turns.pop_front();
+    if (!borrowing->job || !borrowing->wants_more()) continue;
+    ask(borrowing);
+    turns.push_back(borrowing);
+  }
+  if (!returned.empty()) send({}, [](const Result<Reply>&) {});
+}
+
+void Borrower::Impl::ask(const BorrowingPtr& borrowing) {
+  const std::shared_ptr<Part> part = borrowing->next();
+  ++parts;
+  ++borrowing->asked;
+  send(part->spans(), [self = shared_from_this(), borrowing, part](const Result<Reply>& reply) { self->answered(borrowing, part, reply); });
+}
+
+void Borrower::Impl::send(std::vector<control::ReadSpan> spans, std::function<void(Result<Reply>)> answer) {
+  control::Stage stage{std::exchange(returned, {}), std::move(spans)};
+  port.request([stage = std::move(stage)](std::uint64_t id) { return control::encode(id, stage); }, std::move(answer));
+}
+
+// What comes for a job that has ended goes back untouched.
+void Borrower::Impl::answered(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Result<Reply>& reply) {
+  --borrowing->asked;
+  ++borrowing->progress;
+  Status taken = reply.status();
+  if (taken.is_ok()) {
+    const Result<control::Staged> staged = control::decode_staged(reply->body());
+    const bool is_staged = reply->type == control::MessageType::kStaged && staged.is_ok();
+    taken = is_staged ? take(borrowing, part, *staged) : Status(Code::kInternal, "the peer gave another answer than asked for");
+  }
+  if (!taken.is_ok()) {
+    --parts;
+    fail(*borrowing, taken, true);
+  }
+  go_on();
+  end_if_done(borrowing);
+}
+
+void Borrower::Impl::ask_again(const BorrowingPtr& borrowing, std::shared_ptr<Part> rest) {
+  borrowing->rests.push_back(std::move(rest));
+  if (std::ranges::find(turns, borrowing) == turns.end()) turns.push_back(borrowing);
+}
+
+Status Borrower::Impl::take(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged) {
+  if (staged.length == 0 || staged.length > part->length)
+    return Status(Code::kInternal, "the peer staged other bytes than it was asked for");
+  part->lent = staged.part;
+  if (!borrowing->job || !borrowing->failed.is_ok()) {
+    give_back(staged.part);
+    return Status::ok();
+  }
+  if (auto rest = part->split(staged.length)) ask_again(borrowing, std::move(rest));
+  ++borrowing->copying;
+  map(borrowing, part, staged);
+  return Status::ok();
+}
+
+void Borrower::Impl::map(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged) {
+  mappings->get(staged.segment, [self = shared_from_this(), borrowing, part, offset = staged.offset](const Result<View>& view) {
+    if (self->context.loop.on_loop()) return self->mapped(borrowing, part, offset, view);
+    self->context.loop.post([self, borrowing, part, offset, view] {
+      self->mapped(borrowing, part, offset, view);
+      self->go_on();
+      self->end_if_done(borrowing);
+    });
+  });
+}
+
+void Borrower::Impl::mapped(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, std::uint64_t offset,
+                            const Result<View>& view) {
+  if (!view.is_ok()) {
+    borrowing->is_refused = true;
+    return copied(borrowing, part, view.status());
+  }
+  if (offset > (*view)->length() || part->length > (*view)->length() - offset) {
+    return copied(borrowing, part, Status(Code::kInternal, "the peer's part lies outside of its segment"));
+  }
+  part->view = *view;
+  part->at = (*view)->base() + offset;
+  copy(borrowing, part);
+}
+
+// On the thread of the device, or the pool's, which both stop before the loop.
+void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part) {
+  const std::shared_ptr<TransferState> transfer = borrowing->job->transfer;
+  const auto told = [self = shared_from_this(), borrowing, part](const Status& status) {
+    self->context.loop.post([self, borrowing, part, status] {
+      self->copied(borrowing, part, status);
+      self->go_on();
+      self->end_if_done(borrowing);
+    });
+  };
+  const auto copy_to_host = [transfer, part, is_callers = borrowing->job->plan->callers_memory] {
+    return transfer->stopping() ? transfer->stop_reason() : part->copy_to_host(is_callers);
+  };
+  if (part->device == kHost && part->length <= kInlineBytes) return copied(borrowing, part, copy_to_host());
+  Status taken;
+  if (part->device == kHost) {
+    taken = context.copy_pool.run([copy_to_host, told] { told(copy_to_host()); });
+  } else if (const std::shared_ptr<device::Device> device = context.devices->find(part->device)) {
+    const auto copy_to_device = [transfer, part](device::StagingRuntime& runtime) {
+      return transfer->stopping() ? transfer->stop_reason() : part->copy_to_device(runtime);
+    };
+    taken = device->staging().run(copy_to_device, told);
+  } else {
+    taken = Status(Code::kClosed, "npu:" + std::to_string(part->device) + " was closed");
+  }
+  if (!taken.is_ok()) copied(borrowing, part, taken);
+}
+
+// Nothing writes for this part any more. Where the owner took it back meanwhile, others waited for it, and this process was stopped or
+// overloaded: what was copied may be theirs, and it is asked for again.
+void Borrower::Impl::copied(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Status& status) {
+  --borrowing->copying;
+  ++borrowing->progress;
+  part->view.reset();
+  const bool is_lent = port.is_live(part->lent);
+  give_back(part->lent);
+  if (!status.is_ok()) return fail(*borrowing, status, borrowing->is_refused);
+  if (!is_lent) return ask_again(borrowing, part);
+  borrowing->has_moved = true;
+  borrowing->job->transfer->add_bytes(control::TransportKind::kStaged, part->length);
+  context.counters.fetched[static_cast<std::size_t>(control::TransportKind::kStaged)].fetch_add(part->length, std::memory_order_relaxed);
+  context.counters.staged_mapped.fetch_add(part->length, std::memory_order_relaxed);
+}
+
+void Borrower::Impl::give_back(const Handle& part) {
+  --parts;
+  returned.push_back(part);
+}
+
+void Borrower::Impl::fail(Borrowing& borrowing, const Status& why, bool is_refused) {
+  if (!borrowing.failed.is_ok()) return;
+  borrowing.failed = why;
+  borrowing.is_refused = is_refused;
+}
+
+// Parts that are still to come are given back when they do.
+void Borrower::Impl::end_if_done(const BorrowingPtr& borrowing) {
+  if (!borrowing->job || borrowing->copying > 0 || borrowing->wants_more()) return;
+  if (borrowing->failed.is_ok() && borrowing->asked > 0) return;
+  if (borrowing->stall_timer != 0) context.loop.cancel(std::exchange(borrowing->stall_timer, 0));
+  std::erase(all, borrowing);
+  std::shared_ptr<Job> job = std::exchange(borrowing->job, nullptr);
+  const Status& failed = borrowing->failed;
+  const bool is_refused = borrowing->is_refused && (failed.code() == Code::kNotAvailable || failed.code() == Code::kOutOfMemory);
+  if (is_refused && !borrowing->has_moved && closed.is_ok() && !job->transfer->stopping()) return otherwise(std::move(job));
+  job->end(failed);  // last: it wakes threads that submit
+}
+
+// One timer per job, set again where there was progress, or where it is not the owner who takes so long.
+void Borrower::Impl::watch_stall(const BorrowingPtr& borrowing) {
+  const Deadline deadline = Deadline::in(seconds_to_duration(context.options.stall_timeout_s));
+  borrowing->stall_timer = context.loop.at(deadline, [self = weak_from_this(), borrowing, seen = borrowing->progress] {
+    const auto alive = self.lock();
+    if (!alive) return;
+    borrowing->stall_timer = 0;
+    if (seen != borrowing->progress || borrowing->copying > 0 || borrowing->asked == 0) return alive->watch_stall(borrowing);
+    alive->fail(*borrowing, Status(Code::kPeerGone, "it staged nothing for " + std::to_string(alive->context.options.stall_timeout_s) +
+                                                        " s (stall_timeout_s): its process or its NPU is stopped"));
+    alive->end_if_done(borrowing);
+  });
+}
+
+void Borrower::Impl::heed_stops() {
+  const auto jobs = all;  // of which those that end take themselves away
+  for (const BorrowingPtr& borrowing : jobs) {
+    if (!borrowing->job || !borrowing->job->transfer->stopping()) continue;
+    fail(*borrowing, borrowing->job->transfer->stop_reason());
+    end_if_done(borrowing);
+  }
+}
+
+void Borrower::Impl::close(const Status& why) {
+  if (!closed.is_ok()) return;
+  closed = why;
+  turns.clear();
+  mappings->forget_all();
+  const auto jobs = all;
+  for (const BorrowingPtr& borrowing : jobs) {
+    fail(*borrowing, why);
+    end_if_done(borrowing);
+  }
+}
+
+Borrower::Borrower(const Context& context, Port& port, std::uint32_t parts, Otherwise otherwise)
+    : impl_(std::make_shared<Impl>(context, port, parts, std::move(otherwise))) {}
+
+Borrower::~Borrower() { close(Status(Code::kClosed, "the link was closed")); }
+
+void Borrower::submit(std::shared_ptr<Job> job) {
+  const bool posted = impl_->context.loop.post([impl = impl_, job] { impl->submit(job); });
+  if (!posted) job->end(Status(Code::kClosed, "the engine was closed"));
+}
+
+void Borrower::heed_stops() {
+  impl_->context.loop.post([impl = impl_] { impl->heed_stops(); });
+}
+
+void Borrower::close(const Status& why) {
+  impl_->context.loop.post([impl = impl_, why] { impl->close(why); });
+}
+
+void Borrower::forget(std::uint32_t segment) { impl_->mappings->forget(segment); }
+
+}  // namespace ray_hixl::transport::staged
