@@ -1,4 +1,5 @@
-"""NPU level: fetches of npu tensors between two processes, against what HIXL itself needs for the bytes.
+"""NPU level: fetches of npu tensors between two processes, against what HIXL itself needs for the bytes; and of one to the CPU, staged,
+against what it is made of: the NPU's own copy to the host, and a fetch of as much host memory over a socket.
 
 Over the FAKE CANN of the tests HIXL's own time comes from a program that the fake brings along, in the same rounds. On hardware there is no
 such program: only the fetches are measured, and no goal is judged.
@@ -17,7 +18,7 @@ from typing import Any
 
 from ray_hixl import _core
 from ray_hixl.bench.rounds import Row, measure
-from ray_hixl.bench.shapes import Shape
+from ray_hixl.bench.shapes import MIB, Shape
 from ray_hixl.engine import Engine
 from ray_hixl.options import Options
 
@@ -25,6 +26,10 @@ _SLAB_BYTES = 1 << 30  # room for every shape, so that no slab is added in the m
 CONTROL = "control round trip"
 HANDOFF = "thread handoff"
 RAW = "FAKE HIXL itself"
+STAGED = "staged to the CPU"
+DEVICE_COPY = "copy of the NPU to the host"
+STREAM = "stream, host memory"
+STAGED_BYTES = 64 * MIB
 
 
 def owner_main(pipe: Connection, shapes: list[Shape], regions: int) -> None:
@@ -37,7 +42,8 @@ def owner_main(pipe: Connection, shapes: list[Shape], regions: int) -> None:
         sizes = [(shape.count, shape.block) for shape in shapes]
         objects = [[torch.full((block,), 7, dtype=torch.uint8, device=device) for _ in range(count)] for count, block in sizes]
         shown = [engine.register(bytearray(64)) for _ in range(regions)]
-        pipe.send(([engine.publish(tensors) for tensors in objects], engine.descriptor, [region.descriptor for region in shown]))
+        host = engine.publish([torch.full((STAGED_BYTES,), 7, dtype=torch.uint8)])
+        pipe.send(([engine.publish(tensors) for tensors in objects], host, engine.descriptor, [region.descriptor for region in shown]))
         pipe.recv()  # until the reader is through
 
 
@@ -93,13 +99,15 @@ def _measure(
 ) -> tuple[list[Row], dict[str, Any]]:
     import torch_npu  # noqa: F401
 
-    objects, descriptor, regions = pipe.recv()
+    objects, host, descriptor, regions = pipe.recv()
     measured = {}
     # The largest first: it touches the pages of the slab that all others land in. HIXL itself reads into warm memory, too.
     for shape, metadata in sorted(zip(shapes, objects, strict=True), key=lambda pair: -pair[0].bytes):
         progress(f"npu level, {shape.name}")
         _check(engine.fetch(metadata).result(), shape)
         measured[shape.name] = _interleave(shape, engine, metadata, clock, rounds)
+        if shape.bytes == STAGED_BYTES:
+            measured[shape.name] += _staged(shape, metadata, host, rounds)
     rows = [row for shape in shapes for row in measured[shape.name]]
     peer = engine.connect(descriptor)
     remotes = [peer.region(region) for region in regions]
@@ -123,6 +131,22 @@ def _interleave(shape: Shape, engine: Engine, metadata: bytes, clock: _Clock | N
             ours.seconds.append(elapsed)
             raw.seconds.append(itself)
     return [ours] if clock is None else [ours, raw]
+
+
+def _staged(shape: Shape, metadata: bytes, host: bytes, rounds: int) -> list[Row]:
+    """Of one npu tensor to the CPU, and what that can be compared with."""
+    import torch
+
+    on_npu = torch.full((shape.bytes,), 7, dtype=torch.uint8, device="npu")
+    into = torch.zeros(shape.bytes, dtype=torch.uint8)
+    torch.npu.synchronize()
+    with Engine(Options(transports=("staged",))) as staged, Engine(Options(transports=("stream",))) as stream:
+        contestants: dict[str, Callable[[], object]] = {
+            STAGED: lambda: staged.fetch(metadata, device="cpu").result(),
+            DEVICE_COPY: lambda: into.copy_(on_npu),
+            STREAM: lambda: stream.fetch(host).result(),
+        }
+        return measure(shape.name, shape.bytes, contestants, rounds)
 
 
 def _check(tensors: list[Any], shape: Shape) -> None:

@@ -35,6 +35,7 @@ _FLOOR_FACTOR, _FLOOR_SLACK_S = 1.5, 1e-3
 _SHARE_LIMIT_S = 0.4e-3
 # Of npu tensors over the FAKE HIXL: what a fetch may add to HIXL's own time.
 _NPU_FACTOR, _NPU_SLACK_S, _NPU_LARGE_SHARE = 1.5, 30e-6, 1.05
+_STAGED_SHARE = 0.7
 _IDLE_CPU_S = 1e-3
 _NPU_SHAPES = ("4 KiB", "1 MiB", "64 MiB", "9216 x 32 KiB", "8 MiB", "256 x 32 KiB")
 _ENGINE_ONLY = ("512 MiB", "3500 x 384 KiB")  # five pairs of actors that hold it would not fit into 24 GiB
@@ -128,7 +129,7 @@ def ray_goals(rows: list[Row], extra: dict[str, Any]) -> list[Goal]:
 
 def npu_goals(rows: list[Row], extra: dict[str, Any]) -> list[Goal]:
     """The same for npu tensors; on hardware, where nothing tells HIXL's own time, only what idling costs."""
-    from ray_hixl.bench.npu_level import CONTROL, HANDOFF, RAW
+    from ray_hixl.bench.npu_level import CONTROL, DEVICE_COPY, HANDOFF, RAW, STAGED, STREAM
 
     seconds, goals = _medians(rows), []
     if ("4 KiB", RAW) in seconds:
@@ -139,6 +140,10 @@ def npu_goals(rows: list[Row], extra: dict[str, Any]) -> list[Goal]:
     if ("64 MiB", RAW) in seconds:
         ratio = seconds["64 MiB", "hixl"] / seconds["64 MiB", RAW]
         goals.append(("64 MiB: at most 1.05 of HIXL's own time", f"{ratio:.3f}", ratio <= _NPU_LARGE_SHARE))
+    if ("64 MiB", STAGED) in seconds:
+        ratio = max(seconds["64 MiB", DEVICE_COPY], seconds["64 MiB", STREAM]) / seconds["64 MiB", STAGED]
+        goal = f"64 MiB: {STAGED} at least {_STAGED_SHARE:g} of the slower of {DEVICE_COPY} and {STREAM}"
+        goals.append((goal, f"{ratio:.2f}", ratio >= _STAGED_SHARE))
     idle = extra["idle_cpu_s_per_s"]
     goals.append(("idle: no CPU time", f"{idle * 1e3:.2f} ms a second", idle <= _IDLE_CPU_S))
     return goals
