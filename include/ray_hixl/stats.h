@@ -28,6 +28,7 @@ struct ArenaStats {
 // One NPU that this engine has used. Links of HIXL are counted apart from the engine's own.
 struct DeviceStats {
   std::int32_t device = 0;          // index as this process sees it
+  std::string unlinkable;           // why HIXL is not used on it, so that its memory is staged; empty where it is
   std::uint64_t registrations = 0;  // allocations that HIXL knows now
   std::uint64_t epoch = 0;          // rises with every registration
   std::uint64_t connects = 0;       // begun

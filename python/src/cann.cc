@@ -20,6 +20,7 @@ nb::dict cann_info() {
   nb::dict made;
   made["runtime"] = runtime.runtime;
   made["hixl"] = runtime.hixl;
+  made["no_hixl"] = runtime.no_hixl;
   made["hixl_version"] = runtime.hixl_version;
   made["soc"] = runtime.soc;
   made["devices"] = runtime.physical.size();

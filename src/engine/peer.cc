@@ -107,7 +107,7 @@ std::shared_ptr<transport::TransferState> PeerImpl::read(const BatchImpl& batch,
 
 PathInfo PeerImpl::path_over(const link::Link& link, transport::RemoteMemory memory) const {
   const link::Paths& paths = link.paths();
-  const link::Candidate* chosen = paths.choose(memory);
+  const link::Candidate* chosen = paths.choose_now(memory);
   PathInfo info;
   if (chosen != nullptr) info.transport = control::kind_name(chosen->kind);
   info.refused = paths.refused(memory);

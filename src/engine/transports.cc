@@ -40,7 +40,8 @@ std::shared_ptr<device::Devices> choose_devices(const Options& options, memory::
     if (factory.memory != MemoryKind::kDevice || !is_allowed) continue;
     return transport::create_devices(options, reaper, std::move(source), std::move(loaded));
   }
-  return device::no_devices(Status(Code::kNotAvailable, "NPU memory moves by hixl, which Options.transports does not allow; add it there"));
+  return device::no_devices(
+      Status(Code::kNotAvailable, "NPU memory moves by hixl and staged, of which Options.transports allows neither; add one there"));
 }
 
 Result<ChosenTransports> choose_transports(const transport::Context& context) {

@@ -29,9 +29,11 @@ class Paths {
   [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory) const;
   // The same among those after `first`, one of candidates().
   [[nodiscard]] const Candidate* choose_after(const Candidate& first, transport::RemoteMemory memory) const;
+  // The first that reads such memory just now: where the one of choose() turned out not to, the one after it.
+  [[nodiscard]] const Candidate* choose_now(transport::RemoteMemory memory) const;
   // Does any memory take a transport that needs the owner's addresses?
   [[nodiscard]] bool needs_addresses() const;
-  // Every transport before the chosen one (all, if none was) with the reason why it was not taken.
+  // Every transport before that of choose_now() (all, if there is none) with the reason why it is not taken.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> refused(transport::RemoteMemory memory) const;
   [[nodiscard]] const std::vector<Candidate>& candidates() const { return candidates_; }
 

@@ -28,7 +28,8 @@ namespace ray_hixl::transport {
 // What of the NPUs' runtime this process uses.
 struct DeviceRuntime {
   std::string runtime;  // paths of the libraries
-  std::string hixl;
+  std::string hixl;     // empty where HIXL is not there,
+  std::string no_hixl;  // and why not
   std::string hixl_version;
   std::string soc;                     // "Ascend910B3"; "unknown" where the runtime does not say
   std::vector<std::int32_t> physical;  // of each visible NPU: as npu-smi and hccn_tool number them

@@ -82,6 +82,8 @@ class Channel {
   virtual ~Channel() = default;
   // ok, or a sentence (kNotAvailable) why bytes of such memory cannot be read this way.
   [[nodiscard]] virtual Status can_read(RemoteMemory memory) const = 0;
+  // The same, with what transfers found out a moment ago: which way bytes take now, for who asks.
+  [[nodiscard]] virtual Status reads_now(RemoteMemory memory) const { return can_read(memory); }
   // Starts the job; job->done is called exactly once, maybe before this returns. Never blocks for longer than a small copy takes.
   virtual void submit(std::shared_ptr<Job> job) = 0;
   // Jobs whose transfer is stopping end soon, at most some milliseconds later where nothing else has to let go; called after a transfer's

@@ -52,6 +52,18 @@ def test_an_old_cann_and_its_limits() -> None:
     assert "no device ip" in found["HIXL"]["found"]
 
 
+def test_the_runtime_alone() -> None:
+    """Without HIXL: what is missing, and what happens until it is there."""
+    report, found = examine({"RAY_HIXL_CANN_PATH": str(FAKE_LIBRARIES), "LD_LIBRARY_PATH": str(FAKE_LIBRARIES)}, code=1)
+    assert not report["ready"]
+    assert found["runtime"]["verdict"] == "works"
+    for name in ("libcann_hixl.so", "HIXL"):
+        assert found[name]["verdict"] == "missing", found[name]
+        assert "cannot load libcann_hixl.so" in found[name]["found"]
+        assert "staged through the host" in found[name]["remedy"]
+    assert "two processes on one NPU" not in found
+
+
 def test_addresses_of_nics(tmp_path: Path) -> None:
     conf = tmp_path / "hccn.conf"
     conf.write_text("address_0=192.168.100.10\nnetmask_0=255.255.255.0\naddress_1=192.168.100.11\n")

@@ -171,7 +171,7 @@ except ray_hixl.NotAvailable as error:
     [
         ("sys.modules['torch_npu'] = None", {"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}, "npu tensors need torch_npu, which cannot be imported"),
         ("", {"RAY_HIXL_ALLOW_FAKE_CANN": "0"}, "is the FAKE CANN of ray-hixl's tests, which is no NPU"),
-        ("", {"RAY_HIXL_TRANSPORTS": "shm,cma,stream"}, "NPU memory moves by hixl, which Options.transports does not allow"),
+        ("", {"RAY_HIXL_TRANSPORTS": "shm,cma,stream"}, "NPU memory moves by hixl and staged, of which Options.transports allows neither"),
     ],
     ids=["without torch_npu", "without HIXL", "not allowed"],
 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 import values
+from commands import FAKE_LIBRARIES
 
 import ray_hixl
 from ray_hixl import Options
@@ -102,13 +104,48 @@ def test_what_leaves_an_npu_is_pinned(owner: Owner, metadata: bytes) -> None:
     assert 1 <= owner.get("registered") <= 16
 
 
-def test_between_npus_without_hixl(metadata: bytes) -> None:
+def test_between_npus_without_hixl(metadata: bytes, hixl: ctypes.CDLL) -> None:
+    """No engine of HIXL is started for it, and the counters say why."""
+    started = hixl.fake_hixl_calls(b"Initialize")
     with ray_hixl.Engine(Options(transports=("shm", "stream", "staged"))) as engine:
         fetch = engine.fetch(metadata)
         arrived = fetch.result()
         assert [tensor.device.type for tensor in arrived] == ["npu"] * 3
         assert [values.bits(tensor) for tensor in arrived] == expected()
         assert list(fetch.bytes_by_transport()) == ["staged"]
+        assert {device["unlinkable"] for device in engine.stats()["devices"]} == {
+            "Options.transports does not allow hixl; add it there to use it"
+        }
+        assert hixl.fake_hixl_calls(b"Initialize") == started
+
+
+WITHOUT_HIXL = {
+    "no library": ({"RAY_HIXL_CANN_PATH": str(FAKE_LIBRARIES)}, {}, "cannot load libcann_hixl.so", "npu:0 has no HIXL"),
+    "no start": ({"FAKE_HIXL_FAIL_INITIALIZE": "kernel"}, {}, "HIXL does not start", "npu:0 has no HIXL"),
+    "ruled out": ({}, {"transports": ("shm", "stream", "staged")}, "the peer runs without it", ""),
+}
+
+
+@pytest.mark.parametrize("without", WITHOUT_HIXL)
+def test_an_npu_without_hixl(new_owner: Callable[..., Owner], metadata: bytes, without: str) -> None:
+    """It publishes to NPUs and CPUs and fetches from NPUs: by the runtime alone, and path() says why."""
+    environment, options, why, says = WITHOUT_HIXL[without]
+    other = new_owner(environment, **options)
+    other.says = says
+    other.run(PUBLISH)
+    with ray_hixl.Engine() as engine:
+        for device in (None, "cpu"):
+            fetch = engine.fetch(other.get("metadata"), device=device)
+            assert [values.bits(tensor) for tensor in fetch.result()] == expected()
+            assert list(fetch.bytes_by_transport()) == ["staged"]
+        path = engine.connect(other.descriptor).path("device", "device")
+        assert path.transport == "staged"
+        assert why in path.refused["hixl"]
+    other.run("arrived = engine.fetch(theirs).result()", theirs=metadata)
+    assert other.get("[values.bits(tensor) for tensor in arrived]") == expected()
+    assert other.get("[tensor.device.type for tensor in arrived]") == ["npu"] * 3
+    assert other.get("list(engine.stats()['fetched'])") == ["staged"]
+    assert all(other.get("[device['unlinkable'] for device in engine.stats()['devices']]"))
 
 
 def test_not_without_staged(metadata: bytes) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ def test_version_texts() -> None:
 
 def test_libraries() -> None:
     assert [finding.verdict for finding in checks.check_libraries(A2)] == ["works"] * 3
+    without = replace(A2, hixl="", no_hixl="cannot load libcann_hixl.so", client_server=False)
+    assert [finding.verdict for finding in checks.check_libraries(without)] == ["works", "missing"]
+    assert "staged through the host" in checks.check_libraries(without)[1].remedy
     assert checks.check_libraries(NO_CANN)[0] == Finding("libraries", "CANN", "missing", "cannot load libacl_rt.so")
     old = by_name(checks.check_libraries(Cann(soc="Ascend910B3", version="8.5.0")))
     assert old["engine"].verdict == "warning"

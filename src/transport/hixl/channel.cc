@@ -21,7 +21,9 @@ class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
                 port, [kept = npus_](const std::string& engine, std::function<void()> done) { take_down(*kept, engine, std::move(done)); }),
             peer.same_pid_namespace && peer.welcome.pid == context.process.pid, [this] { return state(); }})) {}
 
-  [[nodiscard]] Status usable() const { return npus_->usable(); }
+  // Within this process the runtime copies.
+  [[nodiscard]] Status usable() const { return shared_->same_process ? npus_->usable() : npus_->can_link(); }
+  [[nodiscard]] Status unlinked() const { return shared_->unlinked->any(); }
   void submit(std::shared_ptr<Job> job);
   void heed_stops();
   void close(const Status& why);
@@ -111,6 +113,11 @@ Status HixlChannel::can_read(RemoteMemory memory) const {
   if (memory == RemoteMemory::kDevice) return impl_->usable();
   return Status(Code::kNotAvailable, is_host(memory) ? "it moves device memory; the others move host memory"
                                                      : "it moves device memory to device memory; staged moves between host and device");
+}
+
+Status HixlChannel::reads_now(RemoteMemory memory) const {
+  const Status can = can_read(memory);
+  return can.is_ok() ? impl_->unlinked() : can;
 }
 
 void HixlChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }

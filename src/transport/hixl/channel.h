@@ -16,6 +16,7 @@ class HixlChannel final : public Channel {
   HixlChannel& operator=(const HixlChannel&) = delete;
 
   Status can_read(RemoteMemory memory) const override;
+  Status reads_now(RemoteMemory memory) const override;
   void submit(std::shared_ptr<Job> job) override;
   void heed_stops() override;
   void on_notice(const control::Frame&) override {}

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
 #include "transport/hixl/cann/settings.h"
 #include "transport/hixl/cann/start.h"
 #include "transport/liveness.h"
@@ -12,6 +13,11 @@ namespace {
 
 constexpr int kMostDescriptions = 5;             // of a peer that takes its engine for itself again and again
 constexpr std::chrono::seconds kRemembered{60};  // what HIXL does not link
+
+std::string names_of(std::int32_t local, std::int32_t remote) { return npu_name(local) + " here and " + npu_name(remote) + " there"; }
+
+// Is another channel to try?
+bool is_unlinked(const Status& status) { return status.code() == Code::kConnectError || status.code() == Code::kNotAvailable; }
 
 }  // namespace
 
@@ -92,6 +98,7 @@ void Delivery::plan_routes() {
 void Delivery::describe() {
   descriptions_.resize(routes_.size());
   if (context_->same_process) return move();
+  if (const Status linked = check_unlinked(); !linked.is_ok()) return end(linked);
   {
     const MutexLock lock(mutex_);
     missing_ = routes_.size();
@@ -104,8 +111,11 @@ void Delivery::describe() {
 }
 
 void Delivery::described(std::size_t route, const Result<Locator::Description>& description) {
-  if (!description.is_ok()) return end(description.status());
-  if (const Status fits = check_peer_engine(**description, routes_[route].local); !fits.is_ok()) return end(fits);
+  const Status fits = description.is_ok() ? check_peer_engine(**description, routes_[route].local) : description.status();
+  if (!fits.is_ok()) {
+    note_unlinked(routes_[route], fits, kRemembered);
+    return end(fits);
+  }
   {
     const MutexLock lock(mutex_);
     descriptions_[route] = *description;
@@ -142,10 +152,15 @@ Status Delivery::check_same_npu(std::uint32_t npu) const {
   return Status::ok();
 }
 
-void Unlinked::add(std::int32_t local, std::int32_t remote, const Status& why, Deadline until) {
-  if (!find(local, remote).is_ok()) return;
+bool Unlinked::add(std::int32_t local, std::int32_t remote, const Status& why, Deadline until) {
+  if (!find(local, remote).is_ok()) return false;
   const MutexLock lock(mutex_);
-  pairs_.insert_or_assign({local, remote}, Entry{until, why});
+  return pairs_.insert_or_assign({local, remote}, Entry{until, why}).second;
+}
+
+bool Unlinked::remove(std::int32_t local, std::int32_t remote) {
+  const MutexLock lock(mutex_);
+  return pairs_.erase({local, remote}) > 0;
 }
 
 Status Unlinked::find(std::int32_t local, std::int32_t remote) const {
@@ -154,8 +169,15 @@ Status Unlinked::find(std::int32_t local, std::int32_t remote) const {
   return found == pairs_.end() || found->second.until.passed() ? Status::ok() : found->second.why;
 }
 
+Status Unlinked::any() const {
+  const MutexLock lock(mutex_);
+  for (const auto& [pair, entry] : pairs_) {
+    if (!entry.until.passed()) return entry.why.with_context(names_of(pair.first, pair.second));
+  }
+  return Status::ok();
+}
+
 void Delivery::move() {
-  if (const Status linked = check_unlinked(); !linked.is_ok()) return end(linked);
   {
     const MutexLock lock(mutex_);
     if (!job_ || moving_ > 0) return;
@@ -164,8 +186,14 @@ void Delivery::move() {
   for (std::size_t route = 0; route < routes_.size(); ++route) submit(route);
 }
 
-// Not ok: another channel is to have the job, without waiting for what was waited for a moment ago.
+// Not ok: there is no engine here; or another channel is to have the job, without waiting for what was waited for a moment ago.
 Status Delivery::check_unlinked() {
+  for (const Route& route : routes_) {
+    const auto npu = context_->npus.started(route.local);
+    if (!npu || npu->can_link().is_ok()) continue;
+    note_unlinked(route, npu->can_link(), kRemembered);
+    return npu->can_link();
+  }
   if (!has_another_way()) return Status::ok();
   for (const Route& route : routes_) RAY_HIXL_RETURN_IF_ERROR(context_->unlinked->find(route.local, route.remote));
   return Status::ok();
@@ -200,7 +228,7 @@ void Delivery::submit(std::size_t index) {
 void Delivery::moved(std::size_t index, Move& move, const Status& status) {
   if (move.gave_way) {  // while HIXL's call goes on, as far as is known
     const auto time = seconds_to_duration(context_->engine.options.connect_timeout_s);
-    context_->unlinked->add(routes_[index].local, routes_[index].remote, status, Deadline::in(time));
+    note_unlinked(routes_[index], status, std::chrono::ceil<std::chrono::seconds>(time));
   }
   if (!may_have_moved(index, move, status)) return finished(index, true, status);
   routes_[index].ops = std::move(move.ops);
@@ -255,10 +283,23 @@ void Delivery::heed_ends() {
   if (stopping()) end_if_still(transfer_->stop_reason());
 }
 
+// Where that is news it is told, once for each peer.
+void Delivery::note_unlinked(const Route& route, const Status& why, std::chrono::seconds time) {
+  if (!is_unlinked(why) || !has_another_way()) return;
+  if (!context_->unlinked->add(route.local, route.remote, why, Deadline::in(time))) return;
+  log(LogLevel::kWarning, "NPU memory of the " + context_->peer.descriptor.name() +
+                              " is staged through the host, since HIXL does not link " + names_of(route.local, route.remote) + ": " +
+                              why.message() + ". It is tried again in " + std::to_string(time.count()) + " s");
+}
+
+void Delivery::note_linked(const Route& route) {
+  if (!context_->unlinked->remove(route.local, route.remote)) return;
+  log(LogLevel::kInfo, "HIXL links " + names_of(route.local, route.remote) + " of the " + context_->peer.descriptor.name() + " again");
+}
+
 void Delivery::finished(std::size_t index, bool moved, const Status& status) {
-  if (status.code() == Code::kConnectError) {
-    context_->unlinked->add(routes_[index].local, routes_[index].remote, status, Deadline::in(kRemembered));
-  }
+  note_unlinked(routes_[index], status, kRemembered);
+  if (status.is_ok()) note_linked(routes_[index]);
   Status first;
   bool is_last = false;
   bool depends_on_source = false;  // it brought the bytes, or HIXL does not know the memory, which its owner may have freed meanwhile

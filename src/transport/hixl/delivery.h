@@ -26,13 +26,17 @@
 
 namespace ray_hixl::transport::hixl {
 
-// Pairs of devices that HIXL failed to link a moment ago. Who has another way does not wait for that again. Any thread.
+// Pairs of devices that HIXL did not link a moment ago. Who has another way does not wait for that again. Any thread.
 class Unlinked {
  public:
-  // Remembered until then, unless something is already.
-  void add(std::int32_t local, std::int32_t remote, const Status& why, Deadline until);
+  // Remembered until then, unless something is already. False where it was so before.
+  bool add(std::int32_t local, std::int32_t remote, const Status& why, Deadline until);
+  // They are linked. False where nothing else was known.
+  bool remove(std::int32_t local, std::int32_t remote);
   // What was added, as long as it is remembered; else ok.
   [[nodiscard]] Status find(std::int32_t local, std::int32_t remote) const;
+  // The same of any pair, with its name.
+  [[nodiscard]] Status any() const;
 
  private:
   struct Entry {
@@ -83,6 +87,8 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   void tell_of_refusal(std::size_t route, const Status& failure);
   void describe_again(std::size_t route, bool is_another, const Status& failure);
   void heed_ends();
+  void note_unlinked(const Route& route, const Status& why, std::chrono::seconds time);
+  void note_linked(const Route& route);
   void finished(std::size_t route, bool moved, const Status& status);
   void confirm(const Status& moved);
   void end(const Status& status);

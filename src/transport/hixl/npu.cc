@@ -19,6 +19,13 @@ constexpr int kMostReplacements = 3;                                 // for the 
 // On A2 and A3 HIXL takes 50 GB, by its documentation.
 std::uint64_t registered_cap(const Cann& cann) { return cann.soc.starts_with("Ascend910") ? 50'000'000'000 : UINT64_MAX; }
 
+constexpr std::string_view kHixl = "hixl";
+constexpr std::string_view kStaged = "staged";
+
+bool allows(const Options& options, std::string_view transport) {
+  return std::ranges::find(options.transports, transport) != options.transports.end();
+}
+
 std::chrono::milliseconds to_milliseconds(double seconds) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(seconds_to_duration(seconds));
 }
@@ -68,17 +75,33 @@ Result<std::shared_ptr<Npu>> Npu::start(const Cann& cann, const Options& options
   if (const Status driven = npu->driver_.start(); !driven.is_ok()) return driven.with_context("cannot use " + npu_name(index));
   npu->use_slabs(device::Slabs::create(slab_memory(npu), options.slab_bytes, std::max(options.slab_bytes, options.slab_cap_bytes)));
   npu->use_staging(staging_memory(cann.acl, index), source);
-  Status started = npu->start_hixl();
+  Status started = npu->enter_device();
+  if (started.is_ok()) npu->can_link_ = npu->start_hixl();
+  const bool goes_without = npu->can_link_.code() == Code::kNotAvailable && allows(options, kStaged);
+  if (started.is_ok() && !goes_without) started = npu->can_link_;
   if (started.is_ok()) started = npu->reserve(options.slab_bytes);  // before the first link, so that none has to be made anew
-  if (started.is_ok()) return npu;
+  if (started.is_ok()) {
+    npu->tell_if_unlinkable();
+    return npu;
+  }
   npu->stop();
   return started.with_context("cannot use " + npu_name(index));
 }
 
+Status Npu::enter_device() {
+  return driver_
+      .call<bool>([this]() -> Result<bool> {
+        const int error = cann_.acl.set_device(index());
+        return error == kAclOk ? Result<bool>(true) : cann_.acl.status(error, "aclrtSetDevice");
+      })
+      .status();
+}
+
 Status Npu::start_hixl() {
+  if (!allows(options_, kHixl)) return Status(Code::kNotAvailable, "Options.transports does not allow hixl; add it there to use it");
+  RAY_HIXL_RETURN_IF_ERROR(cann_.hixl);
   return driver_
       .call<std::string>([this]() -> Result<std::string> {
-        if (const int error = cann_.acl.set_device(index()); error != kAclOk) return cann_.acl.status(error, "aclrtSetDevice");
         Result<std::unique_ptr<Hixl>> first = renew(nullptr);
         if (!first.is_ok()) return first.status();
         driver_.use(*std::move(first));
@@ -86,6 +109,11 @@ Status Npu::start_hixl() {
         return engine_name();
       })
       .status();
+}
+
+void Npu::tell_if_unlinkable() const {
+  if (can_link_.is_ok() || !allows(options_, kHixl)) return;
+  log(LogLevel::kWarning, npu_name(index()) + " has no HIXL, so its memory is staged through the host: " + can_link_.message());
 }
 
 std::string Npu::engine_name() const {
@@ -126,7 +154,7 @@ Result<std::unique_ptr<Hixl>> Npu::renew(std::unique_ptr<Hixl> old) {
 
 Result<std::shared_ptr<const void>> Npu::register_memory(const MemoryRange& segment, std::shared_ptr<const void> owner) {
   const Result<const std::byte*> base =
-      driver_.call_hixl<const std::byte*>([this, segment](Hixl& hixl) { return registry_.add(hixl, segment.address, segment.length); });
+      driver_.call_hixl<const std::byte*>([this, segment](Hixl* hixl) { return registry_.add(hixl, segment.address, segment.length); });
   if (!base.is_ok()) return base.status();
   return std::shared_ptr<const void>(std::make_shared<Registration>(shared_from_this(), *base, std::move(owner)));
 }
@@ -145,9 +173,9 @@ void Npu::forget(const std::byte* base, std::shared_ptr<const void> owner) {
 // Driver's thread. Where somebody is linked memory can only be taken out if all of them let go for a moment; they are asked for that once
 // there is much of it, and again when there is as much more.
 void Npu::collect() {
-  if (driver_.hixl_or_null() == nullptr) return;
+  if (driver_.hixl_or_null() == nullptr && can_link_.is_ok()) return;
   if (!driver_.has_links() && readers_.load(std::memory_order_relaxed) == 0) {
-    registry_.collect(*driver_.hixl_or_null());
+    registry_.collect(driver_.hixl_or_null());
     asked_at_ = {};
     return;
   }
@@ -185,6 +213,7 @@ DeviceStats Npu::stats() const {
   const DriverCounters& c = driver_.counters();
   DeviceStats stats;
   stats.device = index();
+  stats.unlinkable = can_link_.is_ok() ? "" : can_link_.message();
   stats.registrations = registry_.size();
   stats.unused_bytes = registry_.unused().bytes;
   stats.epoch = registry_.epoch();
@@ -207,9 +236,9 @@ void Npu::stop() {
   const Deadline deadline = Deadline::in(kConnectStages * to_milliseconds(options_.connect_timeout_s) + kStopMargin);
   const bool let_go = driver_.stop(deadline, [this] {
     Hixl* const hixl = driver_.hixl_or_null();
-    if (hixl == nullptr) return;
-    registry_.clear(*hixl);
-    hixl->finalize();
+    if (hixl == nullptr && can_link_.is_ok()) return;
+    registry_.clear(hixl);
+    if (hixl != nullptr) hixl->finalize();
     driver_.use(nullptr);
   });
   if (!let_go || !staged) {

@@ -1,4 +1,5 @@
-// Npu: one NPU as an engine uses it: HIXL's engine there, its driver, its registered memory and its slabs.
+// Npu: one NPU as an engine uses it: HIXL's engine there, its driver, its registered memory and its slabs. Where HIXL is not to be had, or
+// not allowed, the runtime alone gives memory, copies and fences, and what peers read is staged.
 //
 // Made at the first use of that NPU. Any thread may call any method; what needs the device's context runs on the driver's thread.
 #pragma once
@@ -29,7 +30,8 @@ struct Recall {
 
 class Npu final : public device::Device, public std::enable_shared_from_this<Npu> {
  public:
-  // Starts HIXL on the device and registers a first slab, which takes a moment. All arguments outlive it.
+  // Starts HIXL on the device, if it is allowed, and takes a first slab, which takes a moment. Where HIXL does not start it goes on without
+  // if its memory can be staged. All arguments outlive it.
   // `source`: see device::Staging.
   [[nodiscard]] static Result<std::shared_ptr<Npu>> start(const Cann& cann, const Options& options, memory::Reaper& reaper,
                                                           const Recall& recall, const std::shared_ptr<memory::Arena>& source,
@@ -37,6 +39,8 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   Npu(const Cann& cann, const Options& options, memory::Reaper& reaper, const Recall& recall, std::int32_t index);
   ~Npu() override;
 
+  // ok, or why this NPU has no engine of HIXL: constant.
+  [[nodiscard]] const Status& can_link() const { return can_link_; }
   // "ip:port", what peers connect to. Changes when HIXL's engine is replaced; empty while there is none.
   [[nodiscard]] std::string engine_name() const;
   [[nodiscard]] Driver& driver() { return driver_; }
@@ -69,7 +73,9 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
  private:
   class Registration;
 
+  [[nodiscard]] Status enter_device();
   [[nodiscard]] Status start_hixl();
+  void tell_if_unlinkable() const;
   void recall(bool anyway, std::function<void(bool all)> then);
   [[nodiscard]] Result<std::unique_ptr<Hixl>> renew(std::unique_ptr<Hixl> old);
   void forget(const std::byte* base, std::shared_ptr<const void> owner);
@@ -80,6 +86,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   const Cann& cann_;
   const Options& options_;
   const Recall recall_;
+  Status can_link_;  // set by start()
   mutable Mutex mutex_;
   std::string name_ RAY_HIXL_GUARDED_BY(mutex_);
   Registry registry_;

@@ -11,6 +11,16 @@ Npus::Npus(const Options& options, memory::Reaper& reaper, std::shared_ptr<memor
 
 Status Npus::usable() const { return Cann::get().status(); }
 
+Status Npus::can_link() const {
+  RAY_HIXL_RETURN_IF_ERROR(usable());
+  Status why = Cann::get()->hixl;
+  for (const auto& npu : all_started()) {
+    why = npu->can_link();
+    if (why.is_ok()) break;
+  }
+  return why;
+}
+
 std::int32_t Npus::visible() const { return static_cast<std::int32_t>(Cann::get()->devices); }
 
 std::shared_ptr<Npu> Npus::started(std::int32_t index) const {

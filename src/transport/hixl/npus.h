@@ -31,6 +31,8 @@ class Npus final : public device::Devices {
 
   // What those that are started from here on ask of readers. Before the first one.
   void set_recall(Recall recall) { recall_ = std::move(recall); }
+  // ok, or why HIXL links none of the NPUs here: none of those that were started, or no NPU at all. Loads CANN.
+  [[nodiscard]] Status can_link() const;
   // The NPU if it was started; null otherwise.
   [[nodiscard]] std::shared_ptr<Npu> started(std::int32_t index) const;
   [[nodiscard]] std::vector<std::shared_ptr<Npu>> all_started() const;

@@ -12,6 +12,9 @@ void Readers::describe(std::int32_t device, Responder responder) {
   const auto npu = npus_.started(device);
   if (!npu) return std::move(responder).fail(Status(Code::kInvalidRegion, "nothing is registered on " + npu_name(device)));
   Device& known = devices_[device];
+  if (!npu->can_link().is_ok()) {
+    return std::move(responder).fail(npu->can_link().with_context("the peer has no HIXL on " + npu_name(device)));
+  }
   if (known.recalling) return known.waiting.push_back(std::move(responder));
   const std::string engine = npu->engine_name();
   if (engine.empty()) {

@@ -36,7 +36,7 @@ class SlabMemory final : public device::SlabSource {
   Result<std::byte*> take(std::uint64_t bytes) override {
     const auto npu = npu_.lock();
     if (!npu) return Status(Code::kClosed, "the engine was closed");
-    return npu->driver().call_hixl<std::byte*>([this, &npu = *npu, bytes](Hixl& hixl) -> Result<std::byte*> {
+    return npu->driver().call_hixl<std::byte*>([this, &npu = *npu, bytes](Hixl* hixl) -> Result<std::byte*> {
       void* address = nullptr;
       if (const int error = acl_.malloc(&address, bytes, kAclHugeOnly); error != kAclOk) {
         return acl_.status(error, "taking " + std::to_string(bytes >> 20) + " MiB of " + npu_name(index_) +

@@ -113,7 +113,7 @@ class HixlTransport final : public Transport {
 
 }  // namespace
 
-Status probe() { return Cann::get().status(); }
+Status probe() { return Cann::get().is_ok() ? Cann::get()->hixl : Cann::get().status(); }
 
 std::unique_ptr<Transport> create(const Context& context) { return std::make_unique<HixlTransport>(context); }
 
@@ -124,7 +124,8 @@ namespace ray_hixl::transport {
 Result<DeviceRuntime> device_runtime() {
   const Result<hixl::Cann>& cann = hixl::Cann::get();
   if (!cann.is_ok()) return cann.status();
-  DeviceRuntime runtime{cann->acl.path, cann->api.path, cann->api.version, cann->soc, {}, cann->client_server, cann->is_fake};
+  DeviceRuntime runtime{cann->acl.path,      cann->api.path, cann->hixl.message(), cann->api.version, cann->soc, {},
+                        cann->client_server, cann->is_fake};
   for (std::uint32_t i = 0; i < cann->devices; ++i) runtime.physical.push_back(cann->physical_device(static_cast<std::int32_t>(i)));
   return runtime;
 }

@@ -20,6 +20,8 @@ class NamedChannel final : public transport::Channel {
     if (!arena_only_ || memory == RemoteMemory::kSourceArena) return Status::ok();
     return Status(Code::kNotAvailable, "ordinary memory");
   }
+  Status reads_now(RemoteMemory memory) const override { return turned_out_.is_ok() ? can_read(memory) : turned_out_; }
+  void turn_out(const Status& status) { turned_out_ = status; }
   void submit(std::shared_ptr<transport::Job>) override {}
   void heed_stops() override {}
   void on_notice(const control::Frame&) override {}
@@ -27,6 +29,7 @@ class NamedChannel final : public transport::Channel {
 
  private:
   const bool arena_only_;
+  Status turned_out_;
 };
 
 Candidate refused(TransportKind kind, const std::string& why) { return {kind, false, nullptr, why}; }
@@ -48,6 +51,15 @@ TEST(Paths, choose_the_first_that_can_read_such_memory) {
   EXPECT_EQ(all.choose(RemoteMemory::kOrdinary)->kind, TransportKind::kCma);
   EXPECT_THAT(all.refused(RemoteMemory::kSourceArena), ElementsAre(Pair("local", "another process")));
   EXPECT_THAT(all.refused(RemoteMemory::kOrdinary), ElementsAre(Pair("local", "another process"), Pair("shm", "ordinary memory")));
+}
+
+TEST(Paths, tell_what_turned_out_and_go_on_choosing_as_before) {
+  const Paths all = paths(usable(TransportKind::kHixl, false, false), usable(TransportKind::kStaged, false, false));
+  EXPECT_EQ(all.choose_now(RemoteMemory::kDevice)->kind, TransportKind::kHixl);
+  static_cast<NamedChannel&>(*all.candidates().front().channel).turn_out(Status(Code::kConnectError, "no link"));
+  EXPECT_EQ(all.choose_now(RemoteMemory::kDevice)->kind, TransportKind::kStaged);
+  EXPECT_THAT(all.refused(RemoteMemory::kDevice), ElementsAre(Pair("hixl", "no link")));
+  EXPECT_EQ(all.choose(RemoteMemory::kDevice)->kind, TransportKind::kHixl) << "who reads asks each pair of devices for itself";
 }
 
 TEST(Paths, follow_the_order_of_preference) {

@@ -15,6 +15,7 @@ class Cann:
     error: str = ""
     runtime: str = ""  # paths of the two libraries
     hixl: str = ""
+    no_hixl: str = ""  # why there is the runtime alone
     version: str = ""
     soc: str = ""
     devices: int = 0
@@ -28,6 +29,7 @@ class Cann:
         return cls(
             runtime=info["runtime"],
             hixl=info["hixl"],
+            no_hixl=info["no_hixl"],
             version=info["hixl_version"],
             soc=info["soc"],
             devices=info["devices"],

@@ -21,10 +21,13 @@ def check_libraries(cann: Cann) -> list[Finding]:
     if cann.error:
         return [Finding(topic, "CANN", MISSING, cann.error)]
     fake = " (FAKE: the tests' stand-in, no NPU)" if cann.fake else ""
-    found = [
-        Finding(topic, "runtime", WORKS, cann.runtime + fake),
-        Finding(topic, "libcann_hixl.so", WORKS, f"{cann.hixl}, version {cann.version}{fake}"),
-    ]
+    found = [Finding(topic, "runtime", WORKS, cann.runtime + fake)]
+    if cann.no_hixl:
+        return [
+            *found,
+            Finding(topic, "libcann_hixl.so", MISSING, cann.no_hixl, f"install CANN's hixl package, from 9.1 on; {facts.STAGED}"),
+        ]
+    found.append(Finding(topic, "libcann_hixl.so", WORKS, f"{cann.hixl}, version {cann.version}{fake}"))
     if cann.client_server:
         return [*found, Finding(topic, "engine", WORKS, "HIXL's client-server engine, as in CANN 9.1 and later")]
     limits = (

@@ -42,6 +42,8 @@ def look_around(context: Context) -> None:
 def load(context: Context) -> None:
     """2: the binding: every symbol is there, and HIXL answers what it can do."""
     told = context.helper().call("work.cann", timeout=_LONG_S)
+    if told["no_hixl"]:
+        raise Failed(told["no_hixl"])
     engine = "client-server" if told["client_server"] else "communicator"
     context.note(f"{told['hixl']}, version {told['hixl_version']}: {engine} engine")
     context.note(f"{told['runtime']}: chip {told['soc']}, {told['devices']} device(s), physical {told['physical']}")

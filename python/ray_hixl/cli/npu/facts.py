@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+STAGED = "until then NPU tensors are staged through the host"
 HCCL_NIC_PORT = 16666
 # Ports that others listen on, by default: HCCL on the host and on the device's NIC, and Ray's workers.
 PORTS_OF_OTHERS = (

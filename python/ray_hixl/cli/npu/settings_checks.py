@@ -33,7 +33,7 @@ def check_settings(machine: Machine, options: Options, cann: Cann) -> list[Findi
 def _one_npu(machine: Machine, options: Options, cann: Cann) -> Iterable[Finding]:
     """Would HIXL take HCCS between two processes on one NPU? They stage their tensors then."""
     name = "two processes on one NPU"
-    if cann.error or options.hixl_local_comm_res != "auto":  # then the endpoints are the user's own
+    if cann.error or cann.no_hixl or options.hixl_local_comm_res != "auto":  # then the endpoints are the user's own
         return
     if not cann.client_server:
         yield Finding(_SETTINGS, name, REFUSED, "CANN below 9.1 starts one engine on an NPU", "an NPU for each process, or CANN 9.1")

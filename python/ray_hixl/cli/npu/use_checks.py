@@ -67,7 +67,7 @@ def check_start(started: dict[str, Any] | None, error: str, alignment: int) -> l
     """HIXL on npu:0, and the first slab."""
     topic = "start of HIXL on npu:0"
     if started is None:
-        return [Finding(topic, "HIXL", MISSING, error, "docs/npu.md, Troubleshooting")]
+        return [Finding(topic, "HIXL", MISSING, error, f"docs/npu.md, Troubleshooting; {facts.STAGED}")]
     device = started["stats"][0]
     found = [Finding(topic, "HIXL", WORKS, f"started, {device['registrations']} slab(s) registered; nothing was transferred")]
     off = started["address"] % alignment

@@ -41,7 +41,7 @@ def start_device(index: int) -> dict[str, Any]:
     """Starts HIXL on a device and takes a first block of device memory: where it lies, and the device's counters."""
     import ray_hixl
 
-    with ray_hixl.Engine() as engine:
+    with ray_hixl.Engine(ray_hixl.Options(transports=("hixl",))) as engine:  # without HIXL it would be staged
         begin = time.perf_counter()
         buffer = engine.empty(SLAB_ALIGNMENT, f"npu:{index}")
         seconds = time.perf_counter() - begin

@@ -54,9 +54,10 @@ Result<Cann> Cann::find(const Places& places, bool allow_fake) {
   const Result<std::uint32_t> devices = count_devices(*acl);
   if (!devices.is_ok()) return devices.status();
   Result<Api> api = Api::load(places);
-  if (!api.is_ok()) return api.status();
-  Cann cann{*std::move(acl), *std::move(api), {}, *devices, false, is_fake};
+  Cann cann{*std::move(acl), api.status(), {}, {}, *devices, false, is_fake};
   cann.soc = soc_of(cann.acl);
+  if (!api.is_ok()) return cann;
+  cann.api = *std::move(api);
   cann.client_server = cann.api.has_client_server();
   return cann;
 }

@@ -3,14 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstdlib>
-#include <initializer_list>
 #include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "transport/hixl/cann/cause.h"
 #include "transport/hixl/cann/ports.h"
 #include "transport/hixl/cann/settings.h"
 
@@ -28,24 +27,6 @@ std::string variable(const char* name) {
 std::string engine_name(const std::string& host, std::uint16_t port) {
   const bool is_v6 = host.find(':') != std::string::npos;
   return (is_v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
-}
-
-// What keeps HIXL from starting. It answers one status for nearly all of it.
-enum class Cause : std::uint8_t { kPort, kNoDeviceIp, kKernels, kResources, kUnknown };
-
-Cause cause_of(const Outcome& outcome) {
-  if (is_out_of_memory(outcome.code)) return Cause::kResources;
-  if (outcome.code != kFailed) return Cause::kUnknown;
-  std::string said = outcome.said;
-  std::ranges::transform(said, said.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  const auto speaks_of = [&](std::initializer_list<std::string_view> words) {
-    return std::ranges::any_of(words, [&](std::string_view word) { return said.find(word) != std::string::npos; });
-  };
-  if (speaks_of({"listen", "bind", "address already in use"})) return Cause::kPort;
-  if (speaks_of({"device ip", "hccn"})) return Cause::kNoDeviceIp;
-  if (speaks_of({"kernel", "aicpu", "ascend_home_path"})) return Cause::kKernels;
-  if (speaks_of({"memory", "stream", "notify", "endpoint", "queue"})) return Cause::kResources;
-  return Cause::kUnknown;
 }
 
 // Can the next try end otherwise? A cause that nobody named may be a port of the device's NIC, which cannot be looked at.

@@ -62,19 +62,22 @@ class Driver final : public RemoteHost {
   [[nodiscard]] Result<T> call(std::function<Result<T>()> task) {
     return ask<T>([task = std::move(task)](const Answer<T>& answer) { answer(task()); });
   }
-  // The same for a task that needs HIXL: waits while the engine is being replaced.
+  // The same for a task that HIXL is to know of: waits while the engine is being replaced. Null: this device has none.
   template <class T>
-  [[nodiscard]] Result<T> call_hixl(std::function<Result<T>(Hixl&)> task) {
+  [[nodiscard]] Result<T> call_hixl(std::function<Result<T>(Hixl*)> task) {
     return ask<T>([this, task = std::move(task)](const Answer<T>& answer) {
-      with_hixl([task, answer](const Result<Hixl*>& hixl) { answer(hixl.is_ok() ? task(**hixl) : Result<T>(hixl.status())); });
+      with_hixl([task, answer](const Result<Hixl*>& hixl) { answer(hixl.is_ok() ? task(*hixl) : Result<T>(hixl.status())); });
     });
   }
 
   // For a call that may block for long: on a thread of its own that has the device. After stop() it is dropped. Any thread.
   [[nodiscard]] Status run_errand(Connectors::Errand errand) { return connectors_.run(std::move(errand)); }
 
-  // HIXL is there from now on. Driver's thread.
-  void use(std::unique_ptr<Hixl> hixl) { hixl_ = std::move(hixl); }
+  // HIXL is there from now on; null: no more. Without a first one the device has none. Driver's thread.
+  void use(std::unique_ptr<Hixl> hixl) {
+    has_hixl_ = true;
+    hixl_ = std::move(hixl);
+  }
   // Null before use(), and while the engine is being replaced.
   [[nodiscard]] Hixl* hixl_or_null() { return hixl_.get(); }
 
@@ -167,6 +170,7 @@ class Driver final : public RemoteHost {
 
   // Driver's thread only.
   std::unique_ptr<Hixl> hixl_;
+  bool has_hixl_ = false;  // or will have it again
   std::map<std::string, std::shared_ptr<Remote>> remotes_;
   std::vector<Remote*> by_turn_;  // the same, those first that have waited longest; of advance_all()
   std::uint64_t next_request_ = 1;

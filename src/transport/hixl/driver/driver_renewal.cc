@@ -121,7 +121,7 @@ void Driver::end_renewal() {
 }
 
 void Driver::with_hixl(HixlTask task) {
-  if (hixl_) return task(hixl_.get());
+  if (hixl_ || !has_hixl_) return task(hixl_.get());
   if (closing_ || !quieting_) return task(closed());
   deferred_.push_back(std::move(task));
 }

@@ -61,7 +61,7 @@ std::size_t Registry::size() const {
   return entries_.size();
 }
 
-Result<const std::byte*> Registry::add(Hixl& hixl, const std::byte* address, std::uint64_t length) {
+Result<const std::byte*> Registry::add(Hixl* hixl, const std::byte* address, std::uint64_t length) {
   std::shared_ptr<const void> unneeded;  // dropped without the lock
   {
     const MutexLock lock(mutex_);
@@ -76,11 +76,13 @@ Result<const std::byte*> Registry::add(Hixl& hixl, const std::byte* address, std
       return Status(Code::kInvalidArgument,
                     "the memory overlaps some that is registered already, in part only; register whole allocations");
     }
-    RAY_HIXL_RETURN_IF_ERROR(check_room(length));
+    if (hixl != nullptr) RAY_HIXL_RETURN_IF_ERROR(check_room(length));
   }
   void* handle = nullptr;
-  const Outcome outcome = hixl.register_device_memory(reinterpret_cast<std::uintptr_t>(address), length, handle);
-  if (!outcome.is_ok()) return refused(outcome, length);
+  if (hixl != nullptr) {
+    const Outcome outcome = hixl->register_device_memory(reinterpret_cast<std::uintptr_t>(address), length, handle);
+    if (!outcome.is_ok()) return refused(outcome, length);
+  }
   const MutexLock lock(mutex_);
   const std::uint64_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
   entries_[address] = {length, epoch, handle, 1, nullptr};
@@ -96,7 +98,7 @@ Status Registry::refused(const Outcome& outcome, std::uint64_t length) {
 }
 
 void Registry::unbind(Hixl& hixl) {
-  take_out(hixl, false);
+  take_out(&hixl, false);
   const MutexLock lock(mutex_);
   for (auto& [base, entry] : entries_) {
     (void)hixl.deregister_memory(entry.handle);  // finalizing it does the same
@@ -132,12 +134,13 @@ void Registry::remove(const std::byte* base, std::shared_ptr<const void> owner) 
   reaper_.drop(std::move(owner));
 }
 
-void Registry::take_out(Hixl& hixl, bool all) {
+void Registry::take_out(Hixl* hixl, bool all) {
+  const auto let_go = [hixl](void* handle) { return hixl == nullptr || hixl->deregister_memory(handle).is_ok(); };
   std::vector<std::shared_ptr<const void>> owners;
   {
     const MutexLock lock(mutex_);
     for (auto it = entries_.begin(); it != entries_.end();) {
-      if ((!all && it->second.users > 0) || (!hixl.deregister_memory(it->second.handle).is_ok() && !all)) {
+      if ((!all && it->second.users > 0) || (!let_go(it->second.handle) && !all)) {
         ++it;
         continue;
       }
@@ -148,7 +151,7 @@ void Registry::take_out(Hixl& hixl, bool all) {
   for (auto& owner : owners) reaper_.drop(std::move(owner));
 }
 
-void Registry::collect(Hixl& hixl) { take_out(hixl, false); }
-void Registry::clear(Hixl& hixl) { take_out(hixl, true); }
+void Registry::collect(Hixl* hixl) { take_out(hixl, false); }
+void Registry::clear(Hixl* hixl) { take_out(hixl, true); }
 
 }  // namespace ray_hixl::transport::hixl

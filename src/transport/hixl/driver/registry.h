@@ -1,4 +1,5 @@
-// Registry: the memory of one device that HIXL knows, with the epoch from which on peers can reach each part.
+// Registry: the memory of one device that HIXL knows, with the epoch from which on peers can reach each part. Where the device has no HIXL
+// (null) it is what peers may read by way of the host.
 //
 // Peers see what was registered before they connected and nothing later. So every registration raises the epoch after HIXL has it; an
 // object or a destination names the epoch that a link must have. Taking memory out is legal only while nobody is linked: until then it
@@ -46,17 +47,17 @@ class Registry {
 
   // Registers the memory, or counts one more user of the registration that holds it. kInvalidArgument where it overlaps one in part,
   // kOutOfMemory beyond the cap. Gives the base of the registration, for remove().
-  [[nodiscard]] Result<const std::byte*> add(Hixl& hixl, const std::byte* address, std::uint64_t length);
+  [[nodiscard]] Result<const std::byte*> add(Hixl* hixl, const std::byte* address, std::uint64_t length);
   // One user less. The last one's `owner` stays until collect() has taken the registration out.
   void remove(const std::byte* base, std::shared_ptr<const void> owner);
   // Takes out what has no user any more. REQUIRES: no link in either direction.
-  void collect(Hixl& hixl);
+  void collect(Hixl* hixl);
   // HIXL's engine is to be replaced by another, which is to know all of it that still has a user. REQUIRES: no link in either direction,
   // and no other change between the two. On failure of bind() nothing of it is bound.
   void unbind(Hixl& hixl);
   [[nodiscard]] Status bind(Hixl& hixl);
   // Takes out everything, after every link went down, before HIXL is finalized.
-  void clear(Hixl& hixl);
+  void clear(Hixl* hixl);
 
  private:
   struct Entry {
@@ -70,7 +71,7 @@ class Registry {
 
   [[nodiscard]] Entries::const_iterator holder(const std::byte* address, std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
   [[nodiscard]] bool overlaps(const std::byte* address, std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
-  void take_out(Hixl& hixl, bool all);
+  void take_out(Hixl* hixl, bool all);
   [[nodiscard]] static Status refused(const Outcome& outcome, std::uint64_t length);
 
   [[nodiscard]] Status check_room(std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "transport/hixl/cann/cause.h"
 
 namespace ray_hixl::transport::hixl {
 namespace {
@@ -19,13 +20,27 @@ constexpr std::chrono::milliseconds kOwnWords{250};   // past the time of a conn
 // May another connect succeed where this one did not, with the peer as it is?
 bool is_worth_another_try(HixlCode code) { return code != kTimeout && code != kParamInvalid && code != kUnsupported; }
 
+constexpr const char* kFewer =
+    "memory, queue pairs or completion queues are used up. Lower hixl_max_links and idle_timeout_s, run fewer processes on it, give torch "
+    "less";
+
 // What to do about a connect that failed, to a peer that has registered memory so many times.
 std::string advice(const Outcome& outcome, std::uint64_t registrations) {
   if (outcome.code == kParamInvalid && (registrations > kMostRegions || outcome.said.find("region") != std::string::npos)) {
     return ". HIXL takes " + std::to_string(kMostRegions) + " regions of a peer, and this one has registered " +
            std::to_string(registrations) + ": let it register fewer and larger ones, or raise its slab_bytes";
   }
-  return ". Both sides need the same HCCL_INTRA_ROCE_ENABLE, devices that reach each other (hccn_tool -ping), and free device memory";
+  switch (cause_of(outcome)) {
+    case Cause::kPort:
+      return ". The port of the peer's engine on its device's NIC is taken: the peer starts another engine, on other ports, a few times; "
+             "where it goes on, widen or move its hixl_ports";
+    case Cause::kAbsent: return ". Nobody answers there: the peer's engine has ended just now, or a firewall keeps hixl_ports closed";
+    case Cause::kResources: return std::string(". One of the two devices or its NIC is at its end: ") + kFewer;
+    default: break;
+  }
+  const std::string equal = "both sides need the same HCCL_INTRA_ROCE_ENABLE, and devices that reach each other (hccn_tool -ping)";
+  if (outcome.code != kFailed) return ". For a link " + equal;
+  return std::string(". HIXL does not say why; mostly a device or its NIC is at its end: ") + kFewer + ". Else " + equal;
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ using testing::HasSubstr;
   const Result<Cann> cann = Cann::find(places, allow_fake);
   if (cann.is_ok()) {
     std::cerr << (cann->is_fake ? "FAKE " : "real ") << cann->devices << " x " << cann->soc << " by " << cann->acl.path << " and "
-              << cann->api.path;
+              << (cann->hixl.is_ok() ? cann->api.path : cann->hixl.to_string());
   } else {
     std::cerr << cann.status().to_string();
   }
@@ -62,9 +62,9 @@ TEST_F(FindCann, refuses_the_fake_outside_of_tests) {
   EXPECT_EXIT(report({runtime}, false), ExitedWithCode(0), "not_available: .*libacl_rt.so is the FAKE CANN of ray-hixl's tests");
 }
 
-TEST_F(FindCann, says_that_hixl_is_missing) {
+TEST_F(FindCann, goes_without_hixl_and_says_that_it_is_missing) {
   EXPECT_EXIT(report({runtime}), ExitedWithCode(0),
-              "not_available: cannot load libcann_hixl.so .not there: .*fake_cann/lib/libcann_hixl.so");
+              "FAKE 2 x .*libacl_rt.so and not_available: cannot load libcann_hixl.so .not there: .*fake_cann/lib/libcann_hixl.so");
 }
 
 TEST_F(FindCann, says_that_a_library_is_not_hixl) {

@@ -571,9 +571,9 @@ TEST_F(DriverTest, has_what_needs_an_engine_wait_for_the_next_one) {
   EXPECT_THAT(driver->call<int>([]() -> Result<int> { return 1; }).status(), IsOk()) << "others do not";
   std::atomic<bool> registered = false;
   std::thread caller([&] {
-    const Result<bool> done = driver->call_hixl<bool>([&](Hixl& hixl) -> Result<bool> {
+    const Result<bool> done = driver->call_hixl<bool>([&](Hixl* hixl) -> Result<bool> {
       void* handle = nullptr;
-      return hixl.register_device_memory(4096, 1, handle).is_ok();
+      return hixl->register_device_memory(4096, 1, handle).is_ok();
     });
     registered = done.is_ok() && *done;
   });

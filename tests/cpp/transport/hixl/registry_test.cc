@@ -23,7 +23,7 @@ std::byte* const kMemory = reinterpret_cast<std::byte*>(64 * kHugePage);
 
 class RegistryTest : public testing::Test {
  protected:
-  const std::byte* add(std::byte* address, std::uint64_t length) { return registry.add(*hixl, address, length).value(); }
+  const std::byte* add(std::byte* address, std::uint64_t length) { return registry.add(hixl.get(), address, length).value(); }
   [[nodiscard]] std::optional<std::uint64_t> epoch_of(const std::byte* address, std::uint64_t length) const {
     const auto found = registry.find(address, length);
     return found ? std::optional(found->epoch) : std::nullopt;
@@ -52,10 +52,10 @@ TEST_F(RegistryTest, raises_the_epoch_with_every_registration) {
 
 TEST_F(RegistryTest, does_not_raise_the_epoch_for_what_hixl_refuses) {
   script.answer("register", {kParamInvalid, kResourceExhausted});
-  const Status refused = registry.add(*hixl, kMemory, kHugePage).status();
+  const Status refused = registry.add(hixl.get(), kMemory, kHugePage).status();
   EXPECT_THAT(refused, FailsWith(Code::kNotAvailable));
   EXPECT_THAT(refused.message(), AllOf(HasSubstr("PARAM_INVALID (103900): the script says so"), HasSubstr("2 MiB")));
-  EXPECT_THAT(registry.add(*hixl, kMemory, kHugePage).status(), FailsWith(Code::kOutOfMemory));
+  EXPECT_THAT(registry.add(hixl.get(), kMemory, kHugePage).status(), FailsWith(Code::kOutOfMemory));
   EXPECT_EQ(registry.epoch(), 0u);
   EXPECT_EQ(epoch_of(kMemory, 1), std::nullopt);
   add(kMemory, kHugePage);
@@ -73,6 +73,18 @@ TEST_F(RegistryTest, knows_only_what_one_registration_holds) {
   EXPECT_EQ(epoch_of(kMemory + 1, ~std::uint64_t{0}), std::nullopt);
 }
 
+TEST_F(RegistryTest, keeps_memory_of_a_device_without_hixl) {
+  Registry capped(reaper, kHugePage);
+  ASSERT_THAT(capped.add(nullptr, kMemory, 2 * kHugePage).status(), IsOk()) << "the cap is HIXL's";
+  EXPECT_EQ(capped.find(kMemory, kHugePage)->epoch, 1u);
+  std::atomic<bool> gone = false;
+  capped.remove(kMemory, owner(gone));
+  capped.collect(nullptr);
+  EXPECT_EQ(capped.size(), 0u);
+  EXPECT_TRUE(eventually([&] { return gone.load(); }));
+  EXPECT_THAT(script.calls(), IsEmpty());
+}
+
 TEST_F(RegistryTest, counts_users_of_one_registration) {
   std::atomic<bool> first_gone = false;
   std::atomic<bool> second_gone = false;
@@ -81,11 +93,11 @@ TEST_F(RegistryTest, counts_users_of_one_registration) {
   EXPECT_EQ(registry.epoch(), 1u);
   EXPECT_THAT(script.calls(), ElementsAre("register"));
   registry.remove(kMemory, owner(first_gone));
-  registry.collect(*hixl);
+  registry.collect(hixl.get());
   EXPECT_TRUE(eventually([&] { return first_gone.load(); })) << "it is not needed";
   EXPECT_THAT(epoch_of(kMemory, kHugePage), Optional(1u));
   registry.remove(kMemory, owner(second_gone));
-  registry.collect(*hixl);
+  registry.collect(hixl.get());
   EXPECT_TRUE(eventually([&] { return second_gone.load(); }));
   EXPECT_THAT(script.calls(), ElementsAre("register", "deregister"));
   EXPECT_EQ(registry.size(), 0u);
@@ -99,10 +111,10 @@ TEST_F(RegistryTest, keeps_the_owner_until_hixl_has_let_go) {
   EXPECT_EQ(epoch_of(kMemory, 1), std::nullopt) << "nobody publishes it any more";
   EXPECT_EQ(registry.size(), 1u);
   script.answer("deregister", {kFailed});  // a link is up
-  registry.collect(*hixl);
+  registry.collect(hixl.get());
   EXPECT_EQ(registry.size(), 1u);
   EXPECT_FALSE(gone);
-  registry.collect(*hixl);
+  registry.collect(hixl.get());
   EXPECT_EQ(registry.size(), 0u);
   EXPECT_TRUE(eventually([&] { return gone.load(); }));
 }
@@ -115,10 +127,10 @@ TEST_F(RegistryTest, takes_up_again_what_waits_for_its_end) {
   add(kMemory, kHugePage);
   EXPECT_TRUE(eventually([&] { return gone.load(); })) << "the new user has an owner of its own";
   EXPECT_THAT(epoch_of(kMemory, kHugePage), Optional(1u)) << "links show it already";
-  registry.collect(*hixl);
+  registry.collect(hixl.get());
   EXPECT_THAT(script.calls(), ElementsAre("register"));
   registry.remove(kMemory, owner(gone_again));
-  registry.collect(*hixl);
+  registry.collect(hixl.get());
   EXPECT_TRUE(eventually([&] { return gone_again.load(); }));
 }
 
@@ -128,7 +140,7 @@ TEST_F(RegistryTest, refuses_what_overlaps_in_part) {
                                                                                          {kMemory + kHugePage, 2 * kHugePage},
                                                                                          {kMemory - kHugePage, 4 * kHugePage},
                                                                                          {kMemory, 3 * kHugePage}}) {
-    EXPECT_THAT(registry.add(*hixl, address, length).status(), FailsWith(Code::kInvalidArgument));
+    EXPECT_THAT(registry.add(hixl.get(), address, length).status(), FailsWith(Code::kInvalidArgument));
   }
   add(kMemory - kHugePage, kHugePage);
   add(kMemory + 2 * kHugePage, kHugePage);
@@ -137,18 +149,18 @@ TEST_F(RegistryTest, refuses_what_overlaps_in_part) {
 
 TEST_F(RegistryTest, refuses_more_than_hixl_takes_before_hixl_does) {
   Registry small{reaper, 3 * kHugePage};
-  const std::byte* const first = small.add(*hixl, kMemory, kHugePage).value();
-  ASSERT_THAT(small.add(*hixl, kMemory + 4 * kHugePage, kHugePage).status(), IsOk());
+  const std::byte* const first = small.add(hixl.get(), kMemory, kHugePage).value();
+  ASSERT_THAT(small.add(hixl.get(), kMemory + 4 * kHugePage, kHugePage).status(), IsOk());
   small.remove(first, nullptr);
   EXPECT_EQ(small.unused().registrations, 1u);
   EXPECT_EQ(small.unused().bytes, kHugePage);
   (void)script.take_calls();
-  const Status full = small.add(*hixl, kMemory + 8 * kHugePage, 2 * kHugePage).status();
+  const Status full = small.add(hixl.get(), kMemory + 8 * kHugePage, 2 * kHugePage).status();
   EXPECT_THAT(full, FailsWith(Code::kOutOfMemory));
   EXPECT_THAT(full.message(), HasSubstr("2097152 are in use and 2097152 wait for readers"));
   EXPECT_THAT(script.calls(), IsEmpty());
-  EXPECT_THAT(small.add(*hixl, kMemory + 4 * kHugePage, 4096).status(), IsOk()) << "it is registered already";
-  EXPECT_THAT(small.add(*hixl, kMemory + 8 * kHugePage, kHugePage).status(), IsOk());
+  EXPECT_THAT(small.add(hixl.get(), kMemory + 4 * kHugePage, 4096).status(), IsOk()) << "it is registered already";
+  EXPECT_THAT(small.add(hixl.get(), kMemory + 8 * kHugePage, kHugePage).status(), IsOk());
 }
 
 TEST_F(RegistryTest, binds_to_another_engine_what_still_has_a_user) {
@@ -174,7 +186,7 @@ TEST_F(RegistryTest, takes_everything_out_at_the_end) {
   add(kMemory + 8 * kHugePage, kHugePage);
   registry.remove(kMemory, owner(waiting_gone));
   script.answer("deregister", {kFailed, kFailed});  // it is about to be finalized
-  registry.clear(*hixl);
+  registry.clear(hixl.get());
   EXPECT_EQ(registry.size(), 0u);
   EXPECT_TRUE(eventually([&] { return waiting_gone.load(); }));
   registry.remove(kMemory + 8 * kHugePage, owner(used_gone));
@@ -189,7 +201,7 @@ TEST_F(RegistryTest, drops_owners_on_the_reaper) {
   };
   add(kMemory, kHugePage);
   registry.remove(kMemory, make_owner());
-  registry.collect(*hixl);
+  registry.collect(hixl.get());
   EXPECT_TRUE(eventually([&] { return dropped_on.load() != std::thread::id(); }));
   EXPECT_NE(dropped_on.load(), std::this_thread::get_id());
 }

@@ -348,7 +348,9 @@ TEST_F(HixlLatePort, that_is_taken_costs_a_new_engine_and_no_fetch) {
 TEST_F(HixlLatePort, that_stays_taken_is_an_error_after_three_engines) {
   PeerProcess owner(owner_of({k91}));
   PeerProcess reader(with({k91}));
-  for (int i = 0; i < 2; ++i) EXPECT_THAT(fetch(reader, owner), AllOf(StartsWith("connect_error"), HasSubstr("FAILED (503900)")));
+  for (int i = 0; i < 2; ++i)
+    EXPECT_THAT(fetch(reader, owner),
+                AllOf(StartsWith("connect_error"), HasSubstr("FAILED (503900)"), HasSubstr("widen or move its hixl_ports")));
   EXPECT_EQ(owner.fake_count("Initialize"), 4u);
 }
 
