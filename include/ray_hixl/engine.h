@@ -134,15 +134,16 @@ class Engine {
   // kNotAvailable says why it cannot have it.
   [[nodiscard]] Result<Region> register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner,
                                                const MemoryRange& segment = {}) const;
-  // Registered memory: in the source arena, which peers on this host map, or in a slab of a device. Recycled when the region is closed and
-  // its last user is gone. Where only memory is left in the slabs that was freed while the device may still use it, `set_fence` comes
-  // first, and kDeviceBusy after Options::transfer_timeout_s. By default the runtime sets it, which does not know of work that a framework
-  // has queued and not handed on yet.
+  // Registered memory: in the source arena, which peers on this host map, in a slab of a device, or (kPinned) host memory that a device
+  // pins, an allocation of its own. Recycled when the region is closed and its last user is gone; what is pinned is given back. Its range
+  // says kHost where HIXL does not take it, and Stats why: then it is host memory as any other. Where only memory is left in the slabs that
+  // was freed while the device may still use it, `set_fence` comes first, and kDeviceBusy after Options::transfer_timeout_s. By default the
+  // runtime sets it, which does not know of work that a framework has queued and not handed on yet.
   [[nodiscard]] Result<Region> allocate(std::uint64_t bytes, MemoryKind kind = MemoryKind::kHost, std::int32_t device = 0,
                                         const SetFence& set_fence = {}) const;
   // At least so many bytes in the slabs of a device, taken now rather than when they are needed. Its first use starts the device.
   [[nodiscard]] Status reserve(std::int32_t device, std::uint64_t bytes) const;
-  // Can peers read these bytes of device memory as they are? Host memory: always.
+  // Can peers read these bytes of device memory as they are? Host memory, pinned or not: always.
   [[nodiscard]] bool is_registered(const MemoryRange& range) const;
   // Connects, or joins a connection there is. kConnectError says whether it was reached, refused, timed out or failed to prove itself;
   // kInvalidArgument: the bytes are no descriptor.

@@ -10,14 +10,16 @@
 
 namespace ray_hixl {
 
-enum class MemoryKind : std::uint8_t { kHost = 0, kDevice = 1 };
+// kPinned: host memory that the runtime of a device has pinned and that HIXL's engine there knows, so that it moves it as it does the
+// device's.
+enum class MemoryKind : std::uint8_t { kHost = 0, kDevice = 1, kPinned = 2 };
 
 // Contiguous bytes of this process (or of one of its devices).
 struct MemoryRange {
   std::byte* address = nullptr;
   std::uint64_t length = 0;  // bytes
   MemoryKind kind = MemoryKind::kHost;
-  std::int32_t device = 0;  // device index; 0 for host memory
+  std::int32_t device = 0;  // device index, also of what is pinned; 0 for host memory
 };
 
 // Random id of one engine's life. A restarted process has another.

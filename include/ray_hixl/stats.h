@@ -29,6 +29,7 @@ struct ArenaStats {
 struct DeviceStats {
   std::int32_t device = 0;          // index as this process sees it
   std::string unlinkable;           // why HIXL is not used on it, so that its memory is staged; empty where it is
+  std::string unpinned;             // why HIXL did not take pinned host memory here the last time; empty where it did
   std::uint64_t registrations = 0;  // allocations that HIXL knows now
   std::uint64_t epoch = 0;          // rises with every registration
   std::uint64_t connects = 0;       // begun

@@ -287,8 +287,10 @@ class Engine:
 
     def register(self, memory: object | None, remote_write: bool) -> Region: ...
 
-    def empty(self, nbytes: int, npu: int | None = None) -> Buffer:
-        """In the source arena, or in a slab of that NPU."""
+    def empty(self, nbytes: int, npu: int | None = None, pinned: bool = False) -> Buffer:
+        """
+        In the source arena, in a slab of that NPU, or host memory that it pins.
+        """
 
     def reserve(self, npu: int, nbytes: int) -> None: ...
 

@@ -9,7 +9,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray_hixl import _core, arguments, begun
-from ray_hixl.errors import HixlError, NotAvailable
+from ray_hixl.errors import HixlError, InvalidArgument, NotAvailable
 from ray_hixl.options import Options
 from ray_hixl.tensors import use_torch
 
@@ -181,7 +181,7 @@ class Peer:
     def path(self, local: str = "host", remote: str | RemoteRegion = "host") -> PathInfo:
         """Which transport a read takes, and why not the others.
 
-        :param local: kind of memory here, ``"host"`` or ``"device"``.
+        :param local: kind of memory here, ``"host"``, ``"device"`` or ``"pinned"``: see ``Region.kind``.
         :param remote: kind of memory there, or a region: memory of the source arena may take another way than ordinary memory.
         """
         if isinstance(remote, str):
@@ -231,15 +231,24 @@ class Engine:
         use_torch()
         return self._core.register(buffer, remote_write)
 
-    def empty(self, nbytes: int, device: str = "cpu") -> Buffer:
+    def empty(self, nbytes: int, device: str = "cpu", pinned: bool = False) -> Buffer:
         """Memory that peers can read as it is, registered as ``.region``.
 
         :param device: ``"cpu"``: born in the source arena, which peers on this host map. ``"npu:0"``: in a slab of that NPU.
+        :param pinned: memory of the CPU that an NPU's runtime pins, and that HIXL moves from and to NPUs and other such memory, where it
+            takes it (docs/npu.md): then ``.region.kind`` is ``"pinned"``, else ``"host"``. An allocation and a registration of its own:
+            few and large ones. The NPU is that of the option ``landing_device``, else the current one.
         :raises NotAvailable: there is no such NPU here, and what is missing.
         :raises OutOfMemory: the NPU's slabs are at ``Options.slab_cap_bytes``, or the NPU is full.
         """
         use_torch()
-        return self._core.empty(arguments.nbytes(nbytes), npu_index(device))
+        index = npu_index(device)
+        if pinned:
+            if index is not None:
+                raise InvalidArgument(f"pinned memory is the CPU's: device='cpu', not {device!r}")
+            wish = self._options.landing_device
+            index = npu_index(wish if wish.startswith("npu") else "npu")
+        return self._core.empty(arguments.nbytes(nbytes), index, pinned)
 
     def reserve(self, nbytes: int, device: str) -> None:
         """At least so many bytes in the slabs of an NPU, taken now rather than when they are needed. Raises as ``empty`` does."""

@@ -160,7 +160,7 @@ def deregister_memory(tensor: torch.Tensor) -> None:
             found.region.close()
 
 
-def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device: str = "cpu") -> torch.Tensor:
+def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device: str = "cpu", pinned: bool = False) -> torch.Tensor:
     """A tensor of undefined contents that is published without a copy.
 
     On the CPU it is born in the source arena: consumers on this host map it instead of asking for its bytes. On an NPU it lies in a slab,
@@ -168,6 +168,7 @@ def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device
 
     :param size: a length, or a list of them.
     :param device: ``"cpu"``, ``"npu"`` (the current one) or ``"npu:<index>"``.
+    :param pinned: memory of the CPU that HIXL moves from and to NPUs, where it takes it: see ``Engine.empty``.
     :raises NotAvailable: another device, or npu memory cannot be moved here, and what is missing.
     :raises OutOfMemory: the NPU's slabs are at ``Options.slab_cap_bytes``, or the NPU is full.
     """
@@ -178,7 +179,7 @@ def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device
     if not isinstance(kind, torch.dtype):
         raise TypeError(f"dtype takes a torch.dtype; this is {arguments.described(kind)}")
     shape = arguments.shape(size)
-    buffer = engine().empty(math.prod(shape) * kind.itemsize, device)
+    buffer = engine().empty(math.prod(shape) * kind.itemsize, device, pinned)
     tensor: torch.Tensor = _core.make_tensor(buffer, str(kind).removeprefix("torch."), shape)
     return tensor
 

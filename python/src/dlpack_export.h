@@ -28,7 +28,7 @@ struct Exported {
 };
 
 [[nodiscard]] inline dlpack::Device dlpack_device(MemoryKind kind, std::int32_t device) {
-  return kind == MemoryKind::kHost ? dlpack::Device{dlpack::kCpu, 0} : dlpack::Device{dlpack::kExtension, device};
+  return kind != MemoryKind::kDevice ? dlpack::Device{dlpack::kCpu, 0} : dlpack::Device{dlpack::kExtension, device};
 }
 
 // The caller owns the result: its deleter must be called once.

@@ -21,7 +21,7 @@ namespace {
 // The whole allocation of torch's allocator that holds a tensor of an NPU; empty where torch does not know it.
 MemoryRange segment_of(nb::handle memory, const MemoryRange& range) {
   const TorchTable* const torch = TorchTable::get();
-  if (range.kind == MemoryKind::kHost || range.length == 0 || torch == nullptr || !torch->is_tensor(memory)) return {};
+  if (range.kind != MemoryKind::kDevice || range.length == 0 || torch == nullptr || !torch->is_tensor(memory)) return {};
   const nb::object found = call_npu("segment_of", nb::make_tuple(memory));
   if (found.is_none()) return {};
   const auto [address, bytes] = nb::cast<std::pair<std::uintptr_t, std::uint64_t>>(found);
@@ -50,8 +50,8 @@ LocalRegion register_memory(const Engine& engine, nb::handle memory, bool remote
   return {value_or_raise(std::move(region)), read.read_only};
 }
 
-Buffer allocate(const Engine& engine, std::uint64_t bytes, std::optional<std::int32_t> npu) {
-  const MemoryKind kind = npu ? MemoryKind::kDevice : MemoryKind::kHost;
+Buffer allocate(const Engine& engine, std::uint64_t bytes, std::optional<std::int32_t> npu, bool pinned) {
+  const MemoryKind kind = !npu ? MemoryKind::kHost : pinned ? MemoryKind::kPinned : MemoryKind::kDevice;
   const bool has_torch = TorchTable::get() != nullptr;
   TorchOps ops;
   Result<Region> region = Status(Code::kInternal, "not allocated");
@@ -62,7 +62,8 @@ Buffer allocate(const Engine& engine, std::uint64_t bytes, std::optional<std::in
   const Region allocated = value_or_raise(std::move(region));
   const auto dimensions = std::make_shared<const Dimensions>(std::vector<std::uint64_t>{bytes});
   const auto keep = std::make_shared<const Region>(allocated);
-  return {allocated.range().address, bytes, "uint8", 1, dimensions, keep, LocalRegion{allocated, false}, kind, npu.value_or(0)};
+  const MemoryRange range = allocated.range();
+  return {range.address, bytes, "uint8", 1, dimensions, keep, LocalRegion{allocated, false}, range.kind, range.device};
 }
 
 void reserve(const Engine& engine, std::int32_t npu, std::uint64_t bytes) {
@@ -190,7 +191,16 @@ void read(const Peer& peer, const Batch& batch, double timeout, double stop_seco
 MemoryKind kind_named(const std::string& name) {
   if (name == "host") return MemoryKind::kHost;
   if (name == "device") return MemoryKind::kDevice;
-  throw StatusError{Status(Code::kInvalidArgument, "memory is 'host' or 'device', not '" + name + "'")};
+  if (name == "pinned") return MemoryKind::kPinned;
+  throw StatusError{Status(Code::kInvalidArgument, "memory is 'host', 'device' or 'pinned', not '" + name + "'")};
+}
+
+const char* name_of(MemoryKind kind) {
+  switch (kind) {
+    case MemoryKind::kHost: return "host";
+    case MemoryKind::kDevice: return "device";
+    default: return "pinned";
+  }
 }
 
 Peer connect(const Engine& engine, const nb::bytes& descriptor, double timeout) {
@@ -227,7 +237,7 @@ void bind_regions(nb::module_& module) {
           "descriptor", [](const LocalRegion& local) { return to_bytes(local.region.descriptor()); },
           "For peer.region() elsewhere. A secret.")
       .def_prop_ro("nbytes", [](const LocalRegion& local) { return local.region.range().length; })
-      .def_prop_ro("kind", [](const LocalRegion& local) { return local.region.range().kind == MemoryKind::kHost ? "host" : "device"; })
+      .def_prop_ro("kind", [](const LocalRegion& local) { return name_of(local.region.range().kind); })
       .def_prop_ro("open", [](const LocalRegion& local) { return local.region.is_open(); })
       .def_ro("read_only", &LocalRegion::read_only)
       .def(
@@ -237,7 +247,7 @@ void bind_regions(nb::module_& module) {
       .def("__exit__", [](const LocalRegion& local, nb::args) { local.region.close(); });
   nb::class_<RemoteRegion>(module, "RemoteRegion", "A peer's region.")
       .def_ro("nbytes", &RemoteRegion::length)
-      .def_prop_ro("kind", [](const RemoteRegion& remote) { return remote.kind == MemoryKind::kHost ? "host" : "device"; })
+      .def_prop_ro("kind", [](const RemoteRegion& remote) { return name_of(remote.kind); })
       .def_ro("remote_write", &RemoteRegion::remote_write);
   nb::class_<Batch>(module, "Batch", "Ops that were checked once, to be read any number of times.")
       .def_prop_ro("nbytes", &Batch::bytes)
@@ -301,7 +311,8 @@ void bind_engine(nb::module_& module) {
       .def_static("create", [](const Options& options) { return value_or_raise(Engine::create(options)); })
       .def_prop_ro("descriptor", [](const Engine& engine) { return to_bytes(engine.descriptor()); })
       .def("register", &register_memory, nb::arg("memory").none(), nb::arg("remote_write"))
-      .def("empty", &allocate, nb::arg("nbytes"), nb::arg("npu") = nb::none(), "In the source arena, or in a slab of that NPU.")
+      .def("empty", &allocate, nb::arg("nbytes"), nb::arg("npu") = nb::none(), nb::arg("pinned") = false,
+           "In the source arena, in a slab of that NPU, or host memory that it pins.")
       .def("reserve", &reserve, nb::arg("npu"), nb::arg("nbytes"))
       .def("connect", &connect, nb::arg("descriptor"), nb::arg("timeout"))
       .def("stats", &stats_of)

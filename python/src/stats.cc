@@ -19,6 +19,7 @@ nb::dict to_dict(const DeviceStats& device) {
   nb::dict made;
   made["device"] = device.device;
   made["unlinkable"] = device.unlinkable;
+  made["unpinned"] = device.unpinned;
   made["registrations"] = device.registrations;
   made["unused_bytes"] = device.unused_bytes;
   made["epoch"] = device.epoch;

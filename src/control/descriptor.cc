@@ -62,9 +62,9 @@ Result<RemoteRegion> read_region(ByteReader& reader) {
   const std::uint8_t flags = reader.u8();
   RAY_HIXL_RETURN_IF_ERROR(check_end(reader, kWhat));
   const auto malformed = [](const char* why) { return Status(Code::kInvalidArgument, std::string("a region's descriptor has ") + why); };
-  if (kind > static_cast<std::uint8_t>(MemoryKind::kDevice)) return malformed("an unknown kind of memory");
+  if (kind > static_cast<std::uint8_t>(MemoryKind::kPinned)) return malformed("an unknown kind of memory");
   region.kind = static_cast<MemoryKind>(kind);
-  const bool may_have_device = region.kind == MemoryKind::kDevice || region.device == 0;
+  const bool may_have_device = region.kind != MemoryKind::kHost || region.device == 0;
   if (region.device < 0 || !may_have_device) return malformed("a device index that its kind of memory cannot have");
   if ((flags & ~kRemoteWriteFlag) != 0) return malformed("unknown flags");
   region.remote_write = flags != 0;

@@ -36,6 +36,13 @@ struct Held {
   std::shared_ptr<const void> keep;
 };
 
+// Host memory that a device has pinned.
+struct Pinned {
+  MemoryRange range;                         // kHost where HIXL does not take it
+  std::shared_ptr<const void> memory;        // keeps it; may outlive the engine
+  std::shared_ptr<const void> registration;  // keeps it registered, and the memory; null where HIXL does not take it
+};
+
 // Bytes of one device, or of two of this process.
 struct Copy {
   std::byte* to = nullptr;
@@ -65,6 +72,8 @@ class Device {
   // as soon as that is legal, which may be at the end. kNotAvailable: it cannot be shown, and why.
   [[nodiscard]] virtual Result<std::shared_ptr<const void>> register_memory(const MemoryRange& segment,
                                                                             std::shared_ptr<const void> owner) = 0;
+  // Host memory that the device copies from and to by itself, shown to peers if HIXL takes it. An allocation of its own.
+  [[nodiscard]] virtual Result<Pinned> allocate_pinned(std::uint64_t bytes) = 0;
   // The registration that holds all these bytes, if there is one, kept; it keeps `owner` for as long as peers may read the memory.
   [[nodiscard]] virtual std::optional<Held> hold(const std::byte* address, std::uint64_t length, std::shared_ptr<const void> owner) = 0;
   // The registration that holds all these bytes; nullopt if none does.

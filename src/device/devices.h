@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "device/device.h"
@@ -27,6 +28,8 @@ class Devices {
   [[nodiscard]] virtual Result<std::shared_ptr<Device>> get(std::int32_t index) = 0;
   // The device if it was started; never blocks for long.
   [[nodiscard]] virtual std::shared_ptr<Device> find(std::int32_t index) const = 0;
+  // The device that has pinned all these bytes of host memory, if HIXL knows them.
+  [[nodiscard]] virtual std::optional<std::int32_t> pinned_by(const std::byte* address, std::uint64_t length) const = 0;
   [[nodiscard]] virtual std::vector<DeviceStats> stats() const = 0;
   // Ends all of them.
   virtual void stop() = 0;

@@ -13,6 +13,7 @@ class NoDevices final : public Devices {
   std::int32_t visible() const override { return 0; }
   Result<std::shared_ptr<Device>> get(std::int32_t) override { return why_; }
   std::shared_ptr<Device> find(std::int32_t) const override { return nullptr; }
+  std::optional<std::int32_t> pinned_by(const std::byte*, std::uint64_t) const override { return std::nullopt; }
   std::vector<DeviceStats> stats() const override { return {}; }
   void stop() override {}
 

@@ -79,8 +79,11 @@ class BatchBuilder {
 
   // The owner tells the addresses.
   std::int32_t place_of(const MemoryRange& local, const RemoteRegion& remote) {
-    if (local.kind == MemoryKind::kHost && remote.kind == MemoryKind::kHost) return -1;
-    const transport::DevicePlace place{local.kind == MemoryKind::kHost ? -1 : local.device, -1, 0, local.kind != remote.kind};
+    const bool on_device = local.kind == MemoryKind::kDevice;
+    const bool from_device = remote.kind == MemoryKind::kDevice;
+    const bool is_known = local.kind != MemoryKind::kHost && remote.kind != MemoryKind::kHost && !(on_device && from_device);
+    if (!on_device && !from_device && !is_known) return -1;
+    const transport::DevicePlace place{on_device ? local.device : -1, -1, 0, on_device != from_device, is_known ? local.device : -1};
     auto& places = plan_->places;
     const auto known = std::ranges::find(places, place);
     if (known != places.end()) return static_cast<std::int32_t>(known - places.begin());

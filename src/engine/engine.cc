@@ -63,6 +63,14 @@ Result<std::shared_ptr<const memory::Block>> allocate_device_memory(EngineImpl& 
   return (*device)->allocate(bytes, set_fence ? set_fence : [&] { return (*device)->set_fence(); }, deadline);
 }
 
+Result<Region> allocate_pinned(const std::shared_ptr<EngineImpl>& engine, std::uint64_t bytes, std::int32_t index) {
+  const Result<std::shared_ptr<device::Device>> device = engine->devices().get(index);
+  if (!device.is_ok()) return device.status();
+  Result<device::Pinned> pinned = (*device)->allocate_pinned(bytes);
+  if (!pinned.is_ok()) return pinned.status();
+  return add_region(engine, pinned->range, false, pinned->registration ? pinned->registration : pinned->memory, pinned->memory);
+}
+
 }  // namespace
 
 Result<Engine> Engine::create(const Options& options) {
@@ -90,6 +98,7 @@ Result<Region> Engine::register_memory(const MemoryRange& range, bool remote_wri
 Result<Region> Engine::allocate(std::uint64_t bytes, MemoryKind kind, std::int32_t device, const SetFence& set_fence) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
   if (bytes == 0) return add_region(impl_, MemoryRange{nullptr, 0, kind, device}, false, nullptr, nullptr);
+  if (kind == MemoryKind::kPinned) return allocate_pinned(impl_, bytes, device);
   const Deadline deadline = Deadline::in(seconds_to_duration(options().transfer_timeout_s));
   Result<std::shared_ptr<const memory::Block>> block = kind == MemoryKind::kHost
                                                            ? impl_->source_arena().allocate(bytes)
@@ -105,7 +114,7 @@ Status Engine::reserve(std::int32_t device, std::uint64_t bytes) const {
 }
 
 bool Engine::is_registered(const MemoryRange& range) const {
-  if (range.kind == MemoryKind::kHost) return true;
+  if (range.kind != MemoryKind::kDevice) return true;
   if (impl_->in_child()) return false;
   const auto device = impl_->devices().find(range.device);
   return device && device->epoch_of(range.address, range.length).has_value();

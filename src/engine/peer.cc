@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 
 #include "control/descriptor.h"
 #include "engine/peer_impl.h"
@@ -13,8 +14,23 @@ Status peer_closed() { return Status(Code::kClosed, "the peer was closed; connec
 
 // Where what lies in such memory here and there belongs; host memory on both sides: ordinary memory of the peer.
 transport::RemoteMemory memory_between(MemoryKind local, MemoryKind remote) {
-  if (local != remote) return transport::RemoteMemory::kAcross;
-  return local == MemoryKind::kHost ? transport::RemoteMemory::kOrdinary : transport::RemoteMemory::kDevice;
+  const bool on_device = local == MemoryKind::kDevice;
+  if (on_device != (remote == MemoryKind::kDevice)) return transport::RemoteMemory::kAcross;
+  return on_device ? transport::RemoteMemory::kDevice : transport::RemoteMemory::kOrdinary;
+}
+
+// Does HIXL know the host memory of it, if it moves such memory at all?
+bool is_pinned(MemoryKind local, MemoryKind remote) {
+  const bool is_known = local != MemoryKind::kHost && remote != MemoryKind::kHost;
+  return is_known && (local == MemoryKind::kPinned || remote == MemoryKind::kPinned);
+}
+
+// `hixl`: why it does not move the pinned memory, in place of why it does not move what the memory is otherwise.
+PathInfo with_reason(PathInfo path, const PathInfo& hixl) {
+  const auto is_hixl = [](const auto& each) { return each.first == "hixl"; };
+  std::erase_if(path.refused, is_hixl);
+  std::ranges::copy_if(hixl.refused, std::back_inserter(path.refused), is_hixl);
+  return path;
 }
 
 }  // namespace
@@ -166,7 +182,10 @@ Status Peer::read(const Batch& batch, std::chrono::nanoseconds timeout) const {
 
 Result<PathInfo> Peer::path(MemoryKind local, MemoryKind remote) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
-  return impl_->path(memory_between(local, remote));
+  Result<PathInfo> path = impl_->path(memory_between(local, remote));
+  if (!path.is_ok() || !is_pinned(local, remote)) return path;
+  Result<PathInfo> pinned = impl_->path(transport::RemoteMemory::kPinned);
+  return !pinned.is_ok() || !pinned->transport.empty() ? pinned : with_reason(*std::move(path), *pinned);
 }
 
 Result<PathInfo> Peer::path(MemoryKind local, const RemoteRegion& remote) const {
@@ -174,8 +193,8 @@ Result<PathInfo> Peer::path(MemoryKind local, const RemoteRegion& remote) const 
   if (remote.owner != impl_->incarnation()) {
     return Status(Code::kInvalidRegion, "the region belongs to another engine than this peer, or to an earlier life of it");
   }
-  const transport::RemoteMemory memory = memory_between(local, remote.kind);
-  return transport::is_host(memory) ? impl_->path(remote.handle) : impl_->path(memory);
+  const bool asks_owner = transport::is_host(memory_between(local, remote.kind)) && !is_pinned(local, remote.kind);
+  return asks_owner ? impl_->path(remote.handle) : path(local, remote.kind);
 }
 
 void Peer::close() const { impl_->close(); }

@@ -23,7 +23,9 @@ void Flight::begin() {
     unread_ = unread_sources();
     return moved(Status::ok());
   }
-  const bool host_memory = std::ranges::any_of(plan_->pieces, [](const transport::Piece& piece) { return piece.place < 0; });
+  const auto is_pinned = [](const transport::DevicePlace& place) { return place.hixl >= 0; };
+  pins_ = std::ranges::any_of(plan_->places, is_pinned) && host_->choose(transport::RemoteMemory::kPinned) != nullptr;
+  const bool host_memory = std::ranges::any_of(plan_->pieces, [this](const transport::Piece& piece) { return is_ordinary(piece); });
   if (host_memory && host_->paths().needs_addresses()) return resolve();
   dispatch();
 }
@@ -116,11 +118,20 @@ bool Flight::hand_over(std::size_t from, transport::Job& job, const Status& stat
   return host_->run(take_over).is_ok();  // what asks for them looks at each
 }
 
+// Of the host on both sides, for those who move that.
+bool Flight::is_ordinary(const transport::Piece& piece) const {
+  return piece.place < 0 || (!pins_ && plan_->places[static_cast<std::size_t>(piece.place)].is_host());
+}
+
+transport::RemoteMemory Flight::memory_of(const transport::DevicePlace& place) const {
+  if (pins_ && place.hixl >= 0) return transport::RemoteMemory::kPinned;
+  return place.across ? transport::RemoteMemory::kAcross : transport::RemoteMemory::kDevice;
+}
+
 Status Flight::split(Jobs& jobs) const {
   for (const transport::Piece& piece : plan_->pieces) {
-    if (piece.place >= 0) {
-      const bool across = plan_->places[static_cast<std::size_t>(piece.place)].across;
-      RAY_HIXL_RETURN_IF_ERROR(add(piece, across ? transport::RemoteMemory::kAcross : transport::RemoteMemory::kDevice, jobs));
+    if (!is_ordinary(piece)) {
+      RAY_HIXL_RETURN_IF_ERROR(add(piece, memory_of(plan_->places[static_cast<std::size_t>(piece.place)]), jobs));
     } else if (!resolutions_) {
       RAY_HIXL_RETURN_IF_ERROR(add(piece, transport::RemoteMemory::kOrdinary, jobs));
     } else {
@@ -167,14 +178,15 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
     job->transfer = state_;
     job->plan = plan_;
     job->pieces.reserve(plan_->pieces.size());
-    job->has_another_way = host_->choose_after(*chosen, memory) != nullptr;
+    job->has_another_way = host_->choose_after(*chosen, transport::RemoteMemory::kDevice) != nullptr;
     if (chosen->reads_by_address) {
       for (const auto& resolution : *resolutions_) {
         job->segments.insert(job->segments.end(), resolution->segments.begin(), resolution->segments.end());
       }
     }
   }
-  job->has_another_way = job->has_another_way && memory == transport::RemoteMemory::kDevice;
+  const bool may_turn_out = memory == transport::RemoteMemory::kDevice || memory == transport::RemoteMemory::kPinned;
+  job->has_another_way = job->has_another_way && may_turn_out;
   job->pieces.push_back(piece);
   return Status::ok();
 }

@@ -93,6 +93,8 @@ class Flight : public std::enable_shared_from_this<Flight> {
   void resolved(std::size_t source, Result<std::shared_ptr<const Resolution>> resolution);
   void dispatch();
   void split_and_submit();
+  [[nodiscard]] bool is_ordinary(const transport::Piece& piece) const;
+  [[nodiscard]] transport::RemoteMemory memory_of(const transport::DevicePlace& place) const;
   [[nodiscard]] Status split(Jobs& jobs) const;
   [[nodiscard]] Status split_piece(const transport::Piece& piece, Jobs& jobs) const;
   [[nodiscard]] Status add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const;
@@ -128,6 +130,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   Status error_ RAY_HIXL_GUARDED_BY(mutex_);                // the first one of a job
   std::shared_ptr<Resolutions> coming_ RAY_HIXL_GUARDED_BY(mutex_);
   // Written by one thread before anything moves, constant from then on.
+  bool pins_ = false;                               // HIXL moves pinned memory of this peer
   std::shared_ptr<const Resolutions> resolutions_;  // null: nothing is read by address
   std::vector<Handle> unread_;                      // sources that no channel checks, where generations are not mapped
   std::atomic<bool> armed_{false};                  // a timer was or will be set

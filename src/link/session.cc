@@ -27,7 +27,7 @@ control::Resolved resolved_of(const memory::SlotContent& content, const memory::
   std::optional<memory::SegmentInfo> last;  // neighbours mostly lie in one segment
   resolved.ranges.reserve(content.ranges.size());
   for (const MemoryRange& range : content.ranges) {
-    const auto address = range.kind == MemoryKind::kHost ? reinterpret_cast<std::uint64_t>(range.address) : 0;
+    const auto address = range.kind != MemoryKind::kDevice ? reinterpret_cast<std::uint64_t>(range.address) : 0;
     resolved.ranges.push_back({address, range.length});
     if (address == 0) continue;
     if (range.length == 0 || (last && address >= last->base && address - last->base < last->length)) continue;

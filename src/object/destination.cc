@@ -186,6 +186,7 @@ void place_device_sources(transport::Plan& plan, const Metadata& metadata, const
       transport::Piece& piece = plan.pieces[piece_of[index]];
       if (tensor.kind == MemoryKind::kHost) return set_place(plan, piece, {-1, -1, 0, true});
       piece.address = address;
+      if (tensor.kind == MemoryKind::kPinned) return set_place(plan, piece, {-1, placement.device, placement.epoch, true, tensor.device});
       set_place(plan, piece, {tensor.device, placement.device, placement.epoch});
     });
   }

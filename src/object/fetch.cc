@@ -62,6 +62,17 @@ Result<Landing> find_landing(EngineImpl& engine, DeviceOps& ops, const LandingWi
                  }};
 }
 
+// With targets in host memory that HIXL knows named as that: they are received into by it.
+std::vector<MemoryRange> name_pinned(const device::Devices& devices, std::span<const MemoryRange> targets) {
+  std::vector<MemoryRange> named(targets.begin(), targets.end());
+  for (MemoryRange& target : named) {
+    if (target.kind != MemoryKind::kHost || target.length == 0) continue;
+    const std::optional<std::int32_t> device = devices.pinned_by(target.address, target.length);
+    if (device) target = {target.address, target.length, MemoryKind::kPinned, *device};
+  }
+  return named;
+}
+
 // HIXL must know device targets, and what the caller queued before the fetch must be done with them. Nothing else is waited for, least of
 // all what is queued from now on: it may need the fetch itself.
 Status prepare_targets(EngineImpl& engine, DeviceOps& ops, std::span<const MemoryRange> targets, Deadline deadline) {
@@ -112,7 +123,7 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
                                               [&](std::int32_t of_tensor, std::int32_t source_device) {
                                                 return find_landing(*engine_, device_ops, wish, of_tensor, source_device, deadline);
                                               })
-                      : use_targets(metadata, targets, std::move(targets_owner));
+                      : use_targets(metadata, name_pinned(engine_->devices(), targets), std::move(targets_owner));
   if (!destinations.is_ok()) return destinations.status();
   RAY_HIXL_RETURN_IF_ERROR(prepare_targets(*engine_, device_ops, targets, deadline));
   if (destinations->tensors.size() > transport::kFewPieces)

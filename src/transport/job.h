@@ -35,7 +35,9 @@ struct DevicePlace {
   std::int32_t local = 0;    // device index here; negative: host memory
   std::int32_t remote = -1;  // device index at the owner; negative: the pieces' addresses are not known yet
   std::uint64_t epoch = 0;   // the owner's registration epoch from which on the addresses can be reached
-  bool across = false;       // one side is host memory: then only `local` is looked at
+  bool across = false;       // one side is host memory: then only `local` is looked at, but by HIXL
+  std::int32_t hixl = -1;    // where host memory is pinned, and both sides known to HIXL: by which NPU here; negative: they are not
+  [[nodiscard]] bool is_host() const { return hixl >= 0 && local < 0 && !across; }  // on both sides
   friend bool operator==(const DevicePlace&, const DevicePlace&) = default;
 };
 

@@ -32,9 +32,9 @@
 namespace ray_hixl::transport {
 
 // Which memory of the peer the bytes lie in. Host memory goes to host memory, device memory to device memory; kAcross: one side is host
-// memory, the other one device memory.
-enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena, kDevice, kAcross };
-inline constexpr std::size_t kRemoteMemories = 4;
+// memory, the other one device memory. kPinned: host memory that HIXL knows on one side or both, else device memory; whoever does not move
+// it so moves it as what it is otherwise.
+enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena, kDevice, kAcross, kPinned };
 // Host memory on both sides?
 [[nodiscard]] constexpr bool is_host(RemoteMemory memory) {
   return memory == RemoteMemory::kOrdinary || memory == RemoteMemory::kSourceArena;

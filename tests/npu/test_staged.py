@@ -169,4 +169,4 @@ def test_path(owner: Owner) -> None:
     with ray_hixl.Engine() as engine:
         path = engine.connect(owner.descriptor).path("host", "device")
         assert path.transport == "staged"
-        assert path.refused["hixl"] == "it moves device memory to device memory; staged moves between host and device"
+        assert path.refused["hixl"] == "it moves between device memory and host memory that is pinned; staged moves any"

@@ -92,7 +92,7 @@ def test_owner_in_this_process(engine: ray_hixl.Engine) -> None:
 def test_memory_of_two_kinds(peer: ray_hixl.Peer, kinds: tuple[str, str]) -> None:
     path = peer.path(*kinds)
     assert path.transport == "staged"
-    assert path.refused.pop("hixl") == "it moves device memory to device memory; staged moves between host and device"
+    assert path.refused.pop("hixl") == "it moves between device memory and host memory that is pinned; staged moves any"
 
 
 def test_device_memory_where_there_is_none(peer: ray_hixl.Peer) -> None:

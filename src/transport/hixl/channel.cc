@@ -23,7 +23,13 @@ class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
 
   // Within this process the runtime copies.
   [[nodiscard]] Status usable() const { return shared_->same_process ? npus_->usable() : npus_->can_link(); }
-  [[nodiscard]] Status unlinked() const { return shared_->unlinked->any(); }
+  // Host memory has other ways, which are better than to find out again and again.
+  [[nodiscard]] Status moves_pinned() const {
+    if (shared_->same_process) return Status(Code::kNotAvailable, "within a process host memory is copied");
+    const Status linked = npus_->can_link();
+    return linked.is_ok() ? shared_->unlinked->any(true) : linked;
+  }
+  [[nodiscard]] Status unlinked() const { return shared_->unlinked->any(false); }
   void submit(std::shared_ptr<Job> job);
   void heed_stops();
   void close(const Status& why);
@@ -111,8 +117,10 @@ HixlChannel::~HixlChannel() = default;
 
 Status HixlChannel::can_read(RemoteMemory memory) const {
   if (memory == RemoteMemory::kDevice) return impl_->usable();
-  return Status(Code::kNotAvailable, is_host(memory) ? "it moves device memory; the others move host memory"
-                                                     : "it moves device memory to device memory; staged moves between host and device");
+  if (memory == RemoteMemory::kPinned) return impl_->moves_pinned();
+  return Status(Code::kNotAvailable,
+                is_host(memory) ? "it moves device memory, and host memory that is pinned on both sides; the others move host memory"
+                                : "it moves between device memory and host memory that is pinned; staged moves any");
 }
 
 Status HixlChannel::reads_now(RemoteMemory memory) const {

@@ -14,7 +14,10 @@ namespace {
 constexpr int kMostDescriptions = 5;             // of a peer that takes its engine for itself again and again
 constexpr std::chrono::seconds kRemembered{60};  // what HIXL does not link
 
-std::string names_of(std::int32_t local, std::int32_t remote) { return npu_name(local) + " here and " + npu_name(remote) + " there"; }
+std::string names_of(const Ends& ends) {
+  const auto name = [](bool host, std::int32_t npu) { return (host ? "host memory pinned by " : "") + npu_name(npu); };
+  return name(ends.host_here, ends.local) + " here and " + name(ends.host_there, ends.remote) + " there";
+}
 
 // Is another channel to try?
 bool is_unlinked(const Status& status) { return status.code() == Code::kConnectError || status.code() == Code::kNotAvailable; }
@@ -111,7 +114,7 @@ void Delivery::describe() {
 }
 
 void Delivery::described(std::size_t route, const Result<Locator::Description>& description) {
-  const Status fits = description.is_ok() ? check_peer_engine(**description, routes_[route].local) : description.status();
+  const Status fits = description.is_ok() ? check_peer_engine(**description, routes_[route]) : description.status();
   if (!fits.is_ok()) {
     note_unlinked(routes_[route], fits, kRemembered);
     return end(fits);
@@ -125,13 +128,18 @@ void Delivery::described(std::size_t route, const Result<Locator::Description>& 
 }
 
 // HIXL itself would answer with a timeout.
-Status Delivery::check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const {
+Status Delivery::check_peer_engine(const control::DeviceDescription& description, const Route& route) const {
   const Cann& cann = *Cann::get();
   if (const std::string ours = fingerprint(cann, context_->engine.options); !agree(ours, description.fingerprint)) {
     return Status(Code::kNotAvailable, "HIXL is set up differently on the two sides: here '" + ours + "', there '" +
                                            description.fingerprint + "'. Use the same CANN version, environment and options on both");
   }
-  const bool same_npu = context_->peer.same_host && description.physical_device == static_cast<std::uint32_t>(cann.physical_device(local));
+  if (route.host_here || route.host_there) {
+    const Result<Settings> settings = Settings::of(cann, context_->engine.options);
+    if (settings.is_ok()) RAY_HIXL_RETURN_IF_ERROR(settings->reach_host_memory(route.host_there, description.engine));
+  }
+  const auto physical = static_cast<std::uint32_t>(cann.physical_device(route.local));
+  const bool same_npu = context_->peer.same_host && description.physical_device == physical;
   return same_npu ? check_same_npu(description.physical_device) : Status::ok();
 }
 
@@ -152,27 +160,27 @@ Status Delivery::check_same_npu(std::uint32_t npu) const {
   return Status::ok();
 }
 
-bool Unlinked::add(std::int32_t local, std::int32_t remote, const Status& why, Deadline until) {
-  if (!find(local, remote).is_ok()) return false;
+bool Unlinked::add(const Ends& ends, const Status& why, Deadline until) {
+  if (!find(ends).is_ok()) return false;
   const MutexLock lock(mutex_);
-  return pairs_.insert_or_assign({local, remote}, Entry{until, why}).second;
+  return pairs_.insert_or_assign(ends, Entry{until, why}).second;
 }
 
-bool Unlinked::remove(std::int32_t local, std::int32_t remote) {
+bool Unlinked::remove(const Ends& ends) {
   const MutexLock lock(mutex_);
-  return pairs_.erase({local, remote}) > 0;
+  return pairs_.erase(ends) > 0;
 }
 
-Status Unlinked::find(std::int32_t local, std::int32_t remote) const {
+Status Unlinked::find(const Ends& ends) const {
   const MutexLock lock(mutex_);
-  const auto found = pairs_.find({local, remote});
+  const auto found = pairs_.find(ends);
   return found == pairs_.end() || found->second.until.passed() ? Status::ok() : found->second.why;
 }
 
-Status Unlinked::any() const {
+Status Unlinked::any(bool of_hosts) const {
   const MutexLock lock(mutex_);
-  for (const auto& [pair, entry] : pairs_) {
-    if (!entry.until.passed()) return entry.why.with_context(names_of(pair.first, pair.second));
+  for (const auto& [ends, entry] : pairs_) {
+    if (!entry.until.passed() && (of_hosts || !ends.has_host())) return entry.why.with_context(names_of(ends));
   }
   return Status::ok();
 }
@@ -195,7 +203,7 @@ Status Delivery::check_unlinked() {
     return npu->can_link();
   }
   if (!has_another_way()) return Status::ok();
-  for (const Route& route : routes_) RAY_HIXL_RETURN_IF_ERROR(context_->unlinked->find(route.local, route.remote));
+  for (const Route& route : routes_) RAY_HIXL_RETURN_IF_ERROR(context_->unlinked->find(route));
   return Status::ok();
 }
 
@@ -286,15 +294,16 @@ void Delivery::heed_ends() {
 // Where that is news it is told, once for each peer.
 void Delivery::note_unlinked(const Route& route, const Status& why, std::chrono::seconds time) {
   if (!is_unlinked(why) || !has_another_way()) return;
-  if (!context_->unlinked->add(route.local, route.remote, why, Deadline::in(time))) return;
-  log(LogLevel::kWarning, "NPU memory of the " + context_->peer.descriptor.name() +
-                              " is staged through the host, since HIXL does not link " + names_of(route.local, route.remote) + ": " +
+  if (!context_->unlinked->add(route, why, Deadline::in(time))) return;
+  const std::string what = route.has_host() ? "pinned memory of the " : "NPU memory of the ";
+  const std::string how = route.has_host() ? " is moved as host memory is otherwise" : " is staged through the host";
+  log(LogLevel::kWarning, what + context_->peer.descriptor.name() + how + ", since HIXL does not link " + names_of(route) + ": " +
                               why.message() + ". It is tried again in " + std::to_string(time.count()) + " s");
 }
 
 void Delivery::note_linked(const Route& route) {
-  if (!context_->unlinked->remove(route.local, route.remote)) return;
-  log(LogLevel::kInfo, "HIXL links " + names_of(route.local, route.remote) + " of the " + context_->peer.descriptor.name() + " again");
+  if (!context_->unlinked->remove(route)) return;
+  log(LogLevel::kInfo, "HIXL links " + names_of(route) + " of the " + context_->peer.descriptor.name() + " again");
 }
 
 void Delivery::finished(std::size_t index, bool moved, const Status& status) {

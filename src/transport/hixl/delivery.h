@@ -13,7 +13,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "base/deadline.h"
@@ -30,13 +29,13 @@ namespace ray_hixl::transport::hixl {
 class Unlinked {
  public:
   // Remembered until then, unless something is already. False where it was so before.
-  bool add(std::int32_t local, std::int32_t remote, const Status& why, Deadline until);
+  bool add(const Ends& ends, const Status& why, Deadline until);
   // They are linked. False where nothing else was known.
-  bool remove(std::int32_t local, std::int32_t remote);
+  bool remove(const Ends& ends);
   // What was added, as long as it is remembered; else ok.
-  [[nodiscard]] Status find(std::int32_t local, std::int32_t remote) const;
-  // The same of any pair, with its name.
-  [[nodiscard]] Status any() const;
+  [[nodiscard]] Status find(const Ends& ends) const;
+  // The same of any pair, with its name; `of_hosts`: also where only host memory is not reached.
+  [[nodiscard]] Status any(bool of_hosts) const;
 
  private:
   struct Entry {
@@ -44,7 +43,7 @@ class Unlinked {
     Status why;
   };
   mutable Mutex mutex_;
-  std::map<std::pair<std::int32_t, std::int32_t>, Entry> pairs_ RAY_HIXL_GUARDED_BY(mutex_);
+  std::map<Ends, Entry> pairs_ RAY_HIXL_GUARDED_BY(mutex_);
 };
 
 // What all deliveries of a channel share. Outlives the channel as long as there are any.
@@ -76,7 +75,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   void plan_routes();
   void describe();
   void described(std::size_t route, const Result<Locator::Description>& description);
-  [[nodiscard]] Status check_peer_engine(const control::DeviceDescription& description, std::int32_t local) const;
+  [[nodiscard]] Status check_peer_engine(const control::DeviceDescription& description, const Route& route) const;
   [[nodiscard]] Status check_same_npu(std::uint32_t npu) const;
   void move();
   [[nodiscard]] Status check_unlinked();

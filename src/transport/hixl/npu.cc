@@ -12,6 +12,7 @@ namespace ray_hixl::transport::hixl {
 namespace {
 
 constexpr std::chrono::seconds kStopMargin{5};
+constexpr std::uint64_t kHostPage = 4096;
 constexpr std::uint64_t kMostUnusedBytes = std::uint64_t{64} << 20;  // of registrations that wait for readers to let go
 constexpr std::size_t kMostUnusedRegistrations = 256;                // of the 4096 that a peer may see
 constexpr int kMostReplacements = 3;                                 // for the sake of readers, who may have another reason
@@ -159,6 +160,46 @@ Result<std::shared_ptr<const void>> Npu::register_memory(const MemoryRange& segm
   return std::shared_ptr<const void>(std::make_shared<Registration>(shared_from_this(), *base, std::move(owner)));
 }
 
+// Where HIXL does not take it, it is host memory as any other.
+Result<device::Pinned> Npu::allocate_pinned(std::uint64_t bytes) {
+  Result<device::Pinned> pinned = pin((bytes + kHostPage - 1) / kHostPage * kHostPage);
+  if (!pinned.is_ok()) return pinned;
+  const Result<bool> shown = driver_.call_hixl<bool>([this, &pinned](Hixl* hixl) -> Result<bool> {
+    const Status taken = show(hixl, *pinned);
+    return taken.is_ok() ? Result<bool>(true) : taken;
+  });
+  pinned->range.length = bytes;
+  const MutexLock lock(mutex_);
+  unpinned_ = shown.status();
+  return pinned;
+}
+
+Result<device::Pinned> Npu::pin(std::uint64_t bytes) {
+  return driver_.call<device::Pinned>([this, bytes]() -> Result<device::Pinned> {
+    void* memory = nullptr;
+    if (const int error = cann_.acl.malloc_host(&memory, bytes); error != kAclOk) {
+      return cann_.acl.status(
+          error, "taking " + std::to_string(bytes) + " bytes of pinned host memory of " + npu_name(index()) + " (aclrtMallocHost)");
+    }
+    const std::shared_ptr<const void> keep(memory, [&acl = cann_.acl](void* pinned) {
+      if (!device::memory_is_left()) (void)acl.free_host(pinned);
+    });
+    return device::Pinned{{static_cast<std::byte*>(memory), bytes, MemoryKind::kHost, 0}, keep, nullptr};
+  });
+}
+
+Status Npu::show(Hixl* hixl, device::Pinned& pinned) {
+  RAY_HIXL_RETURN_IF_ERROR(can_link_);
+  if (!cann_.client_server)
+    return Status(Code::kNotAvailable, "HIXL's communicator engine is given device memory alone: CANN 9.1 takes both");
+  const Result<const std::byte*> base = registry_.add(hixl, pinned.range.address, pinned.range.length, MemoryKind::kPinned);
+  if (!base.is_ok()) return base.status();
+  pinned.range.kind = MemoryKind::kPinned;
+  pinned.range.device = index();
+  pinned.registration = std::make_shared<Registration>(shared_from_this(), *base, pinned.memory);
+  return Status::ok();
+}
+
 std::optional<device::Held> Npu::hold(const std::byte* address, std::uint64_t length, std::shared_ptr<const void> owner) {
   const std::optional<device::Registered> held = registry_.hold(address, length);
   if (!held) return std::nullopt;
@@ -214,6 +255,10 @@ DeviceStats Npu::stats() const {
   DeviceStats stats;
   stats.device = index();
   stats.unlinkable = can_link_.is_ok() ? "" : can_link_.message();
+  {
+    const MutexLock lock(mutex_);
+    stats.unpinned = unpinned_.message();
+  }
   stats.registrations = registry_.size();
   stats.unused_bytes = registry_.unused().bytes;
   stats.epoch = registry_.epoch();

@@ -48,6 +48,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   [[nodiscard]] const Acl& acl() const { return cann_.acl; }
 
   Result<std::shared_ptr<const void>> register_memory(const MemoryRange& segment, std::shared_ptr<const void> owner) override;
+  Result<device::Pinned> allocate_pinned(std::uint64_t bytes) override;
   std::optional<device::Held> hold(const std::byte* address, std::uint64_t length, std::shared_ptr<const void> owner) override;
   std::optional<device::Registered> find(const std::byte* address, std::uint64_t length) const override {
     return registry_.find(address, length);
@@ -81,6 +82,8 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   void forget(const std::byte* base, std::shared_ptr<const void> owner);
   void collect();
   void move_part(const std::shared_ptr<Move>& move, std::size_t op, std::size_t offset);
+  [[nodiscard]] Result<device::Pinned> pin(std::uint64_t bytes);
+  [[nodiscard]] Status show(Hixl* hixl, device::Pinned& pinned);
   [[nodiscard]] Status enable_peer(std::int32_t peer);
 
   const Cann& cann_;
@@ -89,6 +92,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   Status can_link_;  // set by start()
   mutable Mutex mutex_;
   std::string name_ RAY_HIXL_GUARDED_BY(mutex_);
+  Status unpinned_ RAY_HIXL_GUARDED_BY(mutex_);  // of the last host memory that HIXL did not take
   Registry registry_;
   std::atomic<std::uint64_t> readers_{0};  // engines that may be linked to this one
   int replacements_ = 0;                   // that readers had asked for; loop thread

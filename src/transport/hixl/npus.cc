@@ -53,6 +53,13 @@ std::vector<std::shared_ptr<Npu>> Npus::all_started() const {
   return all;
 }
 
+std::optional<std::int32_t> Npus::pinned_by(const std::byte* address, std::uint64_t length) const {
+  for (const auto& npu : all_started()) {
+    if (npu->find(address, length)) return npu->index();
+  }
+  return std::nullopt;
+}
+
 std::vector<DeviceStats> Npus::stats() const {
   std::vector<DeviceStats> all;
   for (const auto& npu : all_started()) all.push_back(npu->stats());

@@ -25,6 +25,7 @@ class Npus final : public device::Devices {
   std::int32_t visible() const override;
   Result<std::shared_ptr<device::Device>> get(std::int32_t index) override;
   std::shared_ptr<device::Device> find(std::int32_t index) const override { return started(index); }
+  std::optional<std::int32_t> pinned_by(const std::byte* address, std::uint64_t length) const override;
   std::vector<DeviceStats> stats() const override;
   void stop() override;
   [[nodiscard]] const Options& options() const { return options_; }

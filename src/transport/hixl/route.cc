@@ -14,13 +14,12 @@ class RouteMaker {
  public:
   RouteMaker(bool pads, const FindLocal& find_local) : pads_(pads), find_local_(find_local) {}
 
-  void add(std::int32_t local_device, std::byte* local, std::int32_t remote_device, std::uint64_t epoch, std::uint64_t remote,
-           std::uint64_t length) {
-    Draft& draft = find(local_device, remote_device);
+  void add(const Ends& ends, std::byte* local, std::uint64_t epoch, std::uint64_t remote, std::uint64_t length) {
+    Draft& draft = find(ends);
     Route& route = draft.route;
     const bool is_same_here = draft.local.holds(local, length);
     const bool is_same_there = draft.epoch == epoch;
-    if (!is_same_here) draft.local = find_local_(local_device, local, length).value_or(Registered{});
+    if (!is_same_here) draft.local = find_local_(ends.local, local, length).value_or(Registered{});
     draft.epoch = epoch;
     route.remote_epoch = std::max(route.remote_epoch, epoch);
     route.local_epoch = std::max(route.local_epoch, draft.local.epoch);
@@ -47,13 +46,12 @@ class RouteMaker {
     std::uint64_t epoch = 0;  // names the peer's registration of the last op
   };
 
-  Draft& find(std::int32_t local, std::int32_t remote) {
+  Draft& find(const Ends& ends) {
     for (Draft& draft : drafts_) {
-      if (draft.route.local == local && draft.route.remote == remote) return draft;
+      if (static_cast<const Ends&>(draft.route) == ends) return draft;
     }
     drafts_.emplace_back();
-    drafts_.back().route.local = local;
-    drafts_.back().route.remote = remote;
+    static_cast<Ends&>(drafts_.back().route) = ends;
     return drafts_.back();
   }
 
@@ -69,8 +67,14 @@ class RouteMaker {
   std::vector<Draft> drafts_;
 };
 
+Ends ends_of(const DevicePlace& place, std::int32_t remote) {
+  if (place.hixl < 0) return {place.local, remote, false, false};
+  const bool host_here = place.local < 0;
+  return {place.hixl, remote, host_here, host_here != place.across};
+}
+
 // Adds a piece whose place the peer told by ranges; one op for each range that it touches.
-Status add_located(RouteMaker& routes, std::int32_t local_device, const Piece& piece, const control::Located& located) {
+Status add_located(RouteMaker& routes, const DevicePlace& place, const Piece& piece, const control::Located& located) {
   auto range = std::ranges::upper_bound(located.ranges, piece.offset, {}, &control::DeviceRange::offset);
   std::uint64_t done = 0;
   if (range != located.ranges.begin()) --range;
@@ -79,12 +83,13 @@ Status add_located(RouteMaker& routes, std::int32_t local_device, const Piece& p
     if (at < range->offset || at - range->offset >= range->length) break;
     const std::uint64_t skipped = at - range->offset;
     const std::uint64_t length = std::min(piece.length - done, range->length - skipped);
-    routes.add(local_device, piece.local + done, static_cast<std::int32_t>(range->device), range->epoch, range->address + skipped, length);
+    const Ends ends = ends_of(place, static_cast<std::int32_t>(range->device));
+    routes.add(ends, piece.local + done, range->epoch, range->address + skipped, length);
     done += length;
   }
   if (done == piece.length) return Status::ok();
   return Status(Code::kInvalidRegion, std::to_string(piece.length) + " bytes at offset " + std::to_string(piece.offset) +
-                                          " do not lie in the device memory that the peer registered");
+                                          " do not lie in memory that the peer registered with HIXL");
 }
 
 }  // namespace
@@ -95,9 +100,9 @@ Result<std::vector<Route>> make_routes(const Plan& plan, const std::vector<Piece
   for (const Piece& piece : pieces) {
     const DevicePlace& place = plan.places[static_cast<std::size_t>(piece.place)];
     if (place.remote >= 0) {
-      routes.add(place.local, piece.local, place.remote, place.epoch, piece.address, piece.length);
+      routes.add(ends_of(place, place.remote), piece.local, place.epoch, piece.address, piece.length);
     } else {
-      RAY_HIXL_RETURN_IF_ERROR(add_located(routes, place.local, piece, *located[piece.source]));
+      RAY_HIXL_RETURN_IF_ERROR(add_located(routes, place, piece, *located[piece.source]));
     }
   }
   return routes.take();

@@ -1,7 +1,9 @@
-// Route: the ops of a job between one device here and one device of the peer. Pieces become ops, and neighbours one op: few long ops are
-// several times faster than many short ones. No op goes beyond one registration on either side: HIXL would take it, a NIC may not.
+// Route: the ops of a job between one device here and one device of the peer, and on either side its own memory or host memory. Pieces
+// become ops, and neighbours one op: few long ops are several times faster than many short ones. No op goes beyond one registration on
+// either side: HIXL would take it, a NIC may not.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -15,9 +17,16 @@
 
 namespace ray_hixl::transport::hixl {
 
-struct Route {
+struct Ends {
   std::int32_t local = 0;
   std::int32_t remote = 0;
+  bool host_here = false;  // pinned host memory, which the device's engine knows
+  bool host_there = false;
+  [[nodiscard]] bool has_host() const { return host_here || host_there; }
+  friend auto operator<=>(const Ends&, const Ends&) = default;
+};
+
+struct Route : Ends {
   std::uint64_t remote_epoch = 0;  // from which on the peer's bytes can be reached,
   std::uint64_t local_epoch = 0;   // and ours
   std::uint64_t bytes = 0;         // payload: an op may also move the padding between two tensors

@@ -12,16 +12,16 @@
 namespace ray_hixl::transport::hixl {
 namespace {
 
-// The parts of a slot in device memory, as peers have to know them.
+// The parts of a slot in device memory, or pinned, as peers have to know them.
 Result<control::Located> locate(const memory::SlotContent& content, const Npus& npus) {
   control::Located located;
   std::uint64_t offset = 0;
   for (const MemoryRange& range : content.ranges) {
     const std::uint64_t start = std::exchange(offset, offset + range.length);
-    if (range.kind != MemoryKind::kDevice || range.length == 0) continue;
+    if (range.kind == MemoryKind::kHost || range.length == 0) continue;
     const auto npu = npus.started(range.device);
     const auto epoch = npu ? npu->epoch_of(range.address, range.length) : std::nullopt;
-    if (!epoch) return Status(Code::kInvalidRegion, "the device memory is not registered any more");
+    if (!epoch) return Status(Code::kInvalidRegion, "the memory is not registered any more");
     located.ranges.push_back(
         {start, range.length, static_cast<std::uint32_t>(range.device), *epoch, reinterpret_cast<std::uint64_t>(range.address)});
   }

@@ -33,8 +33,8 @@ struct Outgoing {
 
 Status fill(const Outgoing& part, std::byte* to, device::StagingRuntime& runtime) {
   for (const MemoryRange& from : part.from) {
-    RAY_HIXL_RETURN_IF_ERROR(from.kind == MemoryKind::kHost ? copy_from_host(to, from.address, from.length)
-                                                            : runtime.to_host(to, from.address, from.length));
+    RAY_HIXL_RETURN_IF_ERROR(from.kind != MemoryKind::kDevice ? copy_from_host(to, from.address, from.length)
+                                                              : runtime.to_host(to, from.address, from.length));
     to += from.length;
   }
   return Status::ok();
@@ -61,7 +61,7 @@ class Cutter {
 
  private:
   [[nodiscard]] static bool is_for(const Outgoing& part, const MemoryRange& range) {
-    return range.kind == MemoryKind::kHost || part.device == kNone || range.device == part.device;
+    return range.kind != MemoryKind::kDevice || part.device == kNone || range.device == part.device;
   }
 
   const stream::NextRange payload_;

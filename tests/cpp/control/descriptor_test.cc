@@ -160,7 +160,7 @@ TEST(RegionDescriptor, fields_out_of_range_are_refused) {
     bytes[offset] = static_cast<std::byte>(value);
     return decode_region(bytes).status();
   };
-  expect_error(with(kKindOffset, 2), Code::kInvalidRegion, "kind");
+  expect_error(with(kKindOffset, 3), Code::kInvalidRegion, "kind");
   expect_error(with(kDeviceOffset, 1), Code::kInvalidRegion, "device");  // host memory has no device
   expect_error(with(kDeviceOffset + 3, 0x80), Code::kInvalidRegion, "device");
   expect_error(with(kFlagsOffset, 2), Code::kInvalidRegion, "flags");

@@ -79,7 +79,7 @@ TEST(Path, between_host_and_device_memory_is_staged) {
   for (const auto& [local, remote] : {std::pair{MemoryKind::kHost, MemoryKind::kDevice}, {MemoryKind::kDevice, MemoryKind::kHost}}) {
     const PathInfo path = peer.path(local, remote).value();
     EXPECT_EQ(path.transport, "staged");
-    EXPECT_THAT(path.refused, Contains(Pair("hixl", HasSubstr("device memory to device memory"))));
+    EXPECT_THAT(path.refused, Contains(Pair("hixl", HasSubstr("device memory and host memory that is pinned"))));
   }
   const OwnEngine without({"shm", "stream", "hixl"});
   const PathInfo path = without->connect(process.descriptor(), kConnect)->path(MemoryKind::kHost, MemoryKind::kDevice).value();

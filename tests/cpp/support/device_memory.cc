@@ -56,7 +56,7 @@ const transport::hixl::Acl& runtime_on(std::int32_t device) {
 std::vector<std::byte> load(const MemoryRange& range) {
   std::vector<std::byte> bytes(range.length);
   if (range.length == 0) return bytes;
-  if (range.kind == MemoryKind::kHost) {
+  if (range.kind != MemoryKind::kDevice) {
     std::memcpy(bytes.data(), range.address, range.length);
   } else if (runtime_on(range.device).memcpy(bytes.data(), range.length, range.address, range.length, kDeviceToHost) != 0) {
     std::abort();
@@ -66,7 +66,7 @@ std::vector<std::byte> load(const MemoryRange& range) {
 
 void store(const MemoryRange& range, std::span<const std::byte> bytes) {
   if (bytes.empty()) return;
-  if (range.kind == MemoryKind::kHost) {
+  if (range.kind != MemoryKind::kDevice) {
     std::memcpy(range.address, bytes.data(), bytes.size());
   } else if (runtime_on(range.device).memcpy(range.address, range.length, bytes.data(), bytes.size(), kHostToDevice) != 0) {
     std::abort();

@@ -37,6 +37,7 @@ Region make_region(const Engine& engine, std::uint64_t bytes, std::uint64_t seed
     switch (memory) {
       case SourceMemory::kArena: return engine.allocate(bytes).value();
       case SourceMemory::kSlab: return engine.allocate(bytes, MemoryKind::kDevice, device).value();
+      case SourceMemory::kPinned: return engine.allocate(bytes, MemoryKind::kPinned, device).value();
       case SourceMemory::kDevice: {
         const DeviceMemory own = device_memory(bytes, device);
         return engine.register_memory(own.range, false, own.owner).value();
@@ -49,7 +50,7 @@ Region make_region(const Engine& engine, std::uint64_t bytes, std::uint64_t seed
 }
 
 void fill(const MemoryRange& range, std::uint64_t seed) {
-  if (range.kind == MemoryKind::kHost) {
+  if (range.kind != MemoryKind::kDevice) {
     fill_pattern({range.address, range.length}, seed);
   } else {
     store(range, make_pattern(range.length, seed));
@@ -59,7 +60,7 @@ void fill(const MemoryRange& range, std::uint64_t seed) {
 void fill(const Region& region, std::uint64_t seed) { fill(region.range(), seed); }
 
 bool holds_pattern(const MemoryRange& range, std::uint64_t seed, std::uint64_t first) {
-  if (range.kind == MemoryKind::kHost) return is_pattern({range.address, range.length}, seed, first);
+  if (range.kind != MemoryKind::kDevice) return is_pattern({range.address, range.length}, seed, first);
   return is_pattern(load(range), seed, first);
 }
 

@@ -14,6 +14,7 @@ enum class SourceMemory : std::uint8_t {
   kArena,
   kSlab,    // of a device
   kDevice,  // memory of the user's own on a device
+  kPinned,  // of the host
 };
 
 [[nodiscard]] Region make_region(const Engine& engine, std::uint64_t bytes, std::uint64_t seed, SourceMemory memory, std::int32_t device);

@@ -71,6 +71,7 @@ class ScriptedDevice final : public device::Device {
     use_staging(std::make_unique<ScriptedStaging>(script), std::move(source));
   }
   Result<std::shared_ptr<const void>> register_memory(const MemoryRange&, std::shared_ptr<const void>) override { return none(); }
+  Result<device::Pinned> allocate_pinned(std::uint64_t) override { return none(); }
   std::optional<device::Held> hold(const std::byte*, std::uint64_t, std::shared_ptr<const void>) override { return std::nullopt; }
   std::optional<device::Registered> find(const std::byte*, std::uint64_t) const override { return std::nullopt; }
   MemoryRange allocation_of(const MemoryRange& range) const override { return range; }
@@ -95,6 +96,7 @@ class ScriptedDevices final : public device::Devices {
   std::shared_ptr<device::Device> find(std::int32_t index) const override {
     return index < visible() ? devices_[static_cast<std::size_t>(index)] : nullptr;
   }
+  std::optional<std::int32_t> pinned_by(const std::byte*, std::uint64_t) const override { return std::nullopt; }
   std::vector<DeviceStats> stats() const override { return {}; }
   void stop() override {
     for (const auto& device : devices_) (void)device->staging().stop(Deadline::never());

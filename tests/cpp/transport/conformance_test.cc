@@ -56,7 +56,7 @@ class TransportTest : public testing::TestWithParam<Way> {
   }
   // Memory of the reader, of the host or a device.
   Region make_local(std::uint64_t bytes, std::uint64_t seed) const {
-    return make_region(*engine, bytes, seed, GetParam().to_device() ? SourceMemory::kSlab : SourceMemory::kArena, kReaderDevice);
+    return make_region(*engine, bytes, seed, local_memory(GetParam()), kReaderDevice);
   }
   [[nodiscard]] PeerProcess& process() { return dynamic_cast<OwnerThere&>(*owner).process(); }
 

@@ -19,13 +19,19 @@ struct Way {
   bool over_tcp = false;
   std::string transport = {};  // the only one that the reader allows
   bool crosses = false;        // from a device to the host, or from the host to a device
+  bool is_pinned = false;      // the host memory here, if any
   [[nodiscard]] bool from_device() const { return source == SourceMemory::kSlab || source == SourceMemory::kDevice; }
   [[nodiscard]] bool to_device() const { return from_device() != crosses; }
-  [[nodiscard]] bool uses_devices() const { return from_device() || to_device(); }
+  [[nodiscard]] bool uses_devices() const { return from_device() || to_device() || is_pinned; }
   // By parts of the owner's staging memory that are mapped?
   [[nodiscard]] bool maps_parts() const { return transport == "staged" && from_device() && !over_tcp; }
   [[nodiscard]] bool is_one_sided() const { return transport != "stream" && transport != "staged"; }  // else the owner sends the bytes
 };
+// Of what the reader reads into.
+inline SourceMemory local_memory(const Way& way) {
+  if (way.to_device()) return SourceMemory::kSlab;
+  return way.is_pinned ? SourceMemory::kPinned : SourceMemory::kArena;
+}
 inline void PrintTo(const Way& way, std::ostream* out) { *out << way.name; }
 
 // What each transport of base/transports.def is tested with: one without such a function does not compile.
@@ -44,8 +50,13 @@ inline std::vector<Way> stream() {
           {"stream_tcp_ordinary", true, kOrdinary, true}};
 }
 inline std::vector<Way> hixl() {
-  return {
-      {"hixl_in_process", false, kSlab}, {"hixl", true, kSlab}, {"hixl_registered", true, kDevice}, {"hixl_other_host", true, kSlab, true}};
+  return {{"hixl_in_process", false, kSlab},
+          {"hixl", true, kSlab},
+          {"hixl_registered", true, kDevice},
+          {"hixl_other_host", true, kSlab, true},
+          {"hixl_from_pinned", true, kPinned, false, {}, true},
+          {"hixl_to_pinned", true, kSlab, false, {}, true, true},
+          {"hixl_between_pinned", true, kPinned, false, {}, false, true}};
 }
 
 inline std::vector<Way> staged() {

@@ -49,6 +49,7 @@ static_assert(sizeof(PollArgs) == 128 && offsetof(PollArgs, skip_waiting) == 4);
 static_assert(sizeof(PollResult) == 128 && offsetof(PollResult, user_data) == 8 && offsetof(PollResult, status) == 16);
 
 inline constexpr std::int32_t kMemDevice = 0;
+inline constexpr std::int32_t kMemHost = 1;
 inline constexpr std::int32_t kOpRead = 0;  // from the peer's memory into ours
 inline constexpr std::int32_t kWaiting = 0;
 inline constexpr std::int32_t kCompleted = 1;

@@ -38,6 +38,10 @@ class Hixl {
   [[nodiscard]] Outcome register_device_memory(std::uintptr_t address, std::size_t length, void*& handle) {
     return outcome(api_.register_memory(&object_, MemDesc{address, length, {}}, kMemDevice, handle));
   }
+  // On A2 and A3 of aclrtMallocHost only.
+  [[nodiscard]] Outcome register_host_memory(std::uintptr_t address, std::size_t length, void*& handle) {
+    return outcome(api_.register_memory(&object_, MemDesc{address, length, {}}, kMemHost, handle));
+  }
   [[nodiscard]] Outcome deregister_memory(void* handle) { return outcome(api_.deregister_memory(&object_, handle)); }
   [[nodiscard]] Outcome connect(const Text& peer, std::int32_t timeout_ms) { return outcome(api_.connect(&object_, peer, timeout_ms)); }
   [[nodiscard]] Outcome disconnect(const Text& peer, std::int32_t timeout_ms) {

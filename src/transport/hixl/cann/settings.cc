@@ -83,4 +83,12 @@ bool Settings::prefer_hccs() const {
   return !names("\"endpoint_list\"") || names("\"hccs\"");
 }
 
+// Of two servers A2 takes RoCE; it tells them apart by the address of the engines, where nothing else is said.
+Status Settings::reach_host_memory(bool there, std::string_view peer) const {
+  const bool is_another_server = !is_a3_ && comm_res_ == kFoundByHixl && peer.substr(0, peer.rfind(':')) != options_.host;
+  if (!prefer_hccs() || is_another_server || (is_a3_ && !there)) return Status::ok();
+  return Status(Code::kNotAvailable, std::string("HIXL takes HCCS there, which reaches no host memory") + (is_a3_ ? " of a peer" : "") +
+                                         ". RoCE does: HCCL_INTRA_ROCE_ENABLE=1 in every process");
+}
+
 }  // namespace ray_hixl::transport::hixl

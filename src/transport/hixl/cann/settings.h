@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "ray_hixl/options.h"
 #include "ray_hixl/status.h"
@@ -23,13 +24,20 @@ class Settings {
   // Does HIXL take HCCS between two engines of one host that both have these settings? It takes it before RoCE, also where both are on one
   // device.
   [[nodiscard]] bool prefer_hccs() const;
+  // Do they reach pinned host memory, of this side or `there`? kNotAvailable: HCCS, which does not (on A3: that of a peer). `peer`: the
+  // other engine's name.
+  [[nodiscard]] Status reach_host_memory(bool there, std::string_view peer) const;
 
  private:
   Settings(const Cann& cann, const Options& options)
-      : client_server_(cann.client_server), has_hccs_(!cann.soc.starts_with("Ascend950")), options_(options) {}
+      : client_server_(cann.client_server),
+        has_hccs_(!cann.soc.starts_with("Ascend950")),
+        is_a3_(cann.soc.starts_with("Ascend910_93")),
+        options_(options) {}
 
   bool client_server_;
   bool has_hccs_;  // the chip
+  bool is_a3_;
   Options options_;
   std::string comm_res_;
 };

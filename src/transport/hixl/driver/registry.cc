@@ -48,7 +48,9 @@ Registry::Unused Registry::unused() const {
 Status Registry::check_room(std::uint64_t length) const {
   std::uint64_t used = 0;
   std::uint64_t unused = 0;
-  for (const auto& [base, entry] : entries_) (entry.users > 0 ? used : unused) += entry.length;
+  for (const auto& [base, entry] : entries_) {
+    if (entry.kind == MemoryKind::kDevice) (entry.users > 0 ? used : unused) += entry.length;
+  }
   if (length <= cap_bytes_ && used + unused <= cap_bytes_ - length) return Status::ok();
   return Status(Code::kOutOfMemory, "HIXL takes " + std::to_string(cap_bytes_) + " bytes of registered memory on this chip, of which " +
                                         std::to_string(used) + " are in use and " + std::to_string(unused) +
@@ -61,7 +63,7 @@ std::size_t Registry::size() const {
   return entries_.size();
 }
 
-Result<const std::byte*> Registry::add(Hixl* hixl, const std::byte* address, std::uint64_t length) {
+Result<const std::byte*> Registry::add(Hixl* hixl, const std::byte* address, std::uint64_t length, MemoryKind kind) {
   std::shared_ptr<const void> unneeded;  // dropped without the lock
   {
     const MutexLock lock(mutex_);
@@ -76,25 +78,33 @@ Result<const std::byte*> Registry::add(Hixl* hixl, const std::byte* address, std
       return Status(Code::kInvalidArgument,
                     "the memory overlaps some that is registered already, in part only; register whole allocations");
     }
-    if (hixl != nullptr) RAY_HIXL_RETURN_IF_ERROR(check_room(length));
+    if (hixl != nullptr && kind == MemoryKind::kDevice) RAY_HIXL_RETURN_IF_ERROR(check_room(length));
   }
   void* handle = nullptr;
   if (hixl != nullptr) {
-    const Outcome outcome = hixl->register_device_memory(reinterpret_cast<std::uintptr_t>(address), length, handle);
-    if (!outcome.is_ok()) return refused(outcome, length);
+    const Outcome outcome = register_with(*hixl, address, length, kind, handle);
+    if (!outcome.is_ok()) return refused(outcome, length, kind);
   }
   const MutexLock lock(mutex_);
   const std::uint64_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
-  entries_[address] = {length, epoch, handle, 1, nullptr};
+  entries_[address] = {length, kind, epoch, handle, 1, nullptr};
   epoch_.store(epoch, std::memory_order_release);
   return address;
 }
 
-Status Registry::refused(const Outcome& outcome, std::uint64_t length) {
+Outcome Registry::register_with(Hixl& hixl, const std::byte* address, std::uint64_t length, MemoryKind kind, void*& handle) {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  return kind == MemoryKind::kDevice ? hixl.register_device_memory(at, length, handle) : hixl.register_host_memory(at, length, handle);
+}
+
+Status Registry::refused(const Outcome& outcome, std::uint64_t length, MemoryKind kind) {
   const bool is_full = outcome.code == kResourceExhausted || is_out_of_memory(outcome.code);
+  const bool is_device = kind == MemoryKind::kDevice;
   return Status(is_full ? Code::kOutOfMemory : Code::kNotAvailable,
-                "HIXL does not register " + std::to_string(length) + " bytes of device memory: " + outcome.text() +
-                    ". Over HCCS memory must lie in 2 MiB pages and begin at a multiple of 2 MiB");
+                "HIXL does not register " + std::to_string(length) + " bytes of " + (is_device ? "device" : "host") +
+                    " memory: " + outcome.text() +
+                    (is_device ? ". Over HCCS memory must lie in 2 MiB pages and begin at a multiple of 2 MiB"
+                               : ". HCCS takes none on A2; RoCE does (HCCL_INTRA_ROCE_ENABLE=1)"));
 }
 
 void Registry::unbind(Hixl& hixl) {
@@ -108,20 +118,20 @@ void Registry::unbind(Hixl& hixl) {
 
 // Lookups go on meanwhile: it may take a while.
 Status Registry::bind(Hixl& hixl) {
-  std::vector<std::pair<const std::byte*, std::uint64_t>> all;
+  std::vector<MemoryRange> all;
   {
     const MutexLock lock(mutex_);
-    for (const auto& [base, entry] : entries_) all.emplace_back(base, entry.length);
+    for (const auto& [base, entry] : entries_) all.push_back({const_cast<std::byte*>(base), entry.length, entry.kind});
   }
   std::vector<void*> handles;
-  for (const auto& [base, length] : all) {
+  for (const MemoryRange& each : all) {
     void* handle = nullptr;
-    const Outcome outcome = hixl.register_device_memory(reinterpret_cast<std::uintptr_t>(base), length, handle);
-    if (!outcome.is_ok()) return refused(outcome, length);
+    const Outcome outcome = register_with(hixl, each.address, each.length, each.kind, handle);
+    if (!outcome.is_ok()) return refused(outcome, each.length, each.kind);
     handles.push_back(handle);
   }
   const MutexLock lock(mutex_);
-  for (std::size_t i = 0; i < all.size(); ++i) entries_.at(all[i].first).handle = handles[i];
+  for (std::size_t i = 0; i < all.size(); ++i) entries_.at(all[i].address).handle = handles[i];
   return Status::ok();
 }
 

@@ -28,7 +28,7 @@ using device::Registered;
 
 class Registry {
  public:
-  // Owners are dropped on the reaper, which outlives it. `cap_bytes`: HIXL takes no more.
+  // Owners are dropped on the reaper, which outlives it. `cap_bytes`: HIXL takes no more of the device's.
   explicit Registry(memory::Reaper& reaper, std::uint64_t cap_bytes = UINT64_MAX) : reaper_(reaper), cap_bytes_(cap_bytes) {}
 
   // Of the latest registration; 0 before the first.
@@ -45,9 +45,10 @@ class Registry {
   };
   [[nodiscard]] Unused unused() const;
 
-  // Registers the memory, or counts one more user of the registration that holds it. kInvalidArgument where it overlaps one in part,
-  // kOutOfMemory beyond the cap. Gives the base of the registration, for remove().
-  [[nodiscard]] Result<const std::byte*> add(Hixl* hixl, const std::byte* address, std::uint64_t length);
+  // Registers the memory, which is the device's or pinned, or counts one more user of the registration that holds it. kInvalidArgument
+  // where it overlaps one in part, kOutOfMemory beyond the cap. Gives the base of the registration, for remove().
+  [[nodiscard]] Result<const std::byte*> add(Hixl* hixl, const std::byte* address, std::uint64_t length,
+                                             MemoryKind kind = MemoryKind::kDevice);
   // One user less. The last one's `owner` stays until collect() has taken the registration out.
   void remove(const std::byte* base, std::shared_ptr<const void> owner);
   // Takes out what has no user any more. REQUIRES: no link in either direction.
@@ -62,6 +63,7 @@ class Registry {
  private:
   struct Entry {
     std::uint64_t length = 0;
+    MemoryKind kind{};
     std::uint64_t epoch = 0;
     void* handle = nullptr;
     std::size_t users = 0;
@@ -72,8 +74,8 @@ class Registry {
   [[nodiscard]] Entries::const_iterator holder(const std::byte* address, std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
   [[nodiscard]] bool overlaps(const std::byte* address, std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
   void take_out(Hixl* hixl, bool all);
-  [[nodiscard]] static Status refused(const Outcome& outcome, std::uint64_t length);
-
+  [[nodiscard]] static Outcome register_with(Hixl& hixl, const std::byte* address, std::uint64_t length, MemoryKind kind, void*& handle);
+  [[nodiscard]] static Status refused(const Outcome& outcome, std::uint64_t length, MemoryKind kind);
   [[nodiscard]] Status check_room(std::uint64_t length) const RAY_HIXL_REQUIRES(mutex_);
 
   memory::Reaper& reaper_;

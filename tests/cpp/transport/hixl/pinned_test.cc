@@ -1,0 +1,133 @@
+// Host memory that HIXL moves: allocated by the runtime of an NPU, registered with the engine there, and read from and into like the NPU's.
+#include "engine/region_impl.h"
+#include "transport/hixl/cann/settings.h"
+#include "transport/hixl/processes.h"
+
+namespace ray_hixl::test {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Key;
+using testing::Pair;
+
+class PinnedMemory : public HixlProcesses {
+ protected:
+  [[nodiscard]] Region pinned(std::uint64_t bytes) const { return (*consumer)->allocate(bytes, MemoryKind::kPinned, kPeerDevice).value(); }
+};
+
+TEST_F(PinnedMemory, is_host_memory_that_hixl_knows) {
+  const Region region = pinned(5000);
+  EXPECT_EQ(region.range().kind, MemoryKind::kPinned);
+  EXPECT_EQ(region.range().device, kPeerDevice);
+  EXPECT_EQ(region.range().length, 5000u);
+  region.range().address[4999] = std::byte{7};  // the CPU reaches it
+  EXPECT_TRUE((*consumer)->is_registered(region.range()));
+  EXPECT_EQ(device().registrations, 2u);
+  EXPECT_EQ(device().unpinned, "");
+  const RemoteRegion described = control::decode_region(region.descriptor()).value();
+  EXPECT_EQ(described.kind, MemoryKind::kPinned);
+  EXPECT_EQ(described.device, kPeerDevice);
+}
+
+TEST_F(PinnedMemory, goes_back_when_nobody_has_it_any_more) {
+  const std::uint64_t regions = [&] {
+    const Region first = pinned(4096);
+    return fake_count("regions");
+  }();
+  EXPECT_TRUE(eventually([&] { return fake_count("regions") == regions - 1; }));
+  EXPECT_EQ(device().unused_bytes, 0u);
+}
+
+TEST_F(PinnedMemory, outlives_the_engine) {
+  const Region region = pinned(4096);
+  consumer.reset();
+  fill(region.range(), 3);
+  EXPECT_TRUE(holds_pattern(region.range(), 3));
+}
+
+// KV caches that are loaded off: what an object has on NPUs comes right into memory of the host.
+TEST_F(PinnedMemory, is_a_target_of_fetches) {
+  PeerProcess owner;
+  const Region target = pinned(3 * kMiB);
+  const MemoryRange part{target.range().address + 64, kMiB};
+  const Bytes object = owner.publish({kMiB}, 5, SourceMemory::kSlab);
+  const Fetch fetch = consumer->objects().fetch(object, {&part, 1}, nullptr, kRead);
+  ASSERT_TRUE(fetch.transfer().wait());
+  EXPECT_THAT(fetch.transfer().result(), IsOk());
+  EXPECT_TRUE(holds_pattern(part, 5));
+  EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), ElementsAre("hixl"));
+}
+
+TEST_F(PinnedMemory, goes_by_hixl_where_both_sides_know_it_and_path_says_so) {
+  PeerProcess owner;
+  const Peer peer = (*consumer)->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion pinned_there = peer.region(owner.add_region(kMiB, 1, SourceMemory::kPinned)).value();
+  const RemoteRegion slab_there = peer.region(owner.add_region(kMiB, 1, SourceMemory::kSlab)).value();
+  EXPECT_EQ(peer.path(MemoryKind::kPinned, pinned_there)->transport, "hixl");
+  EXPECT_EQ(peer.path(MemoryKind::kDevice, pinned_there)->transport, "hixl");
+  EXPECT_EQ(peer.path(MemoryKind::kPinned, slab_there)->transport, "hixl");
+  EXPECT_EQ(peer.path(MemoryKind::kHost, pinned_there)->transport, "cma") << "host memory as any other";
+  EXPECT_EQ(peer.path(MemoryKind::kHost, slab_there)->transport, "") << "staged is not allowed";
+}
+
+// The other ways of host memory are better than an error.
+TEST_F(PinnedMemory, goes_as_host_memory_where_hixl_does_not_link) {
+  PeerProcess owner("shm,cma,stream,hixl,staged");
+  const OwnEngine reader;
+  const Peer peer = reader->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(owner.add_region(kMiB, 1, SourceMemory::kPinned)).value();
+  const Region local = reader->allocate(kMiB, MemoryKind::kPinned, kPeerDevice).value();
+  const FakeSwitch refuses("FAKE_HIXL_REFUSE_CONNECT", "3");
+  const Batch batch = prepare_one(peer, {local, 0, remote, 0, kMiB}).value();
+  for (const char* by : {"staged", "cma"}) {  // found out, and remembered
+    const Transfer transfer = peer.read_async(batch, kRead);
+    ASSERT_TRUE(transfer.wait());
+    EXPECT_THAT(transfer.result(), IsOk());
+    EXPECT_THAT(names(transfer.bytes_by_transport()), ElementsAre(by));
+    EXPECT_TRUE(holds_pattern(local.range(), 1));
+  }
+  const PathInfo path = peer.path(MemoryKind::kPinned, MemoryKind::kPinned).value();
+  EXPECT_EQ(path.transport, "cma");
+  EXPECT_THAT(path.refused, Contains(Pair("hixl", HasSubstr("FAILED (503900)"))));
+}
+
+TEST_F(PinnedMemory, is_ordinary_where_hixl_does_not_take_it) {
+  const OwnEngine without({"cma", "stream", "staged"});
+  const Region region = without->allocate(4096, MemoryKind::kPinned, kPeerDevice).value();
+  EXPECT_EQ(region.range().kind, MemoryKind::kHost);
+  EXPECT_EQ(region.range().device, 0);
+  EXPECT_THAT(without->stats().devices.front().unpinned, HasSubstr("Options.transports does not allow hixl"));
+  const OwnEngine reader({"cma"});
+  const Peer peer = reader->connect(without->descriptor(), kConnect).value();
+  const Region local = reader->allocate(4096).value();
+  fill(region.range(), 9);
+  EXPECT_THAT(peer.read(prepare_one(peer, {local, 0, peer.region(region.descriptor()).value(), 0, 4096}).value(), kRead), IsOk());
+  EXPECT_TRUE(holds_pattern(local.range(), 9));
+}
+
+// What HIXL takes between two engines of one server or of two, by chip and settings.
+TEST_F(PinnedMemory, is_not_reached_over_hccs) {
+  using namespace transport::hixl;
+  Cann cann = *Cann::get();
+  Options options;
+  options.host = "10.0.0.1";
+  const auto reaches = [&](bool there, const char* peer) { return Settings::of(cann, options)->reach_host_memory(there, peer).is_ok(); };
+  cann.soc = "Ascend910B3";
+  EXPECT_FALSE(reaches(false, "10.0.0.1:5"));
+  EXPECT_FALSE(reaches(true, "10.0.0.1:5"));
+  EXPECT_TRUE(reaches(true, "10.0.0.2:5")) << "RoCE, between two servers";
+  cann.soc = "Ascend910_9391";
+  EXPECT_TRUE(reaches(false, "10.0.0.1:5"));
+  EXPECT_FALSE(reaches(true, "10.0.0.1:5"));
+  EXPECT_FALSE(reaches(true, "10.0.0.2:5")) << "it may be of the same super-pod";
+  options.hixl_protocol_desc = {"roce:device"};
+  EXPECT_TRUE(reaches(true, "10.0.0.1:5"));
+  cann.soc = "Ascend950PR_9599";
+  options.hixl_protocol_desc = {"auto"};
+  EXPECT_TRUE(reaches(true, "10.0.0.1:5"));
+}
+
+}  // namespace
+}  // namespace ray_hixl::test
