@@ -2,6 +2,7 @@
 #include <mutex>
 
 #include "base/log.h"
+#include "transport/hixl/delivery.h"
 #include "transport/hixl/processes.h"
 
 namespace ray_hixl::test {
@@ -142,6 +143,23 @@ TEST_F(HixlRuledOut, is_an_error_where_staged_is_ruled_out_too) {
   const OwnEngine staged;
   EXPECT_THAT(staged->allocate(kMiB, MemoryKind::kDevice, kPeerDevice).status(), IsOk());
   EXPECT_THAT(warnings.lines(), ElementsAre(AllOf(StartsWith("npu:1 has no HIXL"), HasSubstr("found by ASCEND_HOME_PATH"))));
+}
+
+TEST(Unlinked, is_news_once_and_again_after_a_link) {
+  transport::hixl::Unlinked unlinked;
+  const transport::hixl::Ends devices{0, 1, false, false};
+  const transport::hixl::Ends hosts{0, 1, true, false};
+  const Status why(Code::kConnectError, "no link");
+  EXPECT_FALSE(unlinked.remove(devices)) << "it never was";
+  EXPECT_TRUE(unlinked.add(hosts, why));
+  EXPECT_THAT(unlinked.find(devices), IsOk()) << "host memory is another matter";
+  EXPECT_THAT(unlinked.any(false), IsOk());
+  EXPECT_THAT(unlinked.any(true).message(), StartsWith("host memory pinned by npu:0 here and npu:1 there: no link"));
+  EXPECT_TRUE(unlinked.add(devices, why));
+  EXPECT_FALSE(unlinked.add(devices, why)) << "it was so already";
+  EXPECT_THAT(unlinked.any(false), FailsWith(Code::kConnectError));
+  EXPECT_TRUE(unlinked.remove(devices));
+  EXPECT_TRUE(unlinked.add(devices, why));
 }
 
 // What a link tells only when it is to be made: one line, and path() says so for as long as it is remembered.
