@@ -35,6 +35,7 @@ namespace ray_hixl::transport {
 // memory, the other one device memory. kPinned: host memory that HIXL knows on one side or both, else device memory; whoever does not move
 // it so moves it as what it is otherwise.
 enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena, kDevice, kAcross, kPinned };
+inline constexpr std::size_t kRemoteMemories = 5;
 // Host memory on both sides?
 [[nodiscard]] constexpr bool is_host(RemoteMemory memory) {
   return memory == RemoteMemory::kOrdinary || memory == RemoteMemory::kSourceArena;

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from profiles import OVER_HCCS
 
 import ray_hixl
 from support import Owner
@@ -232,6 +233,7 @@ def is_pending():
 def ranks(new_owner: Callable[..., Owner], tmp_path: Path) -> list[Owner]:
     made = [new_owner() for _ in range(2)]
     for own, rank in enumerate(made):
+        rank.says = "is staged through the host" if OVER_HCCS else ""  # they share an NPU
         rank.run(RANK.replace("import ctypes, time", f"import ctypes, time; own, other = {own}, {1 - own}"), folder=tmp_path)
     return made
 

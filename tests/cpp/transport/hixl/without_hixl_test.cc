@@ -151,15 +151,16 @@ TEST(Unlinked, is_news_once_and_again_after_a_link) {
   const transport::hixl::Ends hosts{0, 1, true, false};
   const Status why(Code::kConnectError, "no link");
   EXPECT_FALSE(unlinked.remove(devices)) << "it never was";
-  EXPECT_TRUE(unlinked.add(hosts, why));
+  EXPECT_TRUE(unlinked.add(hosts, why, Deadline::never()));
   EXPECT_THAT(unlinked.find(devices), IsOk()) << "host memory is another matter";
   EXPECT_THAT(unlinked.any(false), IsOk());
   EXPECT_THAT(unlinked.any(true).message(), StartsWith("host memory pinned by npu:0 here and npu:1 there: no link"));
-  EXPECT_TRUE(unlinked.add(devices, why));
-  EXPECT_FALSE(unlinked.add(devices, why)) << "it was so already";
+  EXPECT_TRUE(unlinked.add(devices, why, Deadline::in(0s)));
+  EXPECT_THAT(unlinked.find(devices), IsOk()) << "it was forgotten";
+  EXPECT_FALSE(unlinked.add(devices, why, Deadline::never())) << "it was so already";
   EXPECT_THAT(unlinked.any(false), FailsWith(Code::kConnectError));
   EXPECT_TRUE(unlinked.remove(devices));
-  EXPECT_TRUE(unlinked.add(devices, why));
+  EXPECT_TRUE(unlinked.add(devices, why, Deadline::never()));
 }
 
 // What a link tells only when it is to be made: one line, and path() says so for as long as it is remembered.
