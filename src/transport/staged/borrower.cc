@@ -10,17 +10,13 @@
 #include "device/staging.h"
 #include "transport/mappings.h"
 #include "transport/staged/host_copy.h"
+#include "transport/staged/parts.h"
 
 namespace ray_hixl::transport::staged {
 namespace {
 
-constexpr std::int32_t kHost = -1;
 constexpr std::uint32_t kMostParts = 4;                          // one that is copied here, one that is copied there, and those under way
 constexpr std::uint64_t kInlineBytes = std::uint64_t{64} << 10;  // copied on the loop: a switch of threads would take as long
-
-std::int32_t device_of(const Job& job, const Piece& piece) {
-  return piece.place < 0 ? kHost : std::max(kHost, job.plan->places[static_cast<std::size_t>(piece.place)].local);
-}
 
 }  // namespace
 

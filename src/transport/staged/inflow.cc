@@ -7,18 +7,12 @@
 
 #include "base/mutex.h"
 #include "transport/staged/host_copy.h"
+#include "transport/staged/parts.h"
 
 namespace ray_hixl::transport::staged {
 namespace {
 
 using device::Staging;
-
-constexpr std::int32_t kHost = -1;
-constexpr std::size_t kMostCopies = 512;  // of a slice: others' have their turn between two
-
-std::int32_t device_of(const Job& job, const Piece& piece) {
-  return piece.place < 0 ? kHost : std::max(kHost, job.plan->places[static_cast<std::size_t>(piece.place)].local);
-}
 
 // What one buffer holds, and how far it was brought.
 struct Incoming {
@@ -36,7 +30,7 @@ struct Copy {
   bool is_for_host;
 };
 
-// What the thread of one device does in one go. What is for the host goes along.
+// What the thread of one device does in one go; others' have their turn between two. What is for the host goes along.
 struct Slice {
   std::int32_t device = kHost;  // all of it is for the host
   std::vector<Copy> copies;
@@ -44,7 +38,7 @@ struct Slice {
 
 Slice next_slice(const Job& job, Incoming& part) {
   Slice slice;
-  while (part.brought < part.bytes && slice.copies.size() < kMostCopies) {
+  while (part.brought < part.bytes && slice.copies.size() < kMostRanges) {
     const Piece& piece = job.pieces[part.piece];
     const std::int32_t device = device_of(job, piece);
     if (device != kHost && slice.device != kHost && device != slice.device) break;

@@ -6,13 +6,12 @@
 #include <utility>
 
 #include "transport/slices.h"
+#include "transport/staged/parts.h"
 
 namespace ray_hixl::transport::staged {
 namespace {
 
 using device::Staging;
-
-constexpr std::size_t kMostRanges = 512;  // of a part: a copy each
 
 // Bytes of one device, as many of those that are wanted as go into one buffer.
 struct Part {

@@ -11,14 +11,14 @@
 
 #include "base/mutex.h"
 #include "transport/staged/host_copy.h"
+#include "transport/staged/parts.h"
 
 namespace ray_hixl::transport::staged {
 namespace {
 
 using device::Staging;
 
-constexpr std::size_t kAhead = 4;         // parts of one answer that are being copied, or wait to be sent
-constexpr std::size_t kMostRanges = 512;  // of a part: a copy each
+constexpr std::size_t kAhead = 4;  // parts of one answer that are being copied, or wait to be sent
 constexpr std::int32_t kNone = -1;
 constexpr Clock::duration kPatience = std::chrono::seconds(1);  // with a reader that holds buffers which others want
 
