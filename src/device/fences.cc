@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <thread>
 
+#include "device/name.h"
+
 namespace ray_hixl::device {
 namespace {
 
@@ -27,7 +29,7 @@ void Pauses::pause() {
 Status busy(std::int32_t device, Clock::time_point since, const std::string& work) {
   std::array<char, 32> seconds{};
   std::snprintf(seconds.data(), seconds.size(), "%.1f s", std::chrono::duration<double>(Clock::now() - since).count());
-  return {Code::kDeviceBusy, "npu:" + std::to_string(device) + " was busy for " + seconds.data() + " with " + work};
+  return {Code::kDeviceBusy, npu_name(device) + " was busy for " + seconds.data() + " with " + work};
 }
 
 Status wait_for(Fence& fence, std::int32_t device, Deadline deadline, const std::string& call, const std::function<Status()>& go_on) {

@@ -33,8 +33,6 @@ std::chrono::milliseconds to_milliseconds(double seconds) {
 
 }  // namespace
 
-std::string npu_name(std::int32_t index) { return "npu:" + std::to_string(index); }
-
 class Npu::Registration {
  public:
   Registration(std::shared_ptr<Npu> npu, const std::byte* base, std::shared_ptr<const void> owner)

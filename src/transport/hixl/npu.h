@@ -14,6 +14,7 @@
 #include "base/deadline.h"
 #include "base/mutex.h"
 #include "device/device.h"
+#include "device/name.h"
 #include "memory/reaper.h"
 #include "ray_hixl/options.h"
 #include "transport/hixl/cann/cann.h"
@@ -100,6 +101,6 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   Driver driver_;
 };
 
-[[nodiscard]] std::string npu_name(std::int32_t index);  // "npu:0"
+using device::npu_name;
 
 }  // namespace ray_hixl::transport::hixl

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "device/name.h"
 #include "device/staging.h"
 #include "transport/mappings.h"
 #include "transport/staged/host_copy.h"
@@ -293,7 +294,7 @@ void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<P
     };
     taken = device->staging().run(copy_to_device, told);
   } else {
-    taken = Status(Code::kClosed, "npu:" + std::to_string(part->device) + " was closed");
+    taken = device::npu_closed(part->device);
   }
   if (!taken.is_ok()) copied(borrowing, part, taken);
 }

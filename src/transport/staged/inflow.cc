@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "device/name.h"
 #include "transport/staged/host_copy.h"
 #include "transport/staged/parts.h"
 
@@ -72,7 +73,7 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
   void open(std::int32_t index) {
     device_ = index;
     const std::shared_ptr<device::Device> device = devices_->find(index);
-    if (!device) return fail(Status(Code::kClosed, "npu:" + std::to_string(index) + " was closed"));
+    if (!device) return fail(device::npu_closed(index));
     const std::size_t wanted = left_ > Staging::kBufferBytes && device->staging().has_spare(Staging::Way::kIn) ? 2 : 1;
     for (std::size_t i = 0; i < wanted; ++i) {
       device->staging().take(Staging::Way::kIn, [self = shared_from_this()](Result<Staging::Buffer> buffer) {
@@ -140,7 +141,7 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
     auto slice = std::make_shared<const Slice>(next_slice(*job_, *part));
     const std::int32_t index = slice->device == kHost ? device_ : slice->device;
     const std::shared_ptr<device::Device> device = devices_->find(index);
-    if (!device) return landed(part, Status(Code::kClosed, "npu:" + std::to_string(index) + " was closed"));
+    if (!device) return landed(part, device::npu_closed(index));
     const Status taken = device->staging().run(
         [slice](device::StagingRuntime& runtime) { return land(*slice, runtime); },
         [self = shared_from_this(), part](const Status& brought) { brought.is_ok() ? self->bring(part) : self->landed(part, brought); });

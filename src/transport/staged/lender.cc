@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "device/name.h"
 #include "transport/slices.h"
 #include "transport/staged/parts.h"
 
@@ -116,7 +117,7 @@ Status Lender::begin(const control::Stage& wanted, const std::shared_ptr<Coming>
   if (!part.is_ok()) return part.status();
   coming->part = *std::move(part);
   coming->device = context_.devices->find(coming->part.device);
-  if (!coming->device) return Status(Code::kClosed, "npu:" + std::to_string(coming->part.device) + " was closed");
+  if (!coming->device) return device::npu_closed(coming->part.device);
   return Status::ok();
 }
 

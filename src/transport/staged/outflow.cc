@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/mutex.h"
+#include "device/name.h"
 #include "transport/staged/host_copy.h"
 #include "transport/staged/parts.h"
 
@@ -176,7 +177,7 @@ class DeviceOutflow final : public stream::Outflow {
 
   void begin(const std::shared_ptr<Outgoing>& part) {
     const std::shared_ptr<device::Device> device = devices_->find(device_);
-    if (!device) return shared_->fail(Status(Code::kClosed, "npu:" + std::to_string(device_) + " of the owner was closed"));
+    if (!device) return shared_->fail(device::npu_closed(device_));
     device->staging().take(Staging::Way::kOut, [shared = shared_, device, part](Result<Staging::Buffer> buffer) {
       if (!buffer.is_ok()) return shared->fail(buffer.status());
       const Staging::Buffer to = *std::move(buffer);

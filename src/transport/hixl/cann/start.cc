@@ -41,7 +41,12 @@ std::string hint(Cause cause, const Cann& cann, const Options& options, const Ou
             std::to_string(options.hixl_max_active_channels) +
             "), and what hixl_protocol_desc and hixl_local_comm_res name has to be there";
   }
-  if (is_worth_another_try(cause, outcome)) text += "; if ports are taken, widen or move hixl_ports";
+  if (is_worth_another_try(cause, outcome)) {
+    text += cann.client_server
+                ? "; if ports are taken, widen or move hixl_ports"
+                : "; below CANN 9.1 all processes share port 16666 of the device's NIC, also with HCCL: give each an NPU, or "
+                  "take CANN 9.1";
+  }
   if (cause == Cause::kNoDeviceIp)
     text +=
         "; the device's NIC needs an address: hccn_tool -i N -ip -s address A netmask M. Where HCCS alone is enough, "

@@ -30,7 +30,7 @@ Status Driver::start() {
   return Status::ok();
 }
 
-Status Driver::closed() const { return Status(Code::kClosed, "the engine on npu:" + std::to_string(setup_.device) + " was closed"); }
+Status Driver::closed() const { return Status(Code::kClosed, "the engine on " + device::npu_name(setup_.device) + " was closed"); }
 
 bool Driver::post(Task task) {
   {

@@ -20,6 +20,7 @@
 
 #include "base/deadline.h"
 #include "base/mutex.h"
+#include "device/name.h"
 #include "ray_hixl/status.h"
 #include "transport/hixl/driver/connectors.h"
 #include "transport/hixl/driver/remote.h"
@@ -139,7 +140,7 @@ class Driver final : public RemoteHost {
     if (!post([give, begin = std::move(begin)] { begin(give); })) return closed();
     if (answer.wait_for(kCallTime) == std::future_status::ready) return answer.get();
     return Status(Code::kTransferTimeout,
-                  "the driver of npu:" + std::to_string(setup_.device) + " does not answer; is the device hung? npu-smi info");
+                  "the driver of " + device::npu_name(setup_.device) + " does not answer; is the device hung? npu-smi info");
   }
   [[nodiscard]] Status closed() const;
   void work();

@@ -94,7 +94,7 @@ void Driver::renewed(Result<std::unique_ptr<Hixl>> hixl) {
   renew_after_ = Deadline::in(std::min<std::chrono::milliseconds>(pause, kLongestRenewPause));
   let_go_of_dirty();
   if (++failed_renewals_ < kMostFailedRenewals) return;
-  const Status why = hixl.status().with_context("HIXL on npu:" + std::to_string(setup_.device) + " had to be started anew, and cannot be");
+  const Status why = hixl.status().with_context("HIXL on " + device::npu_name(setup_.device) + " had to be started anew, and cannot be");
   for (const auto& [name, remote] : remotes_) remote->end_waiting(why);
   for (const HixlTask& task : std::exchange(deferred_, {})) task(why);
   if (setup_.reopen) setup_.reopen();  // to be told that there is none

@@ -72,13 +72,13 @@ bool Driver::make_room() {
 }
 
 Status Driver::no_turn() const {
-  return Status(Code::kTransferTimeout, "all " + std::to_string(setup_.most_links) + " links of npu:" + std::to_string(setup_.device) +
+  return Status(Code::kTransferTimeout, "all " + std::to_string(setup_.most_links) + " links of " + device::npu_name(setup_.device) +
                                             " were in use (hixl_max_links). Give the transfer more time, or the NPU more links");
 }
 
 Status Driver::no_room() const {
-  return Status(Code::kTransferTimeout, "all " + std::to_string(setup_.most_requests) +
-                                            " slots of HIXL on npu:" + std::to_string(setup_.device) +
+  return Status(Code::kTransferTimeout, "all " + std::to_string(setup_.most_requests) + " slots of HIXL on " +
+                                            device::npu_name(setup_.device) +
                                             " were in use (hixl_max_active_channels). Give the transfer more time, or the NPU more slots");
 }
 

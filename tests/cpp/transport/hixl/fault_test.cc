@@ -132,6 +132,7 @@ TEST_F(HixlSlowConnect, gives_way_to_staged_before_the_fetch_has_no_time_left) {
   {
     const FakeSwitch slow("FAKE_HIXL_CONNECT_DELAY_MS", "1100");
     const Fetch fetch = reader.objects().fetch(owner.publish({4096}, 1, SourceMemory::kSlab), {}, nullptr, 1200ms);
+    EXPECT_THAT(fetch, EndsWithin(1150ms));
     EXPECT_THAT(names(fetch.transfer().bytes_by_transport()), ElementsAre("staged"));
     expect_patterns(fetch.take().value(), {4096}, 1);
   }
