@@ -130,8 +130,8 @@ class Fetch {
   [[nodiscard]] const Transfer& transfer() const;
   // The metadata it was started with, decoded; valid for as long as this handle. Not decodable: an empty one, and the transfer failed.
   [[nodiscard]] const Metadata& metadata() const;
-  // The tensors in published order; their memory moves out, so the second call gives kInvalidArgument. With targets: the targets.
-  // REQUIRES: transfer().done(). The transfer's failure is returned here too.
+  // The tensors in published order; their memory moves out, so the second call gives kInvalidArgument, and so does one before
+  // transfer().done(). With targets: the targets. The transfer's failure is returned here too.
   [[nodiscard]] Result<std::vector<FetchedTensor>> take() const;
 
  private:

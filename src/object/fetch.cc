@@ -146,6 +146,7 @@ const Transfer& Fetch::transfer() const { return impl_->transfer; }
 const Metadata& Fetch::metadata() const { return impl_->metadata; }
 
 Result<std::vector<FetchedTensor>> Fetch::take() const {
+  if (!impl_->transfer.done()) return Status(Code::kInvalidArgument, "the fetch has not ended: wait for it before its tensors are taken");
   RAY_HIXL_RETURN_IF_ERROR(impl_->transfer.result());
   if (impl_->taken.exchange(true)) return Status(Code::kInvalidArgument, "the tensors of this fetch were taken before");
   const auto tensors = std::move(impl_->tensors);

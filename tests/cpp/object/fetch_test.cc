@@ -249,6 +249,7 @@ TEST(Fetch, keeps_the_owner_of_its_targets_until_it_ended) {
   process.pause();
   const Fetch fetch = consumer.objects().fetch(metadata, {&target, 1}, std::move(memory), kRead);
   EXPECT_FALSE(watch.expired());
+  EXPECT_THAT(fetch.take().status(), FailsWith(Code::kInvalidArgument)) << "it has not ended";
   process.resume();
   ASSERT_TRUE(fetch.transfer().wait());
   EXPECT_THAT(fetch.take().status(), IsOk());
