@@ -49,13 +49,17 @@ def quiet(command: list[str]) -> bool:
 def copy_tree() -> None:
     """A copy of the sources beside a build directory of its own, so that builds stay incremental from mutant to mutant."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True)
-    wanted = [line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+    wanted = {line for line in listed.stdout.splitlines() if (ROOT / line).is_file()}
     for line in wanted:
         target = COPY / line
         if target.exists() and target.read_bytes() == (ROOT / line).read_bytes():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / line, target)
+    for folder in ("include", "src", "tests"):  # what was moved away would be built along
+        for path in (COPY / folder).rglob("*"):
+            if path.is_file() and str(path.relative_to(COPY)) not in wanted:
+                path.unlink()
 
 
 def build(mutant: Mutant) -> bool:

@@ -180,7 +180,10 @@ void Staging::Impl::hand_over(Way way, const Result<Memory>& memory, const Taken
 Result<Memory> Staging::Impl::take_memory(Way way, Memory idle, const Status& entered) const {
   RAY_HIXL_RETURN_IF_ERROR(entered);
   if (idle.address != nullptr) return idle;
-  if (way == Way::kOut) return take_block();
+  if (way == Way::kOut) {
+    Result<Memory> block = take_block();
+    if (block.is_ok() || block.status().code() != Code::kOutOfMemory) return block;  // else no descriptor, say, is left
+  }
   const Result<std::byte*> allocated = runtime->allocate(kBufferBytes);
   if (!allocated.is_ok()) return allocated.status();
   return Memory{*allocated, nullptr, false};
@@ -198,7 +201,8 @@ void Staging::Impl::give_back(Way way, const Memory& memory) {
   {
     const MutexLock lock(mutex);
     --of(way).out;
-    of(way).idle.push_back(memory);
+    auto& idle = of(way).idle;
+    idle.insert(memory.block ? idle.end() : idle.begin(), memory);  // what can be mapped is used first
   }
   wake.notify_one();
 }

@@ -115,9 +115,11 @@ class Dial : public std::enable_shared_from_this<Dial> {
     connection_->send(handshake_.take_output());
   }
 
+  // Who has spoken refuses, or has died in the middle of it: then nobody listens there any more, which the next try shows.
   void hung_up() {
     connection_.reset();
-    if (!answered_ && ++hang_ups_ < kMostHangUps) {
+    if (answered_ ? !std::exchange(has_refused_, true) : ++hang_ups_ < kMostHangUps) {
+      answered_ = false;
       handshake_ = control::Handshake::client(hello_, peer_.key);
       return connect_in(hang_ups_ * kHangUpPause);
     }
@@ -175,7 +177,8 @@ class Dial : public std::enable_shared_from_this<Dial> {
   std::string how_far_ = "it was not reached";
   std::chrono::milliseconds pause_ = kFirstPause / 2;
   int hang_ups_ = 0;
-  bool answered_ = false;  // it said something
+  bool has_refused_ = false;  // after it had said something
+  bool answered_ = false;     // it said something
   net::Loop::TimerId timer_ = 0;
   net::Loop::TimerId pausing_ = 0;
   Fd connecting_;

@@ -31,7 +31,7 @@ struct Borrower::Borrowing {
   std::deque<std::shared_ptr<Part>> rests;  // which the owner did not stage along with what was before them
   std::size_t asked = 0;                    // parts
   std::size_t copying = 0;
-  bool has_moved = false;
+  std::uint64_t moved = 0;  // bytes
   bool is_refused = false;  // by the owner
   Status failed;
   std::uint64_t progress = 0;  // grows with every part
@@ -168,6 +168,7 @@ struct Borrower::Impl : std::enable_shared_from_this<Borrower::Impl> {
   void mapped(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, std::uint64_t offset, const Result<View>& view);
   void copy(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part);
   void copied(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Status& status);
+  void count(const Borrowing& borrowing) const;
   void give_back(const Handle& part);
   void fail(Borrowing& borrowing, const Status& why, bool is_refused = false);
   void end_if_done(const BorrowingPtr& borrowing);
@@ -309,10 +310,13 @@ void Borrower::Impl::copied(const BorrowingPtr& borrowing, const std::shared_ptr
   give_back(part->lent);
   if (!status.is_ok()) return fail(*borrowing, status, borrowing->is_refused);
   if (!is_lent) return ask_again(borrowing, part);
-  borrowing->has_moved = true;
-  borrowing->job->transfer->add_bytes(control::TransportKind::kStaged, part->length);
-  context.counters.fetched[static_cast<std::size_t>(control::TransportKind::kStaged)].fetch_add(part->length, std::memory_order_relaxed);
-  context.counters.staged_mapped.fetch_add(part->length, std::memory_order_relaxed);
+  borrowing->moved += part->length;
+}
+
+void Borrower::Impl::count(const Borrowing& borrowing) const {
+  borrowing.job->transfer->add_bytes(control::TransportKind::kStaged, borrowing.moved);
+  context.counters.fetched[static_cast<std::size_t>(control::TransportKind::kStaged)].fetch_add(borrowing.moved, std::memory_order_relaxed);
+  context.counters.staged_mapped.fetch_add(borrowing.moved, std::memory_order_relaxed);
 }
 
 void Borrower::Impl::give_back(const Handle& part) {
@@ -332,11 +336,13 @@ void Borrower::Impl::end_if_done(const BorrowingPtr& borrowing) {
   if (borrowing->failed.is_ok() && borrowing->asked > 0) return;
   if (borrowing->stall_timer != 0) context.loop.cancel(std::exchange(borrowing->stall_timer, 0));
   std::erase(all, borrowing);
-  std::shared_ptr<Job> job = std::exchange(borrowing->job, nullptr);
   const Status& failed = borrowing->failed;
-  const bool is_refused = borrowing->is_refused && (failed.code() == Code::kNotAvailable || failed.code() == Code::kOutOfMemory);
-  if (is_refused && !borrowing->has_moved && closed.is_ok() && !job->transfer->stopping()) return otherwise(std::move(job));
-  job->end(failed);  // last: it wakes threads that submit
+  const bool cannot = failed.code() == Code::kNotAvailable || failed.code() == Code::kOutOfMemory;
+  const bool is_refused = borrowing->is_refused && cannot && closed.is_ok() && !borrowing->job->transfer->stopping();
+  if (!is_refused) count(*borrowing);
+  std::shared_ptr<Job> job = std::exchange(borrowing->job, nullptr);
+  if (is_refused) return otherwise(std::move(job));  // from its beginning: what was moved is moved again
+  job->end(failed);                                  // last: it wakes threads that submit
 }
 
 // One timer per job, set again where there was progress, or where it is not the owner who takes so long.

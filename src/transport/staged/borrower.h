@@ -13,7 +13,7 @@ namespace ray_hixl::transport::staged {
 
 class Borrower {
  public:
-  // Takes a job of which nothing was moved, since the owner lends nothing of it. Loop thread.
+  // Takes a job that the owner does not lend all of, from its beginning. Nothing writes for it. Loop thread.
   using Otherwise = std::function<void(std::shared_ptr<Job> job)>;
 
   // `parts`: how many the owner lends at a time. `context` and `port` outlive the jobs.

@@ -10,6 +10,7 @@
 #include "support/child.h"
 #include "support/event.h"
 #include "support/eventually.h"
+#include "support/few_descriptors.h"
 #include "support/scripted_staging.h"
 
 namespace ray_hixl::device {
@@ -139,6 +140,21 @@ TEST_F(StagingTest, waits_for_a_buffer_where_there_is_no_memory_for_another_one)
   EXPECT_TRUE(errors.empty());
   drop_one();
   EXPECT_TRUE(eventually([&] { return have() == 2; }));
+}
+
+// What cannot be mapped then goes over connections, and is mapped again when there are descriptors.
+TEST_F(StagingTest, without_descriptors_for_the_arena_bytes_leave_all_the_same) {
+  take(Way::kIn, 1);  // the thread runs
+  ASSERT_TRUE(eventually([&] { return have() == 1; }));
+  {
+    const test::FewDescriptors none(0);
+    take(Way::kOut, 1);
+    ASSERT_TRUE(eventually([&] { return have() == 2; }));
+    EXPECT_FALSE(source->find(taken.back().get()));
+  }
+  take(Way::kOut, 1);
+  ASSERT_TRUE(eventually([&] { return have() == 3; }));
+  EXPECT_TRUE(source->find(taken.back().get()));
 }
 
 TEST_F(StagingTest, stop_runs_what_was_asked_for_and_refuses_who_waits) {

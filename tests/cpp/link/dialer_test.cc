@@ -163,16 +163,31 @@ TEST(Dial, says_what_it_may_be_if_the_owner_hangs_up_again_and_again) {
   EXPECT_THAT(dialing.result().status().message(), AllOf(HasSubstr("4 times"), HasSubstr("restarted"), HasSubstr("more connections")));
 }
 
-TEST(Dial, is_refused_once_by_who_has_spoken) {
-  const Listener listener;
-  Dialing dialing(listener, 10s);
+// A connection on which something was said.
+Fd spoken_on(const Listener& listener) {
   Fd socket = listener.accept_bare(listener.over_unix);
-  ASSERT_TRUE(listener.readable(socket));
+  EXPECT_TRUE(listener.readable(socket));
   std::array<char, 128> hello{};
   EXPECT_GT(::recv(socket.get(), hello.data(), hello.size(), 0), 0);  // or the kernel would throw away what is sent
   EXPECT_EQ(::send(socket.get(), "R", 1, MSG_NOSIGNAL), 1);
-  socket.reset();
+  return socket;
+}
+
+TEST(Dial, is_refused_by_who_has_spoken) {
+  const Listener listener;
+  Dialing dialing(listener, 10s);
+  for (int i = 0; i < 2; ++i) spoken_on(listener).reset();
   EXPECT_THAT(dialing.result().status().message(), HasSubstr("hung up during the handshake"));
+}
+
+TEST(Dial, tells_of_the_end_of_who_dies_in_the_middle_of_the_handshake) {
+  Listener listener;
+  Dialing dialing(listener, 10s);
+  Fd socket = spoken_on(listener);
+  listener.over_unix.reset();
+  listener.tcp.reset();
+  socket.reset();
+  EXPECT_EQ(dialing.result().status().code(), Code::kPeerGone);
 }
 
 TEST(Dial, names_a_shortage_of_descriptors) {
