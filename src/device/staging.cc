@@ -21,6 +21,7 @@ struct Memory {
   std::byte* address = nullptr;
   std::shared_ptr<const memory::Block> block;  // of the arena; null: the runtime gave it
   bool is_pinned = false;                      // of ours
+  bool can_be_mapped = false;                  // by peers
 };
 
 // The buffers of one way.
@@ -44,20 +45,23 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   using Tell = std::function<void()>;
   using Step = std::function<Tell()>;
 
-  Impl(std::string the_name, std::unique_ptr<StagingRuntime> the_runtime, std::shared_ptr<memory::Arena> the_source)
-      : name(std::move(the_name)), runtime(std::move(the_runtime)), source(std::move(the_source)) {}
+  Impl(std::string the_name, std::unique_ptr<StagingRuntime> the_runtime, std::shared_ptr<memory::Arena> the_source,
+       std::chrono::nanoseconds the_idle_time)
+      : name(std::move(the_name)), runtime(std::move(the_runtime)), source(std::move(the_source)), idle_time(the_idle_time) {}
   ~Impl();
 
   const std::string name;
   const std::unique_ptr<StagingRuntime> runtime;
   const std::shared_ptr<memory::Arena> source;
+  const std::chrono::nanoseconds idle_time;
   const ProcessGuard process;
   Mutex mutex;
   Condition wake;    // the thread
   Condition ending;  // who waits for its end
   std::array<Buffers, 2> ways RAY_HIXL_GUARDED_BY(mutex);
   std::deque<Task> tasks RAY_HIXL_GUARDED_BY(mutex);
-  std::thread thread RAY_HIXL_GUARDED_BY(mutex);  // stop() takes it
+  std::thread thread RAY_HIXL_GUARDED_BY(mutex);       // stop() takes it
+  bool has_worked RAY_HIXL_GUARDED_BY(mutex) = false;  // in its last step
   bool stopped RAY_HIXL_GUARDED_BY(mutex) = false;
   bool has_ended RAY_HIXL_GUARDED_BY(mutex) = false;       // the thread
   bool is_left_behind RAY_HIXL_GUARDED_BY(mutex) = false;  // what it would tell of is gone
@@ -66,6 +70,8 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   [[nodiscard]] Status start() RAY_HIXL_REQUIRES(mutex);
   void run();
   [[nodiscard]] Step next_step(const Status& entered) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Step work_one() RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Step serve_one(const Status& entered) RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] Step serve(Way way, const Status& entered) RAY_HIXL_REQUIRES(mutex);
   void hand_over(Way way, const Result<Memory>& memory, const Taken& taken);
   [[nodiscard]] Result<Memory> take_memory(Way way, Memory idle, const Status& entered) const;
@@ -73,6 +79,8 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   void give_back(Way way, const Memory& memory);
   [[nodiscard]] std::vector<Memory> take_idle() RAY_HIXL_REQUIRES(mutex);
   void free(std::vector<Memory> idle) const;
+  void free_idle(MutexLock& lock) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] bool has_idle() const RAY_HIXL_REQUIRES(mutex) { return !ways[0].idle.empty() || !ways[1].idle.empty(); }
 };
 
 Staging::Impl::~Impl() {
@@ -90,7 +98,7 @@ std::vector<Memory> Staging::Impl::take_idle() {
 }
 
 void Staging::Impl::free(std::vector<Memory> idle) const {
-  if (memory_is_left()) return;
+  if (memory_is_left()) return leak(std::move(idle));
   for (const Memory& memory : idle) {
     if (!memory.block) runtime->free(memory.address);
     if (memory.is_pinned) runtime->unpin(memory.address);
@@ -120,27 +128,43 @@ void Staging::Impl::run() {
       lock.lock();
     } else if (stopped) {
       break;
-    } else {
+    } else if (!has_idle()) {
       wake.wait(lock);
+    } else if (!wake.wait_until(lock, Deadline::in(idle_time))) {
+      free_idle(lock);
     }
   }
-  std::vector<Memory> idle = take_idle();
-  lock.unlock();
-  free(std::exchange(idle, {}));  // here, where the device is: what comes back later is freed without it
-  lock.lock();
+  free_idle(lock);
   has_ended = true;
   ending.notify_all();
 }
 
-// Work first: it is what buffers come back by.
+// Here, where the device is: what comes back after the thread's end is freed without it.
+void Staging::Impl::free_idle(MutexLock& lock) {
+  std::vector<Memory> idle = take_idle();
+  lock.unlock();
+  free(std::exchange(idle, {}));
+  lock.lock();
+}
+
+// Work and buffers by turns, so that neither waits for the end of the other.
 Staging::Impl::Step Staging::Impl::next_step(const Status& entered) {
-  if (!tasks.empty()) {
-    Task task = std::move(tasks.front());
-    tasks.pop_front();
-    return [this, task = std::move(task)]() mutable -> Tell {
-      return [status = std::exchange(task.work, nullptr)(*runtime), done = std::move(task.done)] { done(status); };
-    };
-  }
+  Step step;
+  if (has_worked) step = serve_one(entered);
+  has_worked = !step && !tasks.empty();
+  if (has_worked) step = work_one();
+  return step ? std::move(step) : serve_one(entered);
+}
+
+Staging::Impl::Step Staging::Impl::work_one() {
+  Task task = std::move(tasks.front());
+  tasks.pop_front();
+  return [this, task = std::move(task)]() mutable -> Tell {
+    return [status = std::exchange(task.work, nullptr)(*runtime), done = std::move(task.done)] { done(status); };
+  };
+}
+
+Staging::Impl::Step Staging::Impl::serve_one(const Status& entered) {
   for (const Way way : {Way::kOut, Way::kIn}) {
     if (!stopped && of(way).can_serve()) return serve(way, entered);
   }
@@ -186,14 +210,14 @@ Result<Memory> Staging::Impl::take_memory(Way way, Memory idle, const Status& en
   }
   const Result<std::byte*> allocated = runtime->allocate(kBufferBytes);
   if (!allocated.is_ok()) return allocated.status();
-  return Memory{*allocated, nullptr, false};
+  return Memory{*allocated, nullptr, false, false};
 }
 
 Result<Memory> Staging::Impl::take_block() const {
   Result<std::shared_ptr<const memory::Block>> block = source->allocate(kBufferBytes);
   if (!block.is_ok()) return block.status();
   std::byte* const address = (*block)->address;
-  return Memory{address, *std::move(block), runtime->pin(address, kBufferBytes)};
+  return Memory{address, *std::move(block), runtime->pin(address, kBufferBytes), source->find(address).has_value()};
 }
 
 void Staging::Impl::give_back(Way way, const Memory& memory) {
@@ -202,13 +226,14 @@ void Staging::Impl::give_back(Way way, const Memory& memory) {
     const MutexLock lock(mutex);
     --of(way).out;
     auto& idle = of(way).idle;
-    idle.insert(memory.block ? idle.end() : idle.begin(), memory);  // what can be mapped is used first
+    idle.insert(memory.can_be_mapped ? idle.end() : idle.begin(), memory);  // what can be mapped is used first
   }
   wake.notify_one();
 }
 
-Staging::Staging(std::string name, std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source)
-    : impl_(std::make_shared<Impl>(std::move(name), std::move(runtime), std::move(source))) {}
+Staging::Staging(std::string name, std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source,
+                 std::chrono::nanoseconds idle)
+    : impl_(std::make_shared<Impl>(std::move(name), std::move(runtime), std::move(source), idle)) {}
 
 Staging::~Staging() {
   if (impl_->process.in_child()) leak(std::move(impl_));  // the parent's thread can be neither joined nor forgotten

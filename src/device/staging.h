@@ -8,6 +8,7 @@
 // Any thread. Buffers keep what they need and may die after the engine; the thread starts at the first use.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -40,6 +41,7 @@ class Staging {
  public:
   static constexpr std::uint64_t kBufferBytes = std::uint64_t{1} << 20;
   static constexpr std::size_t kBuffersEachWay = 16;
+  static constexpr std::chrono::seconds kIdle{10};
 
   enum class Way : std::uint8_t { kOut, kIn };        // as the device sees it
   using Buffer = std::shared_ptr<std::byte>;          // of kBufferBytes; given back when the last copy dies, in any thread
@@ -47,8 +49,9 @@ class Staging {
   using Work = std::function<Status(StagingRuntime& runtime)>;
   using Done = std::function<void(const Status& status)>;
 
-  // `name` of the thread, at most 15 bytes. `source`: what peers map.
-  Staging(std::string name, std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source);
+  // `name` of the thread, at most 15 bytes. `source`: what peers map. `idle`: until memory that nobody uses is given back.
+  Staging(std::string name, std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source,
+          std::chrono::nanoseconds idle = kIdle);
   ~Staging();  // REQUIRES: stop(), if anything was asked of it
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;

@@ -17,6 +17,7 @@ namespace ray_hixl::transport::staged {
 namespace {
 
 constexpr std::uint32_t kMostParts = 4;                          // one that is copied here, one that is copied there, and those under way
+constexpr int kMostLost = 16;                                    // parts on end that the owner took back
 constexpr std::uint64_t kInlineBytes = std::uint64_t{64} << 10;  // copied on the loop: a switch of threads would take as long
 
 }  // namespace
@@ -34,6 +35,7 @@ struct Borrower::Borrowing {
   std::uint64_t moved = 0;  // bytes
   bool is_refused = false;  // by the owner
   Status failed;
+  int lost = 0;                // parts that were taken back, since one that was not
   std::uint64_t progress = 0;  // grows with every part
   net::Loop::TimerId stall_timer = 0;
 
@@ -154,6 +156,8 @@ struct Borrower::Impl : std::enable_shared_from_this<Borrower::Impl> {
   std::vector<BorrowingPtr> all;
   std::deque<BorrowingPtr> turns;  // those that may want more, each a part a turn
   std::uint32_t parts = 0;         // asked for, or not given back
+  std::uint64_t progress = 0;      // of all
+  bool is_stuck = false;           // none of the parts has come back for long
   std::vector<Handle> returned;    // to be told with the next request
   Status closed;                   // ok until close()
 
@@ -168,17 +172,20 @@ struct Borrower::Impl : std::enable_shared_from_this<Borrower::Impl> {
   void mapped(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, std::uint64_t offset, const Result<View>& view);
   void copy(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part);
   void copied(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Status& status);
+  void note_progress(Borrowing& borrowing);
   void count(const Borrowing& borrowing) const;
   void give_back(const Handle& part);
   void fail(Borrowing& borrowing, const Status& why, bool is_refused = false);
   void end_if_done(const BorrowingPtr& borrowing);
   void watch_stall(const BorrowingPtr& borrowing);
+  void stalled(const BorrowingPtr& borrowing, bool waits_for_others);
   void heed_stops();
   void close(const Status& why);
 };
 
 void Borrower::Impl::submit(std::shared_ptr<Job> job) {
   if (!closed.is_ok()) return job->end(closed);
+  if (is_stuck && parts == most) return otherwise(std::move(job));
   const auto borrowing = std::make_shared<Borrowing>(std::move(job));
   all.push_back(borrowing);
   turns.push_back(borrowing);
@@ -213,7 +220,7 @@ void Borrower::Impl::send(std::vector<control::ReadSpan> spans, std::function<vo
 // What comes for a job that has ended goes back untouched.
 void Borrower::Impl::answered(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Result<Reply>& reply) {
   --borrowing->asked;
-  ++borrowing->progress;
+  note_progress(*borrowing);
   Status taken = reply.status();
   if (taken.is_ok()) {
     const Result<control::Staged> staged = control::decode_staged(reply->body());
@@ -249,7 +256,6 @@ Status Borrower::Impl::take(const BorrowingPtr& borrowing, const std::shared_ptr
 
 void Borrower::Impl::map(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged) {
   mappings->get(staged.segment, [self = shared_from_this(), borrowing, part, offset = staged.offset](const Result<View>& view) {
-    if (self->context.loop.on_loop()) return self->mapped(borrowing, part, offset, view);
     self->context.loop.post([self, borrowing, part, offset, view] {
       self->mapped(borrowing, part, offset, view);
       self->go_on();
@@ -304,13 +310,25 @@ void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<P
 // overloaded: what was copied may be theirs, and it is asked for again.
 void Borrower::Impl::copied(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Status& status) {
   --borrowing->copying;
-  ++borrowing->progress;
+  note_progress(*borrowing);
   part->view.reset();
   const bool is_lent = port.is_live(part->lent);
   give_back(part->lent);
   if (!status.is_ok()) return fail(*borrowing, status, borrowing->is_refused);
-  if (!is_lent) return ask_again(borrowing, part);
-  borrowing->moved += part->length;
+  if (is_lent) {
+    borrowing->lost = 0;
+    borrowing->moved += part->length;
+  } else if (++borrowing->lost < kMostLost) {
+    ask_again(borrowing, part);
+  } else {
+    fail(*borrowing, Status(Code::kNotAvailable, "the peer takes its parts back before they are copied"), true);
+  }
+}
+
+void Borrower::Impl::note_progress(Borrowing& borrowing) {
+  ++borrowing.progress;
+  ++progress;
+  is_stuck = false;
 }
 
 void Borrower::Impl::count(const Borrowing& borrowing) const {
@@ -345,18 +363,31 @@ void Borrower::Impl::end_if_done(const BorrowingPtr& borrowing) {
   job->end(failed);                                  // last: it wakes threads that submit
 }
 
-// One timer per job, set again where there was progress, or where it is not the owner who takes so long.
+// One timer per job, set again where there was progress, or where it is not the owner who takes so long. A job that waits for its turn
+// behind parts that do not come back, of an NPU that hangs there or here, goes otherwise.
 void Borrower::Impl::watch_stall(const BorrowingPtr& borrowing) {
   const Deadline deadline = Deadline::in(seconds_to_duration(context.options.stall_timeout_s));
-  borrowing->stall_timer = context.loop.at(deadline, [self = weak_from_this(), borrowing, seen = borrowing->progress] {
+  const auto look = [self = weak_from_this(), borrowing, seen = borrowing->progress, seen_of_all = progress] {
     const auto alive = self.lock();
     if (!alive) return;
     borrowing->stall_timer = 0;
-    if (seen != borrowing->progress || borrowing->copying > 0 || borrowing->asked == 0) return alive->watch_stall(borrowing);
-    alive->fail(*borrowing, Status(Code::kPeerGone, "it staged nothing for " + std::to_string(alive->context.options.stall_timeout_s) +
-                                                        " s (stall_timeout_s): its process or its NPU is stopped"));
-    alive->end_if_done(borrowing);
-  });
+    const bool waits_for_others = borrowing->asked == 0;
+    const bool is_late = waits_for_others ? seen_of_all == alive->progress : seen == borrowing->progress;
+    if (!is_late || borrowing->copying > 0) return alive->watch_stall(borrowing);
+    alive->stalled(borrowing, waits_for_others);
+  };
+  borrowing->stall_timer = context.loop.at(deadline, look);
+}
+
+void Borrower::Impl::stalled(const BorrowingPtr& borrowing, bool waits_for_others) {
+  const std::string time = std::to_string(context.options.stall_timeout_s) + " s (stall_timeout_s)";
+  is_stuck = true;
+  if (waits_for_others) {
+    fail(*borrowing, Status(Code::kNotAvailable, "parts for others have not come back for " + time), true);
+  } else {
+    fail(*borrowing, Status(Code::kPeerGone, "it staged nothing for " + time + ": its process or its NPU is stopped"));
+  }
+  end_if_done(borrowing);
 }
 
 void Borrower::Impl::heed_stops() {

@@ -3,11 +3,26 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
+#include "transport/stream/checked_copy.h"
+
 namespace ray_hixl::transport::staged {
 namespace {
+
+// Memory of a driver, as a runtime pins, may be no page that the kernel looks up for the calls above, and yet be mapped.
+bool through_a_pipe(std::byte* to, const std::byte* from, std::uint64_t length) {
+  stream::CheckedCopy pipe;
+  for (std::uint64_t done = 0; done < length;) {
+    const std::uint64_t some = std::min(stream::CheckedCopy::kMost, length - done);
+    const iovec piece{const_cast<std::byte*>(from + done), static_cast<std::size_t>(some)};
+    if (!pipe.copy({&piece, 1}, {to + done, static_cast<std::size_t>(some)})) return false;
+    done += some;
+  }
+  return true;
+}
 
 // The kernel reads and writes this process's own memory. Where a sandbox does not let it, the copy is an ordinary one.
 template <class Call>
@@ -18,6 +33,8 @@ Status checked(Call call, std::byte* to, const std::byte* from, std::uint64_t le
     const ssize_t some = call(::getpid(), &here, 1, &there, 1, 0);
     if (some > 0) {
       done += static_cast<std::uint64_t>(some);
+    } else if (errno == EFAULT && through_a_pipe(to + done, from + done, length - done)) {
+      return Status::ok();
     } else if (errno == EFAULT) {
       return Status(Code::kInvalidRegion, "the memory is not mapped any more (was its storage resized or unmapped meanwhile?)");
     } else {

@@ -157,6 +157,34 @@ TEST_F(StagingTest, without_descriptors_for_the_arena_bytes_leave_all_the_same) 
   EXPECT_TRUE(source->find(taken.back().get()));
 }
 
+// Those who land their bytes queue one copy after the other.
+TEST_F(StagingTest, gives_buffers_while_there_is_always_work) {
+  std::atomic<bool> enough = false;
+  Event ended;
+  std::function<void(const Status&)> again = [&](const Status&) {
+    if (enough || !staging.run(nothing, again).is_ok()) ended.set();
+  };
+  ASSERT_TRUE(staging.run(nothing, again).is_ok());
+  take(Way::kOut, 1);
+  EXPECT_TRUE(eventually([&] { return have() == 1; }));
+  enough = true;
+  EXPECT_TRUE(ended.wait());
+}
+
+// Else a few buffers would keep whole segments, and pinned memory, for as long as the engine lives.
+TEST_F(StagingTest, memory_that_nobody_uses_goes_back) {
+  Staging other("staging-other", std::make_unique<test::ScriptedStaging>(script), source, std::chrono::milliseconds(20));
+  std::vector<Staging::Buffer> buffers(2);
+  std::atomic<int> came = 0;
+  other.take(Way::kOut, [&](Result<Staging::Buffer> buffer) { buffers[0] = *std::move(buffer), ++came; });
+  other.take(Way::kIn, [&](Result<Staging::Buffer> buffer) { buffers[1] = *std::move(buffer), ++came; });
+  ASSERT_TRUE(eventually([&] { return came == 2; }));
+  EXPECT_EQ(source->stats().live_blocks, 1u);
+  buffers.clear();
+  EXPECT_TRUE(eventually([&] { return script.freed == 1 && script.unpinned == 1 && source->stats().live_blocks == 0; }));
+  EXPECT_TRUE(other.stop(Deadline::never()));
+}
+
 TEST_F(StagingTest, stop_runs_what_was_asked_for_and_refuses_who_waits) {
   take(Way::kOut, Staging::kBuffersEachWay + 1);
   ASSERT_TRUE(eventually([&] { return have() == Staging::kBuffersEachWay; }));

@@ -58,7 +58,7 @@ class Session final : public Answerable, public Port, public std::enable_shared_
     });
   }
   void open_connection(control::TransportKind, Deadline, std::function<void(Result<Fd>)>) override { FAIL() << "parts come by requests"; }
-  [[nodiscard]] bool is_live(const Handle& handle) const override { return owner_.own.slots->live(handle); }
+  [[nodiscard]] bool is_live(const Handle& handle) const override { return !takes_all_back && owner_.own.slots->live(handle); }
 
   void work_began() override {}
   void answered(FrameParts frame, std::vector<Fd> fds, bool) override {
@@ -77,11 +77,16 @@ class Session final : public Answerable, public Port, public std::enable_shared_
   std::atomic<int> staged = 0;  // parts
   std::atomic<int> asked = 0;
   std::atomic<bool> is_silent = false;
+  std::atomic<bool> passes_no_segments = false;
+  std::atomic<bool> takes_all_back = false;
 
  private:
   void serve(const std::vector<std::byte>& bytes) {
     const control::Frame frame = *control::next_frame(bytes).value();
     Responder responder(*owner_.own.loop, weak_from_this(), view_, frame.request);
+    if (passes_no_segments && frame.type == control::MessageType::kMapSegment) {
+      return std::move(responder).fail(Status(Code::kOutOfMemory, "no descriptors"));
+    }
     if (pass_segment(owner_.own.context, frame, responder)) return;
     const control::Stage wanted = control::decode_stage(frame.body).value();
     if (!wanted.spans.empty()) ++asked;
@@ -339,6 +344,31 @@ TEST_F(LendingTest, what_the_owner_does_not_lend_is_done_otherwise_from_its_begi
   EXPECT_THAT(outcome(*start(mixed, 5 * kBuffer + 1)).message(), HasSubstr("otherwise"));
   EXPECT_EQ(otherwise.size(), 2u);
   EXPECT_EQ(reader.own.counters.staged_mapped, 0u) << "nor counted";
+}
+
+TEST_F(LendingTest, what_cannot_be_mapped_is_done_otherwise) {
+  session->passes_no_segments = true;
+  EXPECT_THAT(outcome(*start(publish(6 * kBuffer), 6 * kBuffer)).message(), HasSubstr("otherwise"));
+  session->passes_no_segments = false;
+  EXPECT_TRUE(outcome(*start(publish(6 * kBuffer), 6 * kBuffer)).is_ok()) << "and its parts went back";
+}
+
+TEST_F(LendingTest, what_is_taken_back_each_time_is_done_otherwise) {
+  session->takes_all_back = true;
+  EXPECT_THAT(outcome(*start(publish(kBuffer), kBuffer)).message(), HasSubstr("otherwise"));
+  EXPECT_EQ(session->asked, 16);
+}
+
+// The owner's other NPUs may be well.
+TEST_F(LendingTest, a_read_behind_parts_that_do_not_come_back_is_done_otherwise) {
+  reader.own.options.stall_timeout_s = 0.05;
+  session->is_silent = true;
+  const Handle source = publish(memory.size());
+  const auto first = start(source, memory.size());
+  const auto second = start(source, kBuffer);
+  EXPECT_EQ(outcome(*first).code(), Code::kPeerGone);
+  EXPECT_THAT(outcome(*second).message(), HasSubstr("otherwise"));
+  EXPECT_THAT(outcome(*start(source, kBuffer)).message(), HasSubstr("otherwise")) << "at once";
 }
 
 TEST_F(LendingTest, tells_of_memory_that_was_freed_between_parts) {
