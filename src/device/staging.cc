@@ -79,7 +79,7 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   void give_back(Way way, const Memory& memory);
   [[nodiscard]] std::vector<Memory> take_idle() RAY_HIXL_REQUIRES(mutex);
   void free(std::vector<Memory> idle) const;
-  void free_idle(MutexLock& lock) RAY_HIXL_REQUIRES(mutex);
+  [[nodiscard]] Step let_go() RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] bool has_idle() const RAY_HIXL_REQUIRES(mutex) { return !ways[0].idle.empty() || !ways[1].idle.empty(); }
 };
 
@@ -117,8 +117,11 @@ Status Staging::Impl::start() {
 void Staging::Impl::run() {
   const Status entered = runtime->enter();
   MutexLock lock(mutex);
-  while (true) {
-    if (Step step = next_step(entered)) {
+  for (bool is_idle = false;;) {
+    Step step = next_step(entered);
+    if (!step && (is_idle || stopped) && has_idle()) step = let_go();
+    is_idle = false;
+    if (step) {
       lock.unlock();
       Tell tell = std::exchange(step, nullptr)();
       lock.lock();
@@ -128,23 +131,22 @@ void Staging::Impl::run() {
       lock.lock();
     } else if (stopped) {
       break;
-    } else if (!has_idle()) {
+    } else if (has_idle()) {
+      is_idle = !wake.wait_until(lock, Deadline::in(idle_time));
+    } else {
       wake.wait(lock);
-    } else if (!wake.wait_until(lock, Deadline::in(idle_time))) {
-      free_idle(lock);
     }
   }
-  free_idle(lock);
   has_ended = true;
   ending.notify_all();
 }
 
-// Here, where the device is: what comes back after the thread's end is freed without it.
-void Staging::Impl::free_idle(MutexLock& lock) {
-  std::vector<Memory> idle = take_idle();
-  lock.unlock();
-  free(std::exchange(idle, {}));
-  lock.lock();
+// Of idle memory, here, where the device is: what comes back after the thread's end is freed without it.
+Staging::Impl::Step Staging::Impl::let_go() {
+  return [this, idle = take_idle()]() mutable -> Tell {
+    free(std::exchange(idle, {}));
+    return [] {};
+  };
 }
 
 // Work and buffers by turns, so that neither waits for the end of the other.
