@@ -20,6 +20,7 @@ constexpr std::chrono::milliseconds kOwnWords{250};   // past the time of a conn
 // May another connect succeed where this one did not, with the peer as it is?
 bool is_worth_another_try(HixlCode code) { return code != kTimeout && code != kParamInvalid && code != kUnsupported; }
 
+constexpr const char* kOutOfReach = "the peer is too busy, or out of reach (hccn_tool -ping)";
 constexpr const char* kFewer =
     "memory, queue pairs or completion queues are used up. Lower hixl_max_links and idle_timeout_s, run fewer processes on it, give torch "
     "less";
@@ -86,11 +87,7 @@ void Remote::end_other_lives(const Incarnation& life) {
 void Remote::advance() {
   due_.reset();
   switch (state_) {
-    case State::kDown:
-      if (waiting_.empty() || !requests_.empty() || !host_.takes_moves()) return;
-      if (not_before_ && !not_before_->passed()) return wake_at(*not_before_);
-      if (!host_.has_turn(*this)) return wait_for(Wait::kTurn);
-      return connect();
+    case State::kDown: return advance_down();
     case State::kUp: submit(); return close_if_unused();
     case State::kDraining:
       if (requests_.empty()) return disconnect();
@@ -101,6 +98,32 @@ void Remote::advance() {
       return;
     case State::kConnecting: return end_late();
     case State::kDisconnecting: return;
+  }
+}
+
+void Remote::advance_down() {
+  if (waiting_.empty()) return;
+  if (!requests_.empty() || !host_.takes_moves()) return give_way("HIXL's engine here is being replaced");
+  if (not_before_ && !not_before_->passed()) {
+    wake_at(*not_before_);
+    return give_way("it failed, and is tried again");
+  }
+  if (host_.has_turn(*this)) return connect();
+  wait_for(Wait::kTurn);
+  give_way(host_.no_turn().message());
+}
+
+// Moves that another transport can have wait for a link, whatever that waits for, only as long as that has time left for them.
+void Remote::give_way(const std::string& why) {
+  for (const auto& move : std::exchange(waiting_, {})) {
+    if (move->in_flight > 0 || !move->gives_way_at.passed()) {
+      wake_at(move->gives_way_at);
+      waiting_.push_back(move);
+      continue;
+    }
+    move->gave_way = true;
+    move->failure = Status(Code::kConnectError, "HIXL has not linked to " + name_ + " within half of the transfer's time: " + why);
+    settle(move);
   }
 }
 
@@ -166,21 +189,17 @@ void Remote::connect() {
 void Remote::end_late() {
   for (const auto& move : std::exchange(waiting_, {})) {
     if (!move->link_by) move->link_by = Deadline::in(host_.connect_timeout() + kOwnWords);
-    const Deadline end = move->link_by->sooner(move->gives_way_at);
-    if (!end.passed()) {
-      wake_at(end);
+    if (!move->link_by->passed()) {
+      wake_at(*move->link_by);
       waiting_.push_back(move);
       continue;
     }
-    const bool is_late = move->link_by->passed();
-    late_ = late_ || is_late;
-    move->gave_way = !is_late;
-    const std::string time =
-        is_late ? "connect_timeout_s (" + std::to_string(host_.connect_timeout().count()) + " ms)" : "half of the transfer's time";
-    move->failure = Status(Code::kConnectError, "HIXL has not linked to " + name_ + " within " + time +
-                                                    ": the peer is too busy, or out of reach (hccn_tool -ping)");
+    late_ = true;
+    move->failure = Status(Code::kConnectError, "HIXL has not linked to " + name_ + " within connect_timeout_s (" +
+                                                    std::to_string(host_.connect_timeout().count()) + " ms): " + kOutOfReach);
     settle(move);
   }
+  give_way(kOutOfReach);
 }
 
 void Remote::connected(const Outcome& outcome) {

@@ -140,6 +140,8 @@ class Remote : public std::enable_shared_from_this<Remote> {
   void connect();
   void connected(const Outcome& outcome);
   void end_late();
+  void advance_down();
+  void give_way(const std::string& why);
   void disconnect();
   void disconnected(const Outcome& outcome);
   void end_with_engine(const Outcome& outcome);

@@ -904,5 +904,52 @@ TEST_F(RemoteTest, ends_every_move_once_and_none_early) {
   }
 }
 
+// ---- Moves that another transport can have.
+
+class RemoteGivesWay : public RemoteTest {
+ protected:
+  Watched add_that_gives_way(std::chrono::nanoseconds in) {
+    Watched made = make_move();
+    made.move->gives_way_at = Deadline::in(in);
+    remote->add(made.move);
+    return made;
+  }
+  void expect_given_way(const Watched& given, const char* why) {
+    ASSERT_FALSE(given.ended());
+    ASSERT_TRUE(remote->due().has_value());
+    EXPECT_LE(remote->due()->when(), given.move->gives_way_at.when());
+    EXPECT_TRUE(eventually([&] { return given.move->gives_way_at.passed(); }));
+    remote->advance();
+    ASSERT_TRUE(given.ended());
+    EXPECT_TRUE(given.move->gave_way);
+    EXPECT_EQ(given.result().code(), Code::kConnectError);
+    EXPECT_THAT(given.result().message(), AllOf(HasSubstr("half of the transfer's time"), HasSubstr(why)));
+  }
+};
+
+TEST_F(RemoteGivesWay, while_others_have_their_turn) {
+  host.turn = false;
+  const Watched patient = add();
+  expect_given_way(add_that_gives_way(20ms), "no turn");
+  EXPECT_FALSE(patient.ended());
+  host.turn = true;
+  remote->advance();
+  while (!host.errands.empty()) host.run_errand();
+  EXPECT_EQ(patient.move->in_flight, 1u);
+  complete_all();
+}
+
+TEST_F(RemoteGivesWay, while_the_engine_is_replaced) {
+  host.tainted = true;
+  expect_given_way(add_that_gives_way(20ms), "being replaced");
+}
+
+TEST_F(RemoteGivesWay, between_two_connects) {
+  script.answer("connect", {kFailed});
+  const Watched given = add_that_gives_way(40ms);
+  host.run_errand();
+  expect_given_way(given, "tried again");
+}
+
 }  // namespace
 }  // namespace ray_hixl::test
