@@ -4,6 +4,18 @@
 #include <utility>
 
 namespace ray_hixl::link {
+namespace {
+
+std::size_t count(const std::vector<std::shared_ptr<transport::Job>>& jobs) {
+  return static_cast<std::size_t>(std::ranges::count_if(jobs, [](const auto& job) { return job != nullptr; }));
+}
+
+// May whoever moves it find out only then that it cannot?
+bool may_turn_out(transport::RemoteMemory memory) {
+  return memory == transport::RemoteMemory::kDevice || memory == transport::RemoteMemory::kPinned;
+}
+
+}  // namespace
 
 void Flight::start(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan,
                    std::shared_ptr<transport::TransferState> state) {
@@ -24,8 +36,9 @@ void Flight::begin() {
     return moved(Status::ok());
   }
   const auto is_pinned = [](const transport::DevicePlace& place) { return place.hixl >= 0; };
-  pins_ = std::ranges::any_of(plan_->places, is_pinned) && host_->choose(transport::RemoteMemory::kPinned) != nullptr;
-  const bool host_memory = std::ranges::any_of(plan_->pieces, [this](const transport::Piece& piece) { return is_ordinary(piece); });
+  if (std::ranges::any_of(plan_->places, is_pinned)) pins_ = host_->choose(transport::RemoteMemory::kPinned);
+  // Pinned memory, too, though HIXL knows its own addresses: it may have to go the other ways.
+  const bool host_memory = std::ranges::any_of(plan_->pieces, [this](const transport::Piece& piece) { return is_of_hosts(piece); });
   if (host_memory && host_->paths().needs_addresses()) return resolve();
   dispatch();
 }
@@ -68,8 +81,8 @@ void Flight::dispatch() {
 
 void Flight::split_and_submit() {
   Jobs jobs;
-  jobs.of.resize(host_->paths().candidates().size());
-  if (const Status status = split(jobs); !status.is_ok()) {
+  jobs.pins = pins_;  // asked once: others find out meanwhile what HIXL does not link
+  if (const Status status = split(plan_->pieces, jobs); !status.is_ok()) {
     const Status alive = host_->check_alive();  // no way may lead to an owner because it died while the link came up
     return end(alive.is_ok() ? status : alive);
   }
@@ -78,11 +91,14 @@ void Flight::split_and_submit() {
     const MutexLock lock(mutex_);
     if (phase_ != Phase::kResolving) return;  // stopped meanwhile
     phase_ = Phase::kMoving;
-    moving_ = static_cast<std::size_t>(std::ranges::count_if(jobs.of, [](const auto& job) { return job != nullptr; }));
+    moving_ = count(jobs.of);
   }
+  submit(jobs);
+}
+
+void Flight::submit(Jobs& jobs) {
   for (std::size_t i = 0; i < jobs.of.size(); ++i) {
-    if (!jobs.of[i]) continue;
-    submit(i, std::move(jobs.of[i]));
+    if (jobs.of[i]) submit(i, std::move(jobs.of[i]));
   }
   // The stop may have come when some channels did not have their jobs yet.
   if (state_->stopping()) tell_channels();
@@ -99,44 +115,46 @@ void Flight::submit(std::size_t candidate, std::shared_ptr<transport::Job> job) 
 bool Flight::hand_over(std::size_t from, transport::Job& job, const Status& status) {
   const bool cannot = status.code() == Code::kNotAvailable || status.code() == Code::kConnectError;
   if (!cannot || !job.has_another_way || state_->stopping()) return false;
-  const std::vector<Candidate>& candidates = host_->paths().candidates();
-  const Candidate* const next = host_->choose_after(candidates[from], transport::RemoteMemory::kDevice);
-  if (next == nullptr) return false;
-  auto other = std::make_shared<transport::Job>();
-  if (job.pieces.size() > transport::kFewPieces) other = host_->reaper().off_loop(std::move(other));
-  other->transfer = job.transfer;
-  other->plan = job.plan;
-  other->pieces = std::move(job.pieces);
-  const auto take_over = [self = shared_from_this(), next = static_cast<std::size_t>(next - candidates.data()), other] {
-    self->submit(next, other);
-    if (self->state_->stopping()) self->tell_channels();
-  };
-  if (other->pieces.size() <= transport::kFewPieces) {
-    take_over();
+  const auto pieces = std::make_shared<const std::vector<transport::Piece>>(std::move(job.pieces));
+  if (pieces->size() <= transport::kFewPieces) {
+    begin_anew(from, *pieces, status);
     return true;
   }
-  return host_->run(take_over).is_ok();  // what asks for them looks at each
+  return host_->run([self = shared_from_this(), from, pieces, status] { self->begin_anew(from, *pieces, status); }).is_ok();
 }
 
-// Of the host on both sides, for those who move that.
-bool Flight::is_ordinary(const transport::Piece& piece) const {
-  return piece.place < 0 || (!pins_ && plan_->places[static_cast<std::size_t>(piece.place)].is_host());
+// In place of the job that failed, which still counts as moving.
+void Flight::begin_anew(std::size_t from, const std::vector<transport::Piece>& pieces, const Status& failure) {
+  Jobs jobs;
+  jobs.after = &host_->paths().candidates()[from];
+  if (!split(pieces, jobs).is_ok()) return job_done(failure);
+  {
+    const MutexLock lock(mutex_);
+    moving_ += count(jobs.of) - 1;
+  }
+  submit(jobs);
 }
 
-transport::RemoteMemory Flight::memory_of(const transport::DevicePlace& place) const {
-  if (pins_ && place.hixl >= 0) return transport::RemoteMemory::kPinned;
+// On both sides, pinned or not.
+bool Flight::is_of_hosts(const transport::Piece& piece) const {
+  return piece.place < 0 || plan_->places[static_cast<std::size_t>(piece.place)].is_host();
+}
+
+transport::RemoteMemory Flight::memory_of(const transport::DevicePlace& place, bool pins) {
+  if (pins && place.hixl >= 0) return transport::RemoteMemory::kPinned;
+  if (place.is_host()) return transport::RemoteMemory::kOrdinary;
   return place.across ? transport::RemoteMemory::kAcross : transport::RemoteMemory::kDevice;
 }
 
-Status Flight::split(Jobs& jobs) const {
-  for (const transport::Piece& piece : plan_->pieces) {
-    if (!is_ordinary(piece)) {
-      RAY_HIXL_RETURN_IF_ERROR(add(piece, memory_of(plan_->places[static_cast<std::size_t>(piece.place)]), jobs));
-    } else if (!resolutions_) {
-      RAY_HIXL_RETURN_IF_ERROR(add(piece, transport::RemoteMemory::kOrdinary, jobs));
-    } else {
-      RAY_HIXL_RETURN_IF_ERROR(split_piece(piece, jobs));
-    }
+Status Flight::split(const std::vector<transport::Piece>& pieces, Jobs& jobs) const {
+  jobs.of.resize(host_->paths().candidates().size());
+  jobs.chosen[static_cast<std::size_t>(transport::RemoteMemory::kPinned)] = jobs.pins;
+  const bool pins = jobs.pins != nullptr;
+  for (const transport::Piece& piece : pieces) {
+    const auto memory =
+        piece.place < 0 ? transport::RemoteMemory::kOrdinary : memory_of(plan_->places[static_cast<std::size_t>(piece.place)], pins);
+    const bool by_range = resolutions_ && transport::is_host(memory);
+    RAY_HIXL_RETURN_IF_ERROR(by_range ? split_piece(piece, jobs) : add(piece, memory, jobs));
   }
   return Status::ok();
 }
@@ -169,7 +187,7 @@ Status Flight::split_piece(const transport::Piece& piece, Jobs& jobs) const {
 
 Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const {
   const Candidate*& chosen = jobs.chosen[static_cast<std::size_t>(memory)];
-  if (chosen == nullptr) chosen = host_->choose(memory);
+  if (chosen == nullptr) chosen = choose(memory, jobs);
   if (chosen == nullptr) return host_->no_path(memory);
   std::shared_ptr<transport::Job>& job = jobs.of[static_cast<std::size_t>(chosen - host_->paths().candidates().data())];
   if (!job) {
@@ -178,17 +196,30 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
     job->transfer = state_;
     job->plan = plan_;
     job->pieces.reserve(plan_->pieces.size());
-    job->has_another_way = host_->choose_after(*chosen, transport::RemoteMemory::kDevice) != nullptr;
+    job->has_another_way = has_another_way(*chosen, jobs.pins != nullptr);
     if (chosen->reads_by_address) {
       for (const auto& resolution : *resolutions_) {
         job->segments.insert(job->segments.end(), resolution->segments.begin(), resolution->segments.end());
       }
     }
   }
-  const bool may_turn_out = memory == transport::RemoteMemory::kDevice || memory == transport::RemoteMemory::kPinned;
-  job->has_another_way = job->has_another_way && may_turn_out;
+  job->has_another_way = job->has_another_way && may_turn_out(memory);
   job->pieces.push_back(piece);
   return Status::ok();
+}
+
+const Candidate* Flight::choose(transport::RemoteMemory memory, const Jobs& jobs) const {
+  const bool is_first = jobs.after == nullptr || transport::is_host(memory);  // who moved it as pinned does not move it as ordinary
+  return is_first ? host_->choose(memory) : host_->choose_after(*jobs.after, memory);
+}
+
+// Where `chosen` turns out not to move device memory, or pinned one: for all places of such memory.
+bool Flight::has_another_way(const Candidate& chosen, bool pins) const {
+  Jobs next;
+  next.after = &chosen;
+  return std::ranges::all_of(plan_->places, [&](const transport::DevicePlace& place) {
+    return !may_turn_out(memory_of(place, pins)) || choose(memory_of(place, false), next) != nullptr;
+  });
 }
 
 // Where generations are not mapped, a channel checks the sources of the pieces that it reads, and nobody those of which nothing is read:

@@ -2,8 +2,8 @@
 //
 //   resolving -> moving -> (confirming ->) ended
 //
-// A channel of device memory may find out only when it is to move that it cannot (HIXL does not link the two devices): then the next one
-// that can gets its job.
+// A channel of device memory may find out only when it is to move that it cannot (HIXL does not link the two devices): then its pieces go
+// to the next ones that can, pinned memory of both hosts to that of any other host memory.
 //
 // It belongs to its transfer, through the stop hook, until that is stopped or ends; while jobs move, to them. Everything else that it waits
 // for (answers of the owner, timers) holds it weakly. The memory of a plan for one transfer is let go of before the end is seen, or, where
@@ -41,7 +41,7 @@ class FlightHost {
   [[nodiscard]] virtual const Paths& paths() const = 0;
   // The channel for such memory; null if there is none, and no_path() says why.
   [[nodiscard]] virtual const Candidate* choose(transport::RemoteMemory memory) const = 0;
-  // The one after that for memory of devices, where it turns out that the first cannot; null if there is none.
+  // The one after `first`, where that turned out not to; null if there is none.
   [[nodiscard]] virtual const Candidate* choose_after(const Candidate& first, transport::RemoteMemory memory) const = 0;
   [[nodiscard]] virtual Status no_path(transport::RemoteMemory memory) const = 0;
   [[nodiscard]] virtual std::string peer_name() const = 0;
@@ -84,6 +84,8 @@ class Flight : public std::enable_shared_from_this<Flight> {
   struct Jobs {
     std::vector<std::shared_ptr<transport::Job>> of;                    // a candidate; null: it reads nothing
     std::array<const Candidate*, transport::kRemoteMemories> chosen{};  // for such memory; null: not asked yet
+    const Candidate* pins = nullptr;   // moves pinned memory as such; null: it is taken for what it is otherwise
+    const Candidate* after = nullptr;  // turned out not to move these pieces; null: none did
   };
 
   Flight(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state);
@@ -93,14 +95,18 @@ class Flight : public std::enable_shared_from_this<Flight> {
   void resolved(std::size_t source, Result<std::shared_ptr<const Resolution>> resolution);
   void dispatch();
   void split_and_submit();
-  [[nodiscard]] bool is_ordinary(const transport::Piece& piece) const;
-  [[nodiscard]] transport::RemoteMemory memory_of(const transport::DevicePlace& place) const;
-  [[nodiscard]] Status split(Jobs& jobs) const;
+  [[nodiscard]] bool is_of_hosts(const transport::Piece& piece) const;
+  [[nodiscard]] static transport::RemoteMemory memory_of(const transport::DevicePlace& place, bool pins);
+  [[nodiscard]] Status split(const std::vector<transport::Piece>& pieces, Jobs& jobs) const;
   [[nodiscard]] Status split_piece(const transport::Piece& piece, Jobs& jobs) const;
   [[nodiscard]] Status add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const;
+  [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory, const Jobs& jobs) const;
+  [[nodiscard]] bool has_another_way(const Candidate& chosen, bool pins) const;
   [[nodiscard]] std::vector<Handle> unread_sources() const;
+  void submit(Jobs& jobs);
   void submit(std::size_t candidate, std::shared_ptr<transport::Job> job);
   [[nodiscard]] bool hand_over(std::size_t from, transport::Job& job, const Status& status);
+  void begin_anew(std::size_t from, const std::vector<transport::Piece>& pieces, const Status& failure);
   void job_done(const Status& status);
   void moved(const Status& status);
   void confirm();
@@ -130,7 +136,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   Status error_ RAY_HIXL_GUARDED_BY(mutex_);                // the first one of a job
   std::shared_ptr<Resolutions> coming_ RAY_HIXL_GUARDED_BY(mutex_);
   // Written by one thread before anything moves, constant from then on.
-  bool pins_ = false;                               // HIXL moves pinned memory of this peer
+  const Candidate* pins_ = nullptr;                 // moves pinned memory of this peer; null: nobody, or there is none
   std::shared_ptr<const Resolutions> resolutions_;  // null: nothing is read by address
   std::vector<Handle> unread_;                      // sources that no channel checks, where generations are not mapped
   std::atomic<bool> armed_{false};                  // a timer was or will be set

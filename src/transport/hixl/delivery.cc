@@ -291,9 +291,10 @@ void Delivery::heed_ends() {
   if (stopping()) end_if_still(transfer_->stop_reason());
 }
 
-// Where that is news it is told, once for each peer.
+// Where that is news it is told, once for each peer. Of two hosts also where others of the job have no other way: the next one is split
+// accordingly.
 void Delivery::note_unlinked(const Route& route, const Status& why, std::chrono::seconds time) {
-  if (!is_unlinked(why) || !has_another_way()) return;
+  if (!is_unlinked(why) || !(has_another_way() || (route.host_here && route.host_there))) return;
   if (!context_->unlinked->add(route, why, Deadline::in(time))) return;
   const std::string what = route.has_host() ? "pinned memory of the " : "NPU memory of the ";
   const std::string how = route.has_host() ? " is moved as host memory is otherwise" : " is staged through the host";

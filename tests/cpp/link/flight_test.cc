@@ -23,9 +23,9 @@ using transport::RemoteMemory;
 // Holds its jobs until the test ends them.
 class HeldChannel final : public transport::Channel {
  public:
-  explicit HeldChannel(RemoteMemory memory) : memory_(memory) {}
+  explicit HeldChannel(std::set<RemoteMemory> memory) : reads(std::move(memory)) {}
   Status can_read(RemoteMemory memory) const override {
-    return memory == memory_ ? Status::ok() : Status(Code::kNotAvailable, "another memory");
+    return reads.contains(memory) ? Status::ok() : Status(Code::kNotAvailable, "another memory");
   }
   void submit(std::shared_ptr<transport::Job> job) override {
     jobs.push_back(std::move(job));
@@ -35,12 +35,10 @@ class HeldChannel final : public transport::Channel {
   void on_notice(const control::Frame&) override {}
   void close(const Status&) override {}
 
+  std::set<RemoteMemory> reads;
   std::deque<std::shared_ptr<transport::Job>> jobs;
   std::function<void()> submitted;
   int heeded = 0;
-
- private:
-  const RemoteMemory memory_;
 };
 
 class TestHost final : public FlightHost {
@@ -51,11 +49,15 @@ class TestHost final : public FlightHost {
   };
   explicit TestHost(Kinds kinds) : kinds_(kinds) {
     std::vector<Candidate> candidates;
-    for (const auto memory : {RemoteMemory::kOrdinary, RemoteMemory::kSourceArena, RemoteMemory::kDevice, RemoteMemory::kDevice}) {
+    const std::vector<std::set<RemoteMemory>> kinds_of_memory = {{RemoteMemory::kOrdinary},
+                                                                 {RemoteMemory::kSourceArena},
+                                                                 {RemoteMemory::kDevice, RemoteMemory::kPinned},
+                                                                 {RemoteMemory::kDevice, RemoteMemory::kAcross}};
+    for (const auto& memory : kinds_of_memory) {
       auto channel = std::make_unique<HeldChannel>(memory);
       channels.push_back(channel.get());
       Candidate& candidate = candidates.emplace_back();
-      candidate.reads_by_address = kinds.by_address && transport::is_host(memory);
+      candidate.reads_by_address = kinds.by_address && transport::is_host(*memory.begin());
       candidate.channel = std::move(channel);
     }
     paths_.emplace(std::move(candidates));
@@ -717,6 +719,88 @@ TEST_F(FlightTest, what_failed_otherwise_is_not_handed_over) {
   end_job(2, Status(Code::kPeerGone, "gone"));
   EXPECT_TRUE(host->channels[3]->jobs.empty());
   expect_ended(Code::kPeerGone);
+}
+
+// ---- Pinned memory, which HIXL moves, as long as it links.
+
+class FlightOfPinned : public FlightTest {
+ protected:
+  static constexpr transport::DevicePlace kHosts{-1, -1, 0, false, 0};
+  static constexpr transport::DevicePlace kAcross{0, -1, 0, true, 0};
+  static constexpr transport::DevicePlace kDevices{0, 1, 1};
+  // One piece for each place.
+  void start(TestHost::Kinds kinds, std::vector<transport::DevicePlace> places) {
+    if (!host) host = std::make_shared<TestHost>(kinds);
+    const auto plan = make_plan(1, std::vector<std::uint32_t>(places.size(), 0), false);
+    for (std::size_t i = 0; i < places.size(); ++i) plan->pieces[i].place = static_cast<std::int32_t>(i);
+    plan->places = std::move(places);
+    FlightTest::start(plan);
+  }
+  void without_staged() {
+    host = std::make_shared<TestHost>(kByHandle);
+    host->channels[3]->reads.clear();
+  }
+  const Status unlinked{Code::kConnectError, "HIXL does not link them"};
+};
+
+TEST_F(FlightOfPinned, goes_as_host_memory_though_nobody_stages) {
+  without_staged();
+  start(kByHandle, {kHosts});
+  end_job(2, unlinked);
+  ASSERT_EQ(host->channels[0]->jobs.size(), 1u);
+  end_job(0);
+  expect_ended(Code::kOk);
+  expect_left_nothing();
+}
+
+TEST_F(FlightOfPinned, has_its_addresses_for_those_who_read_by_them) {
+  start(kByAddress, {kHosts});
+  resolve(0, {{1000, 4}, {2000, 6}});
+  end_job(2, unlinked);
+  ASSERT_EQ(host->channels[0]->jobs.size(), 1u);
+  EXPECT_THAT(host->channels[0]->jobs[0]->pieces, SizeIs(2));
+  EXPECT_EQ(host->channels[0]->jobs[0]->pieces.back().address, 2000u);
+  end_job(0);
+  expect_ended(Code::kOk);
+}
+
+TEST_F(FlightOfPinned, goes_each_its_own_way_and_ends_with_the_last) {
+  start(kByHandle, {kHosts, kAcross, kDevices});
+  ASSERT_EQ(host->jobs(), 1u);
+  end_job(2, unlinked);
+  ASSERT_EQ(host->channels[0]->jobs.size(), 1u);
+  ASSERT_EQ(host->channels[3]->jobs.size(), 1u);
+  EXPECT_THAT(host->channels[3]->jobs[0]->pieces, SizeIs(2));
+  end_job(0);
+  EXPECT_FALSE(state->done());
+  end_job(3, unlinked);
+  expect_ended(Code::kConnectError);
+  expect_left_nothing();
+}
+
+TEST_F(FlightOfPinned, is_not_handed_over_where_a_part_has_no_other_way) {
+  for (const auto& other : {kAcross, kDevices}) {
+    ends = 0;
+    without_staged();
+    start(kByHandle, {kHosts, other});
+    EXPECT_FALSE(host->channels[2]->jobs.at(0)->has_another_way);
+    end_job(2, unlinked);
+    expect_ended(Code::kConnectError);
+  }
+}
+
+TEST_F(FlightOfPinned, goes_where_it_was_to_go_though_others_found_out_meanwhile) {
+  without_staged();
+  host->is_loop = true;
+  const auto plan = make_plan(1, std::vector<std::uint32_t>(transport::kFewPieces + 1, 0), false);
+  plan->places = {kAcross};
+  for (transport::Piece& piece : plan->pieces) piece.place = 0;
+  FlightTest::start(plan);
+  host->channels[2]->reads.erase(RemoteMemory::kPinned);
+  host->run_elsewhere();
+  ASSERT_EQ(host->jobs(), 1u);
+  end_job(2);
+  expect_ended(Code::kOk);
 }
 
 }  // namespace

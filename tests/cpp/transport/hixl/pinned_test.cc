@@ -74,23 +74,46 @@ TEST_F(PinnedMemory, goes_by_hixl_where_both_sides_know_it_and_path_says_so) {
 
 // The other ways of host memory are better than an error.
 TEST_F(PinnedMemory, goes_as_host_memory_where_hixl_does_not_link) {
-  PeerProcess owner("shm,cma,stream,hixl,staged");
-  const OwnEngine reader;
-  const Peer peer = reader->connect(owner.descriptor(), kConnect).value();
-  const RemoteRegion remote = peer.region(owner.add_region(kMiB, 1, SourceMemory::kPinned)).value();
-  const Region local = reader->allocate(kMiB, MemoryKind::kPinned, kPeerDevice).value();
-  const FakeSwitch refuses("FAKE_HIXL_REFUSE_CONNECT", "3");
-  const Batch batch = prepare_one(peer, {local, 0, remote, 0, kMiB}).value();
-  for (const char* by : {"staged", "cma"}) {  // found out, and remembered
-    const Transfer transfer = peer.read_async(batch, kRead);
-    ASSERT_TRUE(transfer.wait());
-    EXPECT_THAT(transfer.result(), IsOk());
-    EXPECT_THAT(names(transfer.bytes_by_transport()), ElementsAre(by));
-    EXPECT_TRUE(holds_pattern(local.range(), 1));
+  for (const bool staged : {true, false}) {
+    const Options options = staged ? Options{} : without_staged();
+    PeerProcess owner(staged ? "shm,cma,stream,hixl,staged" : "shm,cma,stream,hixl");
+    const OwnEngine reader(options);
+    const Peer peer = reader->connect(owner.descriptor(), kConnect).value();
+    const RemoteRegion remote = peer.region(owner.add_region(kMiB, 1, SourceMemory::kPinned)).value();
+    const Region local = reader->allocate(kMiB, MemoryKind::kPinned, kPeerDevice).value();
+    const FakeSwitch refuses("FAKE_HIXL_REFUSE_CONNECT", "3");
+    const Batch batch = prepare_one(peer, {local, 0, remote, 0, kMiB}).value();
+    for (int i = 0; i < 2; ++i) {  // found out, and remembered
+      fill(local.range(), 0);
+      const Transfer transfer = peer.read_async(batch, kRead);
+      ASSERT_TRUE(transfer.wait());
+      EXPECT_THAT(transfer.result(), IsOk());
+      EXPECT_THAT(names(transfer.bytes_by_transport()), ElementsAre("cma"));
+      EXPECT_TRUE(holds_pattern(local.range(), 1));
+    }
+    const PathInfo path = peer.path(MemoryKind::kPinned, MemoryKind::kPinned).value();
+    EXPECT_EQ(path.transport, "cma");
+    EXPECT_THAT(path.refused, Contains(Pair("hixl", HasSubstr("FAILED (503900)"))));
   }
-  const PathInfo path = peer.path(MemoryKind::kPinned, MemoryKind::kPinned).value();
-  EXPECT_EQ(path.transport, "cma");
-  EXPECT_THAT(path.refused, Contains(Pair("hixl", HasSubstr("FAILED (503900)"))));
+}
+
+// The batch fails, since memory of NPUs has no other way. The next one need not fail for the pinned part.
+TEST_F(PinnedMemory, goes_otherwise_after_a_batch_that_could_not) {
+  PeerProcess owner("shm,cma,stream,hixl");
+  const Peer peer = (*consumer)->connect(owner.descriptor(), kConnect).value();
+  const Region host = pinned(kMiB);
+  const Region npu = (*consumer)->allocate(kMiB, MemoryKind::kDevice, kPeerDevice).value();
+  const std::vector<BatchOp> ops{{host, 0, peer.region(owner.add_region(kMiB, 1, SourceMemory::kPinned)).value(), 0, kMiB},
+                                 {npu, 0, peer.region(owner.add_region(kMiB, 2, SourceMemory::kSlab)).value(), 0, kMiB}};
+  const Batch batch = peer.prepare(ops).value();
+  {
+    const FakeSwitch refuses("FAKE_HIXL_REFUSE_CONNECT", "100");
+    EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kConnectError));
+  }
+  const Transfer transfer = peer.read_async(batch, kRead);
+  ASSERT_TRUE(transfer.wait());
+  EXPECT_THAT(transfer.result(), IsOk());
+  EXPECT_THAT(names(transfer.bytes_by_transport()), testing::UnorderedElementsAre("cma", "hixl"));
 }
 
 TEST_F(PinnedMemory, is_ordinary_where_hixl_does_not_take_it) {
