@@ -16,6 +16,12 @@ constexpr const char* kAuto = "auto";
 constexpr const char* kFoundByHixl = R"({"version":"1.3"})";  // all of it but what says that the engine is the client-server one
 constexpr std::size_t kMostOfFile = std::size_t{1} << 20;
 
+// Of "ip:port" or "[ip]:port".
+std::string_view host_of(std::string_view engine) {
+  const std::string_view host = engine.substr(0, engine.rfind(':'));
+  return host.starts_with('[') && host.ends_with(']') ? host.substr(1, host.size() - 2) : host;
+}
+
 bool is_auto(const std::vector<std::string>& protocols) { return protocols.size() == 1 && protocols.front() == kAuto; }
 
 Result<std::string> read_comm_res(const std::string& path) {
@@ -83,9 +89,10 @@ bool Settings::prefer_hccs() const {
   return !names("\"endpoint_list\"") || names("\"hccs\"");
 }
 
-// Of two servers A2 takes RoCE; it tells them apart by the address of the engines, where nothing else is said.
+// Of two servers A2 takes RoCE; it tells them apart by the address of the engines, where nothing else is said: one server with two
+// addresses is two to it, too.
 Status Settings::reach_host_memory(bool there, std::string_view peer) const {
-  const bool is_another_server = !is_a3_ && comm_res_ == kFoundByHixl && peer.substr(0, peer.rfind(':')) != options_.host;
+  const bool is_another_server = !is_a3_ && comm_res_ == kFoundByHixl && host_of(peer) != options_.host;
   if (!prefer_hccs() || is_another_server || (is_a3_ && !there)) return Status::ok();
   return Status(Code::kNotAvailable, std::string("HIXL takes HCCS there, which reaches no host memory") + (is_a3_ ? " of a peer" : "") +
                                          ". RoCE does: HCCL_INTRA_ROCE_ENABLE=1 in every process");

@@ -141,6 +141,10 @@ TEST_F(PinnedMemory, is_not_reached_over_hccs) {
   EXPECT_FALSE(reaches(false, "10.0.0.1:5"));
   EXPECT_FALSE(reaches(true, "10.0.0.1:5"));
   EXPECT_TRUE(reaches(true, "10.0.0.2:5")) << "RoCE, between two servers";
+  options.host = "fd00::1";
+  EXPECT_FALSE(reaches(true, "[fd00::1]:5"));
+  EXPECT_TRUE(reaches(true, "[fd00::2]:5"));
+  options.host = "10.0.0.1";
   cann.soc = "Ascend910_9391";
   EXPECT_TRUE(reaches(false, "10.0.0.1:5"));
   EXPECT_FALSE(reaches(true, "10.0.0.1:5"));
