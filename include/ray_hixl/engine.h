@@ -131,7 +131,8 @@ class Engine {
   // Registers `range`. `owner` (may be null) is kept until the region is closed and no transfer uses it, and is then dropped on the
   // engine's reaper thread. An empty range is allowed. Device memory: HIXL is given the whole allocation that holds the range (`segment`,
   // if the caller knows it; else as the runtime says), and keeps it, and the owner, until that can be undone, which may be at the end;
-  // kNotAvailable says why it cannot have it.
+  // kNotAvailable says why it cannot have it. Pinned memory that allocate() gave stays so, also when that region is closed; where it is
+  // registered no more the region's range says kHost.
   [[nodiscard]] Result<Region> register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner,
                                                const MemoryRange& segment = {}) const;
   // Registered memory: in the source arena, which peers on this host map, in a slab of a device, or (kPinned) host memory that a device

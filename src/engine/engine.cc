@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "base/process_shared.h"
 #include "control/descriptor.h"
@@ -63,6 +64,19 @@ Result<std::shared_ptr<const memory::Block>> allocate_device_memory(EngineImpl& 
   return (*device)->allocate(bytes, set_fence ? set_fence : [&] { return (*device)->set_fence(); }, deadline);
 }
 
+// Pinned memory stays so for as long as the region is there, whatever becomes of the one that it was allocated with; where nobody has that
+// any more it is host memory as any other.
+void hold_pinned(EngineImpl& engine, MemoryRange& range, std::shared_ptr<const void>& owner) {
+  const auto device = engine.devices().find(range.device);
+  std::optional<device::Held> held = device ? device->hold(range.address, range.length, owner) : std::nullopt;
+  if (held) {
+    owner = std::move(held->keep);
+  } else {
+    range.kind = MemoryKind::kHost;
+    range.device = 0;
+  }
+}
+
 Result<Region> allocate_pinned(const std::shared_ptr<EngineImpl>& engine, std::uint64_t bytes, std::int32_t index) {
   const Result<std::shared_ptr<device::Device>> device = engine->devices().get(index);
   if (!device.is_ok()) return device.status();
@@ -83,14 +97,16 @@ Bytes Engine::descriptor() const { return impl_->descriptor(); }
 
 Result<Region> Engine::register_memory(const MemoryRange& range, bool remote_write, std::shared_ptr<const void> owner,
                                        const MemoryRange& segment) const {
+  MemoryRange shown = range;
   Status checked = impl_->check();
   if (checked.is_ok()) checked = check_range(range);
+  if (checked.is_ok() && range.kind == MemoryKind::kPinned && range.length != 0) hold_pinned(*impl_, shown, owner);
   if (checked.is_ok() && range.kind == MemoryKind::kDevice && range.length != 0) {
     Result<std::shared_ptr<const void>> registration = register_device_memory(*impl_, range, segment, owner);
     checked = registration.status();
     if (checked.is_ok()) owner = *std::move(registration);
   }
-  if (checked.is_ok()) return add_region(impl_, range, remote_write, std::move(owner), nullptr);
+  if (checked.is_ok()) return add_region(impl_, shown, remote_write, std::move(owner), nullptr);
   impl_->reaper().drop(std::move(owner));
   return checked;
 }

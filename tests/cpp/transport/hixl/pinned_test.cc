@@ -47,6 +47,32 @@ TEST_F(PinnedMemory, outlives_the_engine) {
   EXPECT_TRUE(holds_pattern(region.range(), 3));
 }
 
+// Whoever registers it again has it as pinned for as long as he likes, and as host memory where it is none of HIXL's any more.
+TEST_F(PinnedMemory, stays_so_for_a_region_that_shows_it_again) {
+  PeerProcess owner;
+  const Region first = pinned(kMiB);
+  const Region second = (*consumer)->register_memory(first.range(), false, std::make_shared<Region>(first)).value();
+  first.close();
+  ASSERT_TRUE(first.wait_unused(kRead));
+  EXPECT_EQ(second.range().kind, MemoryKind::kPinned);
+  EXPECT_EQ(device().registrations, 2u);
+  const Peer peer = (*consumer)->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(owner.add_region(kMiB, 1, SourceMemory::kPinned)).value();
+  const Transfer transfer = peer.read_async(prepare_one(peer, {second, 0, remote, 0, kMiB}).value(), kRead);
+  ASSERT_TRUE(transfer.wait());
+  EXPECT_THAT(transfer.result(), IsOk());
+  EXPECT_THAT(names(transfer.bytes_by_transport()), ElementsAre("hixl"));
+}
+
+TEST_F(PinnedMemory, is_host_memory_once_its_registration_is_gone) {
+  const Region first = pinned(kMiB);  // has the memory, though not the registration, until the end
+  first.close();
+  ASSERT_TRUE(eventually([&] { return device().registrations == 1; }));
+  const Region second = (*consumer)->register_memory(first.range(), false, nullptr).value();
+  EXPECT_EQ(second.range().kind, MemoryKind::kHost);
+  EXPECT_EQ(control::decode_region(second.descriptor())->kind, MemoryKind::kHost);
+}
+
 // KV caches that are loaded off: what an object has on NPUs comes right into memory of the host.
 TEST_F(PinnedMemory, is_a_target_of_fetches) {
   PeerProcess owner;
