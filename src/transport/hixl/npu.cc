@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/process_shared.h"
+#include "base/thread.h"
 #include "transport/hixl/cann/start.h"
 #include "transport/hixl/slab_memory.h"
 #include "transport/hixl/staging_memory.h"
@@ -155,38 +157,39 @@ Result<std::shared_ptr<const void>> Npu::register_memory(const MemoryRange& segm
   const Result<const std::byte*> base =
       driver_.call_hixl<const std::byte*>([this, segment](Hixl* hixl) { return registry_.add(hixl, segment.address, segment.length); });
   if (!base.is_ok()) return base.status();
-  return std::shared_ptr<const void>(std::make_shared<Registration>(shared_from_this(), *base, std::move(owner)));
+  return std::shared_ptr<const void>(make_process_shared<Registration>(shared_from_this(), *base, std::move(owner)));
 }
 
 // Where HIXL does not take it, it is host memory as any other.
 Result<device::Pinned> Npu::allocate_pinned(std::uint64_t bytes) {
   Result<device::Pinned> pinned = pin((bytes + kHostPage - 1) / kHostPage * kHostPage);
   if (!pinned.is_ok()) return pinned;
-  const Result<bool> shown = driver_.call_hixl<bool>([this, &pinned](Hixl* hixl) -> Result<bool> {
-    const Status taken = show(hixl, *pinned);
-    return taken.is_ok() ? Result<bool>(true) : taken;
-  });
+  Result<device::Pinned> shown = driver_.call_hixl<device::Pinned>([this, unknown = *pinned](Hixl* hixl) { return show(hixl, unknown); });
+  {
+    const MutexLock lock(mutex_);
+    unpinned_ = shown.status();
+  }
+  if (shown.is_ok()) pinned = std::move(shown);
   pinned->range.length = bytes;
-  const MutexLock lock(mutex_);
-  unpinned_ = shown.status();
   return pinned;
 }
 
+// Gigabytes take seconds, for which the driver's thread would not poll.
 Result<device::Pinned> Npu::pin(std::uint64_t bytes) {
-  return driver_.call<device::Pinned>([this, bytes]() -> Result<device::Pinned> {
+  return driver_.call_errand<device::Pinned>([&acl = cann_.acl, index = index(), bytes]() -> Result<device::Pinned> {
     void* memory = nullptr;
-    if (const int error = cann_.acl.malloc_host(&memory, bytes); error != kAclOk) {
-      return cann_.acl.status(
-          error, "taking " + std::to_string(bytes) + " bytes of pinned host memory of " + npu_name(index()) + " (aclrtMallocHost)");
+    if (const int error = acl.malloc_host(&memory, bytes); error != kAclOk) {
+      return acl.status(error,
+                        "taking " + std::to_string(bytes) + " bytes of pinned host memory of " + npu_name(index) + " (aclrtMallocHost)");
     }
-    const std::shared_ptr<const void> keep(memory, [&acl = cann_.acl](void* pinned) {
-      if (!device::memory_is_left()) (void)acl.free_host(pinned);
+    const std::shared_ptr<const void> keep(memory, [&acl, process = ProcessGuard()](void* pinned) {
+      if (!process.in_child() && !device::memory_is_left()) (void)acl.free_host(pinned);
     });
     return device::Pinned{{static_cast<std::byte*>(memory), bytes, MemoryKind::kHost, 0}, keep, nullptr};
   });
 }
 
-Status Npu::show(Hixl* hixl, device::Pinned& pinned) {
+Result<device::Pinned> Npu::show(Hixl* hixl, device::Pinned pinned) {
   RAY_HIXL_RETURN_IF_ERROR(can_link_);
   if (!cann_.client_server)
     return Status(Code::kNotAvailable, "HIXL's communicator engine is given device memory alone: CANN 9.1 takes both");
@@ -194,14 +197,14 @@ Status Npu::show(Hixl* hixl, device::Pinned& pinned) {
   if (!base.is_ok()) return base.status();
   pinned.range.kind = MemoryKind::kPinned;
   pinned.range.device = index();
-  pinned.registration = std::make_shared<Registration>(shared_from_this(), *base, pinned.memory);
-  return Status::ok();
+  pinned.registration = make_process_shared<Registration>(shared_from_this(), *base, pinned.memory);
+  return pinned;
 }
 
 std::optional<device::Held> Npu::hold(const std::byte* address, std::uint64_t length, std::shared_ptr<const void> owner) {
   const std::optional<device::Registered> held = registry_.hold(address, length);
   if (!held) return std::nullopt;
-  return device::Held{*held, std::make_shared<Registration>(shared_from_this(), held->base, std::move(owner))};
+  return device::Held{*held, make_process_shared<Registration>(shared_from_this(), held->base, std::move(owner))};
 }
 
 void Npu::forget(const std::byte* base, std::shared_ptr<const void> owner) {

@@ -84,7 +84,7 @@ class Npu final : public device::Device, public std::enable_shared_from_this<Npu
   void collect();
   void move_part(const std::shared_ptr<Move>& move, std::size_t op, std::size_t offset);
   [[nodiscard]] Result<device::Pinned> pin(std::uint64_t bytes);
-  [[nodiscard]] Status show(Hixl* hixl, device::Pinned& pinned);
+  [[nodiscard]] Result<device::Pinned> show(Hixl* hixl, device::Pinned pinned);
   [[nodiscard]] Status enable_peer(std::int32_t peer);
 
   const Cann& cann_;

@@ -71,6 +71,11 @@ class Driver final : public RemoteHost {
     });
   }
 
+  // The same for a task that may take long: on a thread of its own that has the device.
+  template <class T>
+  [[nodiscard]] Result<T> call_errand(std::function<Result<T>()> task) {
+    return ask<T>([task = std::move(task)](const Answer<T>& answer) { answer(task()); }, &Driver::run_errand);
+  }
   // For a call that may block for long: on a thread of its own that has the device. After stop() it is dropped. Any thread.
   [[nodiscard]] Status run_errand(Connectors::Errand errand) { return connectors_.run(std::move(errand)); }
 
@@ -131,13 +136,38 @@ class Driver final : public RemoteHost {
   using HixlTask = std::function<void(const Result<Hixl*>& hixl)>;
   template <class T>
   using Answer = std::function<void(Result<T>)>;
-  // Runs `begin` on the thread, which gives the answer then or later, once.
+  // Where a task of ask() is to run: on the thread, or as an errand. Not ok, and why, if it will not.
+  using Place = Status (Driver::*)(Task task);
+  [[nodiscard]] Status on_the_thread(Task task) { return post(std::move(task)) ? Status::ok() : closed(); }
+  // The caller's part of ask(): given an answer once, or none where the task was dropped.
   template <class T>
-  [[nodiscard]] Result<T> ask(std::function<void(const Answer<T>& answer)> begin) {
-    const auto promise = std::make_shared<std::promise<Result<T>>>();
-    std::future<Result<T>> answer = promise->get_future();
-    const Answer<T> give = [promise](Result<T> result) { promise->set_value(std::move(result)); };
-    if (!post([give, begin = std::move(begin)] { begin(give); })) return closed();
+  class Question {
+   public:
+    explicit Question(Status if_dropped) : if_dropped_(std::move(if_dropped)) {}
+    ~Question() {
+      if (!given_) promise_.set_value(if_dropped_);
+    }
+    Question(const Question&) = delete;
+    Question& operator=(const Question&) = delete;
+    [[nodiscard]] std::future<Result<T>> answer() { return promise_.get_future(); }
+    void give(Result<T> result) {
+      given_ = true;
+      promise_.set_value(std::move(result));
+    }
+
+   private:
+    std::promise<Result<T>> promise_;
+    const Status if_dropped_;
+    bool given_ = false;
+  };
+  // Runs `begin` there, which gives the answer then or later, once.
+  template <class T>
+  [[nodiscard]] Result<T> ask(std::function<void(const Answer<T>& answer)> begin, Place place = &Driver::on_the_thread) {
+    auto question = std::make_shared<Question<T>>(closed());
+    std::future<Result<T>> answer = question->answer();
+    RAY_HIXL_RETURN_IF_ERROR((this->*place)([question = std::move(question), begin = std::move(begin)] {
+      begin([question](Result<T> result) { question->give(std::move(result)); });
+    }));
     if (answer.wait_for(kCallTime) == std::future_status::ready) return answer.get();
     return Status(Code::kTransferTimeout,
                   "the driver of " + device::npu_name(setup_.device) + " does not answer; is the device hung? npu-smi info");

@@ -131,6 +131,22 @@ class DriverWithoutBatches : public DriverTest {
   DriverWithoutBatches() : DriverTest(false) {}
 };
 
+TEST_F(DriverTest, is_not_held_up_by_errands_nor_holds_them_up) {
+  Event reached;
+  Event go_on;
+  driver->post([&] {
+    reached.set();
+    EXPECT_TRUE(go_on.wait());
+  });
+  ASSERT_TRUE(reached.wait());
+  const auto where = driver->call_errand<std::thread::id>([]() -> Result<std::thread::id> { return std::this_thread::get_id(); });
+  go_on.set();
+  ASSERT_THAT(where.status(), IsOk());
+  EXPECT_NE(*where, std::this_thread::get_id());
+  EXPECT_TRUE(stop());
+  EXPECT_EQ(driver->call_errand<bool>([]() -> Result<bool> { return true; }).status().code(), Code::kClosed);
+}
+
 TEST_F(DriverTest, brings_a_move_to_its_end) {
   const auto [move, request] = submit_and_wait("a:1");
   script.end(request, kCompleted);

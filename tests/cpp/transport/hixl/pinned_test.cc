@@ -1,5 +1,6 @@
 // Host memory that HIXL moves: allocated by the runtime of an NPU, registered with the engine there, and read from and into like the NPU's.
 #include "engine/region_impl.h"
+#include "support/child.h"
 #include "transport/hixl/cann/settings.h"
 #include "transport/hixl/processes.h"
 
@@ -71,6 +72,20 @@ TEST_F(PinnedMemory, is_host_memory_once_its_registration_is_gone) {
   const Region second = (*consumer)->register_memory(first.range(), false, nullptr).value();
   EXPECT_EQ(second.range().kind, MemoryKind::kHost);
   EXPECT_EQ(control::decode_region(second.descriptor())->kind, MemoryKind::kHost);
+}
+
+// The parent's runtime, which has it.
+TEST_F(PinnedMemory, is_left_to_the_parent_by_a_forked_child) {
+  std::optional<Region> region = pinned(3 * kMiB);
+  const MemoryRange range = region->range();
+  fill(range, 3);
+  region->close();
+  ASSERT_TRUE(eventually([&] { return device().registrations == 1 && device().unused_bytes == 0; }));
+  EXPECT_TRUE(in_child([&] {
+    region.reset();
+    return holds_pattern(range, 3);
+  }));
+  EXPECT_TRUE(holds_pattern(range, 3));
 }
 
 // KV caches that are loaded off: what an object has on NPUs comes right into memory of the host.
