@@ -107,7 +107,7 @@ def test_device_memory_where_there_is_none(peer: ray_hixl.Peer) -> None:
 
 @pytest.mark.parametrize("kinds", [("gpu", "host"), ("host", "gpu"), ("", "host")])
 def test_unknown_kind(peer: ray_hixl.Peer, kinds: tuple[str, str]) -> None:
-    with pytest.raises(ray_hixl.InvalidArgument, match="memory is 'host' or 'device', not '"):
+    with pytest.raises(ray_hixl.InvalidArgument, match="memory is 'host', 'device' or 'pinned', not '"):
         peer.path(*kinds)
 
 
