@@ -26,7 +26,7 @@ class Signals : public testing::Environment {
   void TearDown() override {
     if (!storm_) return;
     storm_.reset();
-    EXPECT_GT(SignalStorm::signals(), 100u);
+    EXPECT_GT(SignalStorm::signals(), 20u);  // which a quarter of the tests takes longer than, however few cores it gets
   }
 
  private:
