@@ -65,12 +65,12 @@ def test_between_hosts_memories(owner: Owner) -> None:
 
 @over_hccs
 def test_hccs_is_named(owner: Owner) -> None:
-    """Before HIXL would fail the transfer, and its link with it: the way goes by staged, then as for any host memory."""
+    """Before HIXL would fail the transfer, and its link with it: it goes as any host memory does."""
     owner.run("store = engine.empty(1 << 20, pinned=True); memoryview(store)[:] = b'x' * (1 << 20)")
     with ray_hixl.Engine() as engine:
         store = engine.empty(MIB, pinned=True)
         ways = [list(read(engine, owner, store.region, owner.get("store.region.descriptor"))) for _ in range(2)]
-        assert ways == [["staged"], ["cma"]]
+        assert ways == [["cma"], ["cma"]]
         path = engine.connect(owner.descriptor).path("pinned", "pinned")
         assert path.transport == "cma"
         assert "HCCS" in path.refused["hixl"]
