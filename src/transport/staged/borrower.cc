@@ -170,6 +170,7 @@ struct Borrower::Impl : std::enable_shared_from_this<Borrower::Impl> {
   [[nodiscard]] Status take(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged);
   void map(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged);
   void mapped(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, std::uint64_t offset, const Result<View>& view);
+  void later(const BorrowingPtr& borrowing, std::function<void()> step);
   void copy(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part);
   void copied(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Status& status);
   void note_progress(Borrowing& borrowing);
@@ -254,13 +255,18 @@ Status Borrower::Impl::take(const BorrowingPtr& borrowing, const std::shared_ptr
   return Status::ok();
 }
 
+// A step of a job, on the loop, and what is due after it. Any thread.
+void Borrower::Impl::later(const BorrowingPtr& borrowing, std::function<void()> step) {
+  context.loop.post([self = shared_from_this(), borrowing, step = std::move(step)] {
+    step();
+    self->go_on();
+    self->end_if_done(borrowing);
+  });
+}
+
 void Borrower::Impl::map(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged) {
   mappings->get(staged.segment, [self = shared_from_this(), borrowing, part, offset = staged.offset](const Result<View>& view) {
-    self->context.loop.post([self, borrowing, part, offset, view] {
-      self->mapped(borrowing, part, offset, view);
-      self->go_on();
-      self->end_if_done(borrowing);
-    });
+    self->later(borrowing, [raw = self.get(), borrowing, part, offset, view] { raw->mapped(borrowing, part, offset, view); });
   });
 }
 
@@ -282,11 +288,7 @@ void Borrower::Impl::mapped(const BorrowingPtr& borrowing, const std::shared_ptr
 void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part) {
   const std::shared_ptr<TransferState> transfer = borrowing->job->transfer;
   const auto told = [self = shared_from_this(), borrowing, part](const Status& status) {
-    self->context.loop.post([self, borrowing, part, status] {
-      self->copied(borrowing, part, status);
-      self->go_on();
-      self->end_if_done(borrowing);
-    });
+    self->later(borrowing, [raw = self.get(), borrowing, part, status] { raw->copied(borrowing, part, status); });
   };
   const auto copy_to_host = [transfer, part, is_callers = borrowing->job->plan->callers_memory] {
     return transfer->stopping() ? transfer->stop_reason() : part->copy_to_host(is_callers);
