@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "transport/fetched.h"
 
 namespace ray_hixl::transport {
 namespace {
@@ -71,8 +72,7 @@ class Puller::Work final : public memory::CopyWork {
     const auto copies = std::span(copies_).subspan(part_starts_[part], part_starts_[part + 1] - part_starts_[part]);
     if (const Status moved = mover_->move(copies); !moved.is_ok()) return fail(moved);
     const std::uint64_t bytes = total(copies);
-    job_->transfer->add_bytes(state_->kind, bytes);
-    state_->counters.fetched[static_cast<std::size_t>(state_->kind)].fetch_add(bytes, std::memory_order_relaxed);
+    count_fetched(*job_->transfer, state_->counters, state_->kind, bytes);
     return true;
   }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "transport/fetched.h"
 #include "transport/hixl/cann/settings.h"
 #include "transport/hixl/cann/start.h"
 #include "transport/liveness.h"
@@ -317,12 +318,7 @@ void Delivery::finished(std::size_t index, bool moved, const Status& status) {
     const MutexLock lock(mutex_);
     if (!job_) return;
     if (error_.is_ok() && !status.is_ok()) error_ = status;
-    if (status.is_ok()) {
-      const std::uint64_t bytes = routes_[index].bytes;
-      transfer_->add_bytes(control::TransportKind::kHixl, bytes);
-      context_->engine.counters.fetched[static_cast<std::size_t>(control::TransportKind::kHixl)].fetch_add(bytes,
-                                                                                                           std::memory_order_relaxed);
-    }
+    if (status.is_ok()) count_fetched(*transfer_, context_->engine.counters, control::TransportKind::kHixl, routes_[index].bytes);
     if (!moved) ++moving_;
     is_last = --missing_ == 0;
     if (!is_last) --moving_;

@@ -9,6 +9,7 @@
 
 #include "device/name.h"
 #include "device/staging.h"
+#include "transport/fetched.h"
 #include "transport/mappings.h"
 #include "transport/staged/host_copy.h"
 #include "transport/staged/parts.h"
@@ -334,8 +335,7 @@ void Borrower::Impl::note_progress(Borrowing& borrowing) {
 }
 
 void Borrower::Impl::count(const Borrowing& borrowing) const {
-  borrowing.job->transfer->add_bytes(control::TransportKind::kStaged, borrowing.moved);
-  context.counters.fetched[static_cast<std::size_t>(control::TransportKind::kStaged)].fetch_add(borrowing.moved, std::memory_order_relaxed);
+  count_fetched(*borrowing.job->transfer, context.counters, control::TransportKind::kStaged, borrowing.moved);
   context.counters.staged_mapped.fetch_add(borrowing.moved, std::memory_order_relaxed);
 }
 

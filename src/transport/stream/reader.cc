@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "transport/fetched.h"
 #include "transport/stream/turn.h"
 
 namespace ray_hixl::transport::stream {
@@ -196,8 +197,7 @@ void Reader::take_buffered_payload() {
 // `bytes` of payload are in place.
 void Reader::place(std::size_t bytes) {
   wanted_ -= bytes;
-  job_->transfer->add_bytes(carrier_.kind, bytes);
-  context_.counters.fetched[static_cast<std::size_t>(carrier_.kind)].fetch_add(bytes, std::memory_order_relaxed);
+  count_fetched(*job_->transfer, context_.counters, carrier_.kind, bytes);
   if (inflow_) return inflow_->received(bytes);
   while (bytes > 0) {
     const auto step = std::min<std::uint64_t>(bytes, job_->pieces[piece_].length - in_piece_);
