@@ -48,8 +48,9 @@ _COPIED_AS_THEY_ARE = {
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 _streams: dict[int, Stream] = {}  # by device: what set_stream() chose
-_only: tuple[int, float] | None = None  # the one device on which torch had memory, and until when that is believed
+_used: tuple[list[int], float] = ([], 0.0)  # the devices on which torch had memory, and until when that is believed
 _ASKED_AGAIN_S = 1.0
+_ASKED_AGAIN_UNUSED_S = 0.01  # where torch has none: less than it takes to open a device for the first
 _proven: Any = None  # the import of DLPack that was seen to make npu tensors
 
 
@@ -112,17 +113,26 @@ def landing_device(source: int) -> int:
     That is the one on which torch has memory; of several the source's, else the thread's own, else the lowest. Where torch has none the
     thread's own, else the source's, else npu:0. Opens no device.
     """
-    global _only
+    used = _used_devices(source)
+    if source in used:
+        return source
+    own = _own_device()
+    if used:
+        return own if own in used else used[0]
+    visible = range(_npu.device_count())
+    return next((device for device in (own, source) if device in visible), 0)
+
+
+def _used_devices(source: int) -> list[int]:
+    """Where torch has memory. To ask takes 7 us a device: so it is believed for a time, but not that torch has none on the source's."""
+    global _used
     now, visible = time.monotonic(), _npu.device_count()
-    if _only is not None and now < _only[1] and (source >= visible or source == _only[0] or not _reserved(source)):
-        return _only[0]
+    used, believed_until = _used
+    if now < believed_until and (not used or source in used or source >= visible or not _reserved(source)):
+        return used
     used = [device for device in range(visible) if _reserved(device)]
-    _only = (used[0], now + _ASKED_AGAIN_S) if len(used) == 1 else None
-    if len(used) == 1:
-        return used[0]
-    wished = (source, _own_device()) if used else (_own_device(), source)
-    choices = used or range(visible)
-    return next((device for device in wished if device in choices), choices[0])
+    _used = (used, now + (_ASKED_AGAIN_S if used else _ASKED_AGAIN_UNUSED_S))
+    return used
 
 
 def _reserved(device: int) -> int:

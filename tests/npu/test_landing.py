@@ -40,19 +40,25 @@ def metadata(owner: Owner) -> bytes:
 
 @pytest.mark.parametrize(("used", "own", "source", "expected"), RULE)
 def test_the_rule(monkeypatch: pytest.MonkeyPatch, used: list[int], own: int, source: int, expected: int) -> None:
-    monkeypatch.setattr(npu, "_only", None)
+    monkeypatch.setattr(npu, "_used", ([], 0.0))
     monkeypatch.setattr(torch.npu, "device_count", lambda: 4)
     monkeypatch.setattr(npu, "_reserved", lambda device: int(device in used))
     monkeypatch.setattr(npu, "_own_device", lambda: own)
     assert [npu.landing_device(source) for _ in range(2)] == [expected] * 2
 
 
-def test_the_only_one_is_believed_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But where the source's own comes to be used."""
+def test_what_torch_uses_is_believed_for_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second, but where the source's own comes to be used; what uses none yet, for less than it takes to open a device."""
     used, now = [1], [100.0]
-    monkeypatch.setattr(npu, "_only", None)
+    asked: list[int] = []
+
+    def reserved(device: int) -> int:
+        asked.append(device)
+        return int(device in used)
+
+    monkeypatch.setattr(npu, "_used", ([], 0.0))
     monkeypatch.setattr(torch.npu, "device_count", lambda: 4)
-    monkeypatch.setattr(npu, "_reserved", lambda device: int(device in used))
+    monkeypatch.setattr(npu, "_reserved", reserved)
     monkeypatch.setattr(npu, "_own_device", lambda: -1)
     monkeypatch.setattr(npu.time, "monotonic", lambda: now[0])
     assert npu.landing_device(0) == 1
@@ -62,6 +68,16 @@ def test_the_only_one_is_believed_for_a_second(monkeypatch: pytest.MonkeyPatch) 
     assert npu.landing_device(0) == 2
     used[:] = [0, 2]
     assert (npu.landing_device(3), npu.landing_device(0)) == (2, 0)
+    asked.clear()
+    assert [npu.landing_device(source) for source in (0, 2, 9)] == [0, 2, 0]
+    assert asked == []
+    used[:] = []
+    now[0] += 1
+    assert [npu.landing_device(3) for _ in range(2)] == [3, 3]
+    assert asked == [0, 1, 2, 3]
+    used[:] = [1]
+    now[0] += 0.01
+    assert npu.landing_device(3) == 1
 
 
 @pytest.mark.parametrize("fetch", ["engine.fetch(metadata).result()", "values.received_elsewhere(engine, metadata)"])
