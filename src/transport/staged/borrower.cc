@@ -1,7 +1,6 @@
 #include "transport/staged/borrower.h"
 
 #include <algorithm>
-#include <cstring>
 #include <deque>
 #include <string>
 #include <utility>
@@ -11,7 +10,7 @@
 #include "device/staging.h"
 #include "transport/fetched.h"
 #include "transport/mappings.h"
-#include "transport/staged/host_copy.h"
+#include "transport/staged/borrowed_part.h"
 #include "transport/staged/parts.h"
 
 namespace ray_hixl::transport::staged {
@@ -30,8 +29,8 @@ struct Borrower::Borrowing {
   std::shared_ptr<Job> job;  // null once it has ended
   std::size_t piece = 0;     // the next byte to ask for belongs to this piece,
   std::uint64_t in_piece = 0;
-  std::deque<std::shared_ptr<Part>> rests;  // which the owner did not stage along with what was before them
-  std::size_t asked = 0;                    // parts
+  std::deque<std::shared_ptr<BorrowedPart>> rests;  // which the owner did not stage along with what was before them
+  std::size_t asked = 0;                            // parts
   std::size_t copying = 0;
   std::uint64_t moved = 0;  // bytes
   bool is_refused = false;  // by the owner
@@ -41,89 +40,16 @@ struct Borrower::Borrowing {
   net::Loop::TimerId stall_timer = 0;
 
   [[nodiscard]] bool wants_more() const { return failed.is_ok() && (!rests.empty() || piece < job->pieces.size()); }
-  [[nodiscard]] std::shared_ptr<Part> next();
+  [[nodiscard]] std::shared_ptr<BorrowedPart> next();
 };
 
-// What one request asks for, for one device or the host.
-struct Borrower::Part {
-  struct Copy {
-    std::byte* to = nullptr;
-    Handle source;
-    std::uint64_t offset = 0;
-    std::uint64_t length = 0;
-  };
-  std::int32_t device = kHost;
-  std::vector<Copy> copies;
-  std::uint64_t length = 0;
-  Handle lent;
-  View view;  // keeps the mapping
-  const std::byte* at = nullptr;
-
-  void add(const Copy& copy) {
-    copies.push_back(copy);
-    length += copy.length;
-  }
-  // Takes away what is behind the first `bytes`; null: nothing was.
-  [[nodiscard]] std::shared_ptr<Part> split(std::uint64_t bytes);
-  [[nodiscard]] std::vector<control::ReadSpan> spans() const;
-  [[nodiscard]] Status copy_to_host(bool is_callers) const;
-  [[nodiscard]] Status copy_to_device(device::StagingRuntime& runtime) const;
-};
-
-std::shared_ptr<Borrower::Part> Borrower::Part::split(std::uint64_t bytes) {
-  if (bytes == length) return nullptr;
-  auto rest = std::make_shared<Part>();
-  rest->device = device;
-  std::uint64_t before = 0;
-  std::vector<Copy> kept;
-  for (const Copy& copy : copies) {
-    const std::uint64_t here = std::min(copy.length, bytes - before);
-    if (here > 0) kept.push_back({copy.to, copy.source, copy.offset, here});
-    if (here < copy.length) rest->add({copy.to + here, copy.source, copy.offset + here, copy.length - here});
-    before += here;
-  }
-  copies = std::move(kept);
-  length = bytes;
-  return rest;
-}
-
-std::vector<control::ReadSpan> Borrower::Part::spans() const {
-  std::vector<control::ReadSpan> spans;
-  spans.reserve(copies.size());
-  for (const Copy& copy : copies) spans.push_back({copy.source, copy.offset, copy.length});
-  return spans;
-}
-
-// Only memory of the caller's may be unmapped, and the kernel takes three times as long to copy there.
-Status Borrower::Part::copy_to_host(bool is_callers) const {
-  const std::byte* from = at;
-  for (const Copy& copy : copies) {
-    if (is_callers) {
-      RAY_HIXL_RETURN_IF_ERROR(staged::copy_to_host(copy.to, from, copy.length));
-    } else {
-      std::memcpy(copy.to, from, copy.length);
-    }
-    from += copy.length;
-  }
-  return Status::ok();
-}
-
-Status Borrower::Part::copy_to_device(device::StagingRuntime& runtime) const {
-  const std::byte* from = at;
-  for (const Copy& copy : copies) {
-    RAY_HIXL_RETURN_IF_ERROR(runtime.to_device(copy.to, from, copy.length));
-    from += copy.length;
-  }
-  return Status::ok();
-}
-
-std::shared_ptr<Borrower::Part> Borrower::Borrowing::next() {
+std::shared_ptr<BorrowedPart> Borrower::Borrowing::next() {
   if (!rests.empty()) {
     auto rest = std::move(rests.front());
     rests.pop_front();
     return rest;
   }
-  auto part = std::make_shared<Part>();
+  auto part = std::make_shared<BorrowedPart>();
   part->device = device_of(*job, job->pieces[piece]);
   while (piece < job->pieces.size() && part->length < device::Staging::kBufferBytes && part->copies.size() < control::Stage::kMostSpans) {
     const Piece& from = job->pieces[piece];
@@ -165,15 +91,15 @@ struct Borrower::Impl : std::enable_shared_from_this<Borrower::Impl> {
   void submit(std::shared_ptr<Job> job);
   void go_on();
   void ask(const BorrowingPtr& borrowing);
-  void ask_again(const BorrowingPtr& borrowing, std::shared_ptr<Part> rest);
+  void ask_again(const BorrowingPtr& borrowing, std::shared_ptr<BorrowedPart> rest);
   void send(std::vector<control::ReadSpan> spans, std::function<void(Result<Reply>)> answer);
-  void answered(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Result<Reply>& reply);
-  [[nodiscard]] Status take(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged);
-  void map(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged);
-  void mapped(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, std::uint64_t offset, const Result<View>& view);
+  void answered(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const Result<Reply>& reply);
+  [[nodiscard]] Status take(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const control::Staged& staged);
+  void map(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const control::Staged& staged);
+  void mapped(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, std::uint64_t offset, const Result<View>& view);
   void later(const BorrowingPtr& borrowing, std::function<void()> step);
-  void copy(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part);
-  void copied(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Status& status);
+  void copy(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part);
+  void copied(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const Status& status);
   void note_progress(Borrowing& borrowing);
   void count(const Borrowing& borrowing) const;
   void give_back(const Handle& part);
@@ -208,7 +134,7 @@ void Borrower::Impl::go_on() {
 }
 
 void Borrower::Impl::ask(const BorrowingPtr& borrowing) {
-  const std::shared_ptr<Part> part = borrowing->next();
+  const std::shared_ptr<BorrowedPart> part = borrowing->next();
   ++parts;
   ++borrowing->asked;
   send(part->spans(), [self = shared_from_this(), borrowing, part](const Result<Reply>& reply) { self->answered(borrowing, part, reply); });
@@ -220,7 +146,7 @@ void Borrower::Impl::send(std::vector<control::ReadSpan> spans, std::function<vo
 }
 
 // What comes for a job that has ended goes back untouched.
-void Borrower::Impl::answered(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Result<Reply>& reply) {
+void Borrower::Impl::answered(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const Result<Reply>& reply) {
   --borrowing->asked;
   note_progress(*borrowing);
   Status taken = reply.status();
@@ -237,12 +163,12 @@ void Borrower::Impl::answered(const BorrowingPtr& borrowing, const std::shared_p
   end_if_done(borrowing);
 }
 
-void Borrower::Impl::ask_again(const BorrowingPtr& borrowing, std::shared_ptr<Part> rest) {
+void Borrower::Impl::ask_again(const BorrowingPtr& borrowing, std::shared_ptr<BorrowedPart> rest) {
   borrowing->rests.push_back(std::move(rest));
   if (std::ranges::find(turns, borrowing) == turns.end()) turns.push_back(borrowing);
 }
 
-Status Borrower::Impl::take(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged) {
+Status Borrower::Impl::take(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const control::Staged& staged) {
   if (staged.length == 0 || staged.length > part->length)
     return Status(Code::kInternal, "the peer staged other bytes than it was asked for");
   part->lent = staged.part;
@@ -265,13 +191,13 @@ void Borrower::Impl::later(const BorrowingPtr& borrowing, std::function<void()> 
   });
 }
 
-void Borrower::Impl::map(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const control::Staged& staged) {
+void Borrower::Impl::map(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const control::Staged& staged) {
   mappings->get(staged.segment, [self = shared_from_this(), borrowing, part, offset = staged.offset](const Result<View>& view) {
     self->later(borrowing, [raw = self.get(), borrowing, part, offset, view] { raw->mapped(borrowing, part, offset, view); });
   });
 }
 
-void Borrower::Impl::mapped(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, std::uint64_t offset,
+void Borrower::Impl::mapped(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, std::uint64_t offset,
                             const Result<View>& view) {
   if (!view.is_ok()) {
     borrowing->is_refused = true;
@@ -286,7 +212,7 @@ void Borrower::Impl::mapped(const BorrowingPtr& borrowing, const std::shared_ptr
 }
 
 // On the thread of the device, or the pool's, which both stop before the loop.
-void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part) {
+void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part) {
   const std::shared_ptr<TransferState> transfer = borrowing->job->transfer;
   const auto told = [self = shared_from_this(), borrowing, part](const Status& status) {
     self->later(borrowing, [raw = self.get(), borrowing, part, status] { raw->copied(borrowing, part, status); });
@@ -311,7 +237,7 @@ void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<P
 
 // Nothing writes for this part any more. Where the owner took it back meanwhile, others waited for it, and this process was stopped or
 // overloaded: what was copied may be theirs, and it is asked for again.
-void Borrower::Impl::copied(const BorrowingPtr& borrowing, const std::shared_ptr<Part>& part, const Status& status) {
+void Borrower::Impl::copied(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const Status& status) {
   --borrowing->copying;
   note_progress(*borrowing);
   part->view.reset();

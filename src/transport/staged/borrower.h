@@ -30,7 +30,6 @@ class Borrower {
 
  private:
   struct Borrowing;
-  struct Part;
   struct Impl;
   const std::shared_ptr<Impl> impl_;  // shared with tasks and answers that are to come
 };
