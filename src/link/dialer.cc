@@ -135,8 +135,7 @@ class Dial : public std::enable_shared_from_this<Dial> {
     if (auto output = handshake_.take_output(); !output.empty()) connection_->send(std::move(output));
     if (handshake_.state() == control::Handshake::State::kFailed) {
       end(handshake_.error());
-    } else if (handshake_.state() == control::Handshake::State::kDone && !finishing_) {
-      finishing_ = true;
+    } else if (handshake_.state() == control::Handshake::State::kDone) {
       loop_.post([self = shared_from_this()] { self->succeed(); });  // the connection is in use up the stack
     }
     return used;
@@ -183,7 +182,6 @@ class Dial : public std::enable_shared_from_this<Dial> {
   net::Loop::TimerId pausing_ = 0;
   Fd connecting_;
   std::optional<net::Connection> connection_;
-  bool finishing_ = false;
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <functional>
 #include <future>
 #include <optional>
 
@@ -79,6 +80,8 @@ class Dialing {
           ways);
     });
   }
+  // While the dialer does nothing.
+  void meanwhile(const std::function<void()>& happens) { test::on_loop(*loop_, happens); }
   [[nodiscard]] Result<Dialed> result() {
     MutexLock lock(mutex_);
     while (!result_) {
@@ -171,6 +174,28 @@ Fd spoken_on(const Listener& listener) {
   EXPECT_GT(::recv(socket.get(), hello.data(), hello.size(), 0), 0);  // or the kernel would throw away what is sent
   EXPECT_EQ(::send(socket.get(), "R", 1, MSG_NOSIGNAL), 1);
   return socket;
+}
+
+// Here the handshake was done then, but not there.
+TEST(Dial, tries_again_where_the_owner_goes_before_it_has_its_proof) {
+  const Listener listener;
+  Dialing dialing(listener, 10s);
+  Fd socket = listener.accept_bare(listener.over_unix);
+  ASSERT_TRUE(listener.readable(socket));
+  std::array<std::byte, 256> hello{};
+  const ssize_t got = ::recv(socket.get(), hello.data(), hello.size(), 0);
+  ASSERT_GT(got, 0);
+  auto handshake = Handshake::server(listener.descriptor.incarnation, listener.descriptor.key);
+  ASSERT_EQ(handshake.on_bytes(std::span(hello).first(static_cast<std::size_t>(got))), static_cast<std::size_t>(got));
+  const std::vector<std::byte> challenge = handshake.take_output();
+  dialing.meanwhile([&] {
+    EXPECT_EQ(::send(socket.get(), challenge.data(), challenge.size(), MSG_NOSIGNAL), static_cast<ssize_t>(challenge.size()));
+    socket.reset();
+  });
+  test::RawSocket again = listener.accept(listener.over_unix);
+  EXPECT_TRUE(listener.serve(again));
+  const Result<Dialed> dialed = dialing.result();
+  EXPECT_TRUE(dialed.is_ok()) << dialed.status().to_string();
 }
 
 TEST(Dial, is_refused_by_who_has_spoken) {
