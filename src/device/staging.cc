@@ -14,6 +14,8 @@
 namespace ray_hixl::device {
 namespace {
 
+Staging::Way other(Staging::Way way) { return way == Staging::Way::kOut ? Staging::Way::kIn : Staging::Way::kOut; }
+
 Status engine_closed() { return Status(Code::kClosed, "the engine was closed"); }
 
 // Of one buffer.
@@ -27,11 +29,14 @@ struct Memory {
 // The buffers of one way.
 struct Buffers {
   std::vector<Memory> idle;
-  std::size_t out = 0;                          // given to somebody
-  std::size_t most = Staging::kBuffersEachWay;  // out at a time; fewer where there was no memory for more
+  std::size_t out = 0;                                   // given to somebody
+  std::size_t had = 0;                                   // out, when there was no memory for more
+  Deadline is_short_until = Deadline::at(Clock::now());  // then it is asked for again
   std::deque<Staging::Taken> waiting;
 
-  [[nodiscard]] bool can_serve() const { return !waiting.empty() && (!idle.empty() || out < most); }
+  // Out at a time.
+  [[nodiscard]] std::size_t most() const { return is_short_until.passed() ? Staging::kBuffersEachWay : had; }
+  [[nodiscard]] bool can_serve() const { return !waiting.empty() && (!idle.empty() || out < most()); }
 };
 
 }  // namespace
@@ -59,6 +64,7 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   Condition wake;    // the thread
   Condition ending;  // who waits for its end
   std::array<Buffers, 2> ways RAY_HIXL_GUARDED_BY(mutex);
+  Way turn RAY_HIXL_GUARDED_BY(mutex) = Way::kOut;  // is served first
   std::deque<Task> tasks RAY_HIXL_GUARDED_BY(mutex);
   std::thread thread RAY_HIXL_GUARDED_BY(mutex);       // stop() takes it
   bool has_worked RAY_HIXL_GUARDED_BY(mutex) = false;  // in its last step
@@ -81,6 +87,7 @@ struct Staging::Impl : std::enable_shared_from_this<Impl> {
   void free(std::vector<Memory> idle) const;
   [[nodiscard]] Step let_go() RAY_HIXL_REQUIRES(mutex);
   [[nodiscard]] bool has_idle() const RAY_HIXL_REQUIRES(mutex) { return !ways[0].idle.empty() || !ways[1].idle.empty(); }
+  [[nodiscard]] bool is_waited_for() const RAY_HIXL_REQUIRES(mutex) { return !ways[0].waiting.empty() || !ways[1].waiting.empty(); }
 };
 
 Staging::Impl::~Impl() {
@@ -131,7 +138,7 @@ void Staging::Impl::run() {
       lock.lock();
     } else if (stopped) {
       break;
-    } else if (has_idle()) {
+    } else if (has_idle() || is_waited_for()) {
       is_idle = !wake.wait_until(lock, Deadline::in(idle_time));
     } else {
       wake.wait(lock);
@@ -166,9 +173,12 @@ Staging::Impl::Step Staging::Impl::work_one() {
   };
 }
 
+// Both ways by turns, too: those who want buffers of one may be so many that some always wait.
 Staging::Impl::Step Staging::Impl::serve_one(const Status& entered) {
-  for (const Way way : {Way::kOut, Way::kIn}) {
-    if (!stopped && of(way).can_serve()) return serve(way, entered);
+  for (const Way way : {turn, other(turn)}) {
+    if (stopped || !of(way).can_serve()) continue;
+    turn = other(way);
+    return serve(way, entered);
   }
   return nullptr;
 }
@@ -188,7 +198,7 @@ Staging::Impl::Step Staging::Impl::serve(Way way, const Status& entered) {
   };
 }
 
-// Without memory for another one, it waits for one that comes back, if there is any.
+// Without memory for another one, it waits for one that comes back, if there is any, or until it is time to ask again.
 void Staging::Impl::hand_over(Way way, const Result<Memory>& memory, const Taken& taken) {
   if (memory.is_ok()) {
     return taken(Buffer(memory->address, [self = shared_from_this(), way, kept = *memory](std::byte*) { self->give_back(way, kept); }));
@@ -196,9 +206,11 @@ void Staging::Impl::hand_over(Way way, const Result<Memory>& memory, const Taken
   {
     const MutexLock lock(mutex);
     Buffers& buffers = of(way);
-    --buffers.out;
-    buffers.most = buffers.out > 0 ? buffers.out : kBuffersEachWay;
-    if (buffers.out > 0) return buffers.waiting.push_front(taken);
+    if (--buffers.out > 0) {
+      buffers.had = buffers.out;
+      buffers.is_short_until = Deadline::in(idle_time);
+      return buffers.waiting.push_front(taken);
+    }
   }
   taken(memory.status());
 }
@@ -255,7 +267,7 @@ void Staging::take(Way way, const Taken& taken) {
 bool Staging::has_spare(Way way) const {
   const MutexLock lock(impl_->mutex);
   const Buffers& buffers = impl_->of(way);
-  return buffers.waiting.empty() && buffers.out < buffers.most / 2;
+  return buffers.waiting.empty() && buffers.out < buffers.most() / 2;
 }
 
 Status Staging::run(Work work, Done done) {

@@ -49,15 +49,16 @@ class Staging {
   using Work = std::function<Status(StagingRuntime& runtime)>;
   using Done = std::function<void(const Status& status)>;
 
-  // `name` of the thread, at most 15 bytes. `source`: what peers map. `idle`: until memory that nobody uses is given back.
+  // `name` of the thread, at most 15 bytes. `source`: what peers map. `idle`: until memory that nobody uses is given back, and until
+  // memory that there was not is asked for again.
   Staging(std::string name, std::unique_ptr<StagingRuntime> runtime, std::shared_ptr<memory::Arena> source,
           std::chrono::nanoseconds idle = kIdle);
   ~Staging();  // REQUIRES: stop(), if anything was asked of it
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  // Gives a buffer as soon as there is one, in the order of asking. kClosed after stop() and in a forked child; what allocate(), the arena
-  // or enter() failed with.
+  // Gives a buffer as soon as there is one, in the order of asking, and both ways by turns. kClosed after stop() and in a forked child;
+  // what allocate(), the arena or enter() failed with.
   void take(Way way, const Taken& taken);
   // May somebody who has one take another one? Nobody waits, and half of them are nobody's.
   [[nodiscard]] bool has_spare(Way way) const;

@@ -142,6 +142,37 @@ TEST_F(StagingTest, waits_for_a_buffer_where_there_is_no_memory_for_another_one)
   EXPECT_TRUE(eventually([&] { return have() == 2; }));
 }
 
+TEST_F(StagingTest, asks_for_memory_again_where_there_was_none) {
+  Staging other("staging-other", std::make_unique<test::ScriptedStaging>(script), source, std::chrono::milliseconds(20));
+  std::vector<Staging::Buffer> buffers(2);
+  std::atomic<int> came = 0;
+  other.take(Way::kIn, [&](Result<Staging::Buffer> buffer) { buffers[0] = *std::move(buffer), ++came; });
+  ASSERT_TRUE(eventually([&] { return came == 1; }));
+  script.has_no_memory = true;
+  other.take(Way::kIn, [&](Result<Staging::Buffer> buffer) { buffers[1] = *std::move(buffer), ++came; });
+  ASSERT_TRUE(eventually([&] { return script.refused > 0; }));
+  EXPECT_EQ(came, 1);
+  script.has_no_memory = false;
+  EXPECT_TRUE(eventually([&] { return came == 2; })) << "it waits for the one that is out";
+  buffers.clear();
+  EXPECT_TRUE(other.stop(Deadline::never()));
+}
+
+// Those who take buffers that bytes leave by may be so many that one of them always waits.
+TEST_F(StagingTest, serves_both_ways_by_turns) {
+  Event go_on;
+  std::vector<Way> order;  // of the thread
+  std::atomic<int> served = 0;
+  const auto note = [&](Way way) { staging.take(way, [&, way](const Result<Staging::Buffer>&) { order.push_back(way), ++served; }); };
+  const auto hold = [&](StagingRuntime&) { return go_on.wait() ? Status::ok() : Status(Code::kInternal, "held too long"); };
+  ASSERT_TRUE(staging.run(hold, [](const Status&) {}).is_ok());
+  for (int i = 0; i < 3; ++i) note(Way::kOut);
+  note(Way::kIn);
+  go_on.set();
+  ASSERT_TRUE(eventually([&] { return served == 4; }));
+  EXPECT_THAT(order, testing::ElementsAre(Way::kOut, Way::kIn, Way::kOut, Way::kOut));
+}
+
 // What cannot be mapped then goes over connections, and is mapped again when there are descriptors.
 TEST_F(StagingTest, without_descriptors_for_the_arena_bytes_leave_all_the_same) {
   take(Way::kIn, 1);  // the thread runs

@@ -25,6 +25,7 @@ struct StagingScript {
   std::atomic<int> began{0};                  // copies
   std::atomic<int> copied{0};
   std::atomic<std::size_t> allocated{0};  // buffers
+  std::atomic<std::size_t> refused{0};    // for want of memory
   std::atomic<std::size_t> freed{0};
   std::atomic<std::size_t> pinned{0};  // buffers of the arena
   std::atomic<std::size_t> unpinned{0};
@@ -35,7 +36,10 @@ class ScriptedStaging final : public device::StagingRuntime {
   explicit ScriptedStaging(StagingScript& script) : script_(script) {}
   Status enter() override { return Status::ok(); }
   Result<std::byte*> allocate(std::uint64_t bytes) override {
-    if (script_.has_no_memory) return Status(Code::kOutOfMemory, "no pinned memory, the script says");
+    if (script_.has_no_memory) {
+      ++script_.refused;
+      return Status(Code::kOutOfMemory, "no pinned memory, the script says");
+    }
     ++script_.allocated;
     return new std::byte[bytes];
   }
