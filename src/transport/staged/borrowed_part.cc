@@ -32,6 +32,15 @@ std::vector<control::ReadSpan> BorrowedPart::spans() const {
   return spans;
 }
 
+Status BorrowedPart::find_in(const View& segment, std::uint64_t offset) {
+  if (offset > segment->length() || length > segment->length() - offset) {
+    return Status(Code::kInternal, "the peer's part lies outside of its segment");
+  }
+  view = segment;
+  at = segment->base() + offset;
+  return Status::ok();
+}
+
 // Only memory of the caller's may be unmapped, and the kernel takes three times as long to copy there.
 Status BorrowedPart::copy_to_host(bool is_callers) const {
   const std::byte* from = at;

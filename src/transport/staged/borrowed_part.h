@@ -35,6 +35,8 @@ struct BorrowedPart {
   // Takes away what is behind the first `bytes`; null: nothing was.
   [[nodiscard]] std::shared_ptr<BorrowedPart> split(std::uint64_t bytes);
   [[nodiscard]] std::vector<control::ReadSpan> spans() const;
+  // Keeps the segment that the owner lends it in, where it has to lie.
+  [[nodiscard]] Status find_in(const View& segment, std::uint64_t offset);
   [[nodiscard]] Status copy_to_host(bool is_callers) const;
   [[nodiscard]] Status copy_to_device(device::StagingRuntime& runtime) const;
 };

@@ -31,14 +31,17 @@ struct Borrower::Borrowing {
   std::uint64_t in_piece = 0;
   std::deque<std::shared_ptr<BorrowedPart>> rests;  // which the owner did not stage along with what was before them
   std::size_t asked = 0;                            // parts
-  std::size_t copying = 0;
-  std::uint64_t moved = 0;  // bytes
-  bool is_refused = false;  // by the owner
+  std::size_t mapping = 0;                          // parts whose segment was asked for
+  std::size_t copying = 0;                          // parts
+  std::uint64_t moved = 0;                          // bytes
+  bool is_refused = false;                          // by the owner
   Status failed;
   int lost = 0;                // parts that were taken back, since one that was not
   std::uint64_t progress = 0;  // grows with every part
   net::Loop::TimerId stall_timer = 0;
 
+  [[nodiscard]] bool waits_for_owner() const { return asked + mapping > 0; }
+  [[nodiscard]] bool is_to_end() const { return !job || !failed.is_ok(); }
   [[nodiscard]] bool wants_more() const { return failed.is_ok() && (!rests.empty() || piece < job->pieces.size()); }
   [[nodiscard]] std::shared_ptr<BorrowedPart> next();
 };
@@ -100,6 +103,7 @@ struct Borrower::Impl : std::enable_shared_from_this<Borrower::Impl> {
   void later(const BorrowingPtr& borrowing, std::function<void()> step);
   void copy(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part);
   void copied(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const Status& status);
+  void lost(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part);
   void note_progress(Borrowing& borrowing);
   void count(const Borrowing& borrowing) const;
   void give_back(const Handle& part);
@@ -172,12 +176,11 @@ Status Borrower::Impl::take(const BorrowingPtr& borrowing, const std::shared_ptr
   if (staged.length == 0 || staged.length > part->length)
     return Status(Code::kInternal, "the peer staged other bytes than it was asked for");
   part->lent = staged.part;
-  if (!borrowing->job || !borrowing->failed.is_ok()) {
+  if (borrowing->is_to_end()) {
     give_back(staged.part);
     return Status::ok();
   }
   if (auto rest = part->split(staged.length)) ask_again(borrowing, std::move(rest));
-  ++borrowing->copying;
   map(borrowing, part, staged);
   return Status::ok();
 }
@@ -192,27 +195,28 @@ void Borrower::Impl::later(const BorrowingPtr& borrowing, std::function<void()> 
 }
 
 void Borrower::Impl::map(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const control::Staged& staged) {
+  ++borrowing->mapping;
   mappings->get(staged.segment, [self = shared_from_this(), borrowing, part, offset = staged.offset](const Result<View>& view) {
     self->later(borrowing, [raw = self.get(), borrowing, part, offset, view] { raw->mapped(borrowing, part, offset, view); });
   });
 }
 
+// The segment of a part that was taken back may have been given back, too: that is no fault of the memory that was asked for.
 void Borrower::Impl::mapped(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, std::uint64_t offset,
                             const Result<View>& view) {
-  if (!view.is_ok()) {
-    borrowing->is_refused = true;
-    return copied(borrowing, part, view.status());
-  }
-  if (offset > (*view)->length() || part->length > (*view)->length() - offset) {
-    return copied(borrowing, part, Status(Code::kInternal, "the peer's part lies outside of its segment"));
-  }
-  part->view = *view;
-  part->at = (*view)->base() + offset;
-  copy(borrowing, part);
+  --borrowing->mapping;
+  note_progress(*borrowing);
+  if (borrowing->is_to_end()) return give_back(part->lent);
+  if (!port.is_live(part->lent)) return lost(borrowing, part);
+  const Status found = view.is_ok() ? part->find_in(*view, offset) : view.status();
+  if (found.is_ok()) return copy(borrowing, part);
+  give_back(part->lent);
+  fail(*borrowing, found, true);
 }
 
 // On the thread of the device, or the pool's, which both stop before the loop.
 void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part) {
+  ++borrowing->copying;
   const std::shared_ptr<TransferState> transfer = borrowing->job->transfer;
   const auto told = [self = shared_from_this(), borrowing, part](const Status& status) {
     self->later(borrowing, [raw = self.get(), borrowing, part, status] { raw->copied(borrowing, part, status); });
@@ -235,23 +239,23 @@ void Borrower::Impl::copy(const BorrowingPtr& borrowing, const std::shared_ptr<B
   if (!taken.is_ok()) copied(borrowing, part, taken);
 }
 
-// Nothing writes for this part any more. Where the owner took it back meanwhile, others waited for it, and this process was stopped or
-// overloaded: what was copied may be theirs, and it is asked for again.
+// Nothing writes for this part any more. Where the owner took it back meanwhile, what was copied may be of others.
 void Borrower::Impl::copied(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part, const Status& status) {
   --borrowing->copying;
   note_progress(*borrowing);
   part->view.reset();
-  const bool is_lent = port.is_live(part->lent);
+  if (status.is_ok() && !port.is_live(part->lent)) return lost(borrowing, part);
   give_back(part->lent);
-  if (!status.is_ok()) return fail(*borrowing, status, borrowing->is_refused);
-  if (is_lent) {
-    borrowing->lost = 0;
-    borrowing->moved += part->length;
-  } else if (++borrowing->lost < kMostLost) {
-    ask_again(borrowing, part);
-  } else {
-    fail(*borrowing, Status(Code::kNotAvailable, "the peer takes its parts back before they are copied"), true);
-  }
+  if (!status.is_ok()) return fail(*borrowing, status);
+  borrowing->lost = 0;
+  borrowing->moved += part->length;
+}
+
+// The owner took it back, since others waited for it, and this process was stopped or overloaded. It is asked for again.
+void Borrower::Impl::lost(const BorrowingPtr& borrowing, const std::shared_ptr<BorrowedPart>& part) {
+  give_back(part->lent);
+  if (++borrowing->lost < kMostLost) return ask_again(borrowing, part);
+  fail(*borrowing, Status(Code::kNotAvailable, "the peer takes its parts back before they are copied"), true);
 }
 
 void Borrower::Impl::note_progress(Borrowing& borrowing) {
@@ -279,7 +283,7 @@ void Borrower::Impl::fail(Borrowing& borrowing, const Status& why, bool is_refus
 // Parts that are still to come are given back when they do.
 void Borrower::Impl::end_if_done(const BorrowingPtr& borrowing) {
   if (!borrowing->job || borrowing->copying > 0 || borrowing->wants_more()) return;
-  if (borrowing->failed.is_ok() && borrowing->asked > 0) return;
+  if (borrowing->failed.is_ok() && borrowing->waits_for_owner()) return;
   if (borrowing->stall_timer != 0) context.loop.cancel(std::exchange(borrowing->stall_timer, 0));
   std::erase(all, borrowing);
   const Status& failed = borrowing->failed;
@@ -299,7 +303,7 @@ void Borrower::Impl::watch_stall(const BorrowingPtr& borrowing) {
     const auto alive = self.lock();
     if (!alive) return;
     borrowing->stall_timer = 0;
-    const bool waits_for_others = borrowing->asked == 0;
+    const bool waits_for_others = !borrowing->waits_for_owner();
     const bool is_late = waits_for_others ? seen_of_all == alive->progress : seen == borrowing->progress;
     if (!is_late || borrowing->copying > 0) return alive->watch_stall(borrowing);
     alive->stalled(borrowing, waits_for_others);
@@ -313,7 +317,7 @@ void Borrower::Impl::stalled(const BorrowingPtr& borrowing, bool waits_for_other
   if (waits_for_others) {
     fail(*borrowing, Status(Code::kNotAvailable, "parts for others have not come back for " + time), true);
   } else {
-    fail(*borrowing, Status(Code::kPeerGone, "it staged nothing for " + time + ": its process or its NPU is stopped"));
+    fail(*borrowing, Status(Code::kPeerGone, "nothing of what it was asked for came for " + time + ": its process or its NPU is stopped"));
   }
   end_if_done(borrowing);
 }

@@ -74,24 +74,33 @@ class Session final : public Answerable, public Port, public std::enable_shared_
   void end() {
     on_loop(*owner_.own.loop, [this] { lender_->session_ended(*view_); });
   }
+  // Answers what it was silent about.
+  void speak() {
+    is_silent = is_silent_about_segments = false;
+    owner_.own.loop->post([self = shared_from_this()] {
+      for (const auto& bytes : std::exchange(self->held_, {})) self->serve(bytes);
+    });
+  }
   std::atomic<int> staged = 0;  // parts
   std::atomic<int> asked = 0;
   std::atomic<bool> is_silent = false;
+  std::atomic<bool> is_silent_about_segments = false;
   std::atomic<bool> passes_no_segments = false;
+  std::atomic<bool> has_given_a_segment_back = false;
   std::atomic<bool> takes_all_back = false;
 
  private:
   void serve(const std::vector<std::byte>& bytes) {
     const control::Frame frame = *control::next_frame(bytes).value();
+    const bool is_of_segment = frame.type == control::MessageType::kMapSegment;
+    if (!is_of_segment && !control::decode_stage(frame.body)->spans.empty()) ++asked;
+    if (is_of_segment ? is_silent_about_segments : is_silent) return held_.push_back(bytes);
     Responder responder(*owner_.own.loop, weak_from_this(), view_, frame.request);
-    if (passes_no_segments && frame.type == control::MessageType::kMapSegment) {
-      return std::move(responder).fail(Status(Code::kOutOfMemory, "no descriptors"));
-    }
+    if (is_of_segment && passes_no_segments) return std::move(responder).fail(Status(Code::kOutOfMemory, "no descriptors"));
+    if (is_of_segment && has_given_a_segment_back.exchange(false))
+      return std::move(responder).fail(Status(Code::kInvalidRegion, "no such segment"));
     if (pass_segment(owner_.own.context, frame, responder)) return;
-    const control::Stage wanted = control::decode_stage(frame.body).value();
-    if (!wanted.spans.empty()) ++asked;
-    if (is_silent) return held_.push_back(std::make_unique<Responder>(std::move(responder)));
-    lender_->stage(wanted, std::move(responder));
+    lender_->stage(control::decode_stage(frame.body).value(), std::move(responder));
   }
 
   Side& owner_;
@@ -100,7 +109,7 @@ class Session final : public Answerable, public Port, public std::enable_shared_
   std::shared_ptr<const ReaderView> view_;
   std::uint64_t next_ = 0;
   std::map<std::uint64_t, std::function<void(Result<Reply>)>> waiting_;
-  std::vector<std::unique_ptr<Responder>> held_;
+  std::vector<std::vector<std::byte>> held_;
 };
 
 // A read, and how it ended.
@@ -368,7 +377,52 @@ TEST_F(LendingTest, a_read_behind_parts_that_do_not_come_back_is_done_otherwise)
   const auto second = start(source, kBuffer);
   EXPECT_EQ(outcome(*first).code(), Code::kPeerGone);
   EXPECT_THAT(outcome(*second).message(), HasSubstr("otherwise"));
+  reader.own.options.stall_timeout_s = 3600;
   EXPECT_THAT(outcome(*start(source, kBuffer)).message(), HasSubstr("otherwise")) << "at once";
+  session->speak();
+  ASSERT_TRUE(eventually([this] { return session->staged == Lender::kMostParts; }));
+  EXPECT_TRUE(eventually([&] { return outcome(*start(source, kBuffer)).is_ok(); })) << "once they have come back";
+  Event go_on;
+  owner.script.waits = &go_on;
+  session->asked = 0;
+  const auto all_parts = start(source, memory.size());
+  ASSERT_TRUE(eventually([this] { return session->asked == Lender::kMostParts; }));
+  const auto behind = start(source, kBuffer);
+  go_on.set();
+  EXPECT_TRUE(outcome(*all_parts).is_ok());
+  EXPECT_TRUE(outcome(*behind).is_ok()) << "others may come back as soon";
+}
+
+// The reader stood still; what he was lent was taken back, and its segment, which held nothing else, went.
+TEST_F(LendingTest, asks_again_for_a_part_whose_segment_was_given_back) {
+  session->is_silent_about_segments = true;
+  const auto read = start(publish(kBuffer), kBuffer);
+  ASSERT_TRUE(eventually([this] { return session->staged == 1; }));
+  session->end();
+  session->has_given_a_segment_back = true;
+  session->speak();
+  EXPECT_TRUE(outcome(*read).is_ok()) << read->result.message();
+  EXPECT_TRUE(test::is_pattern(read->into, 5));
+  EXPECT_EQ(session->asked, 2);
+}
+
+TEST_F(LendingTest, an_owner_that_does_not_pass_what_it_staged_for_long_is_gone) {
+  reader.own.options.stall_timeout_s = 0.05;
+  session->is_silent_about_segments = true;
+  const auto read = start(publish(kBuffer), kBuffer);
+  EXPECT_EQ(outcome(*read).code(), Code::kPeerGone);
+}
+
+TEST_F(LendingTest, a_read_that_is_stopped_ends_before_its_parts_are_mapped) {
+  session->is_silent_about_segments = true;
+  const auto read = start(publish(memory.size()), memory.size());
+  ASSERT_TRUE(eventually([this] { return session->staged == Lender::kMostParts; }));
+  read->transfer->request_stop(Status(Code::kCancelled, "nobody wants it any more"));
+  borrower->heed_stops();
+  EXPECT_EQ(outcome(*read).code(), Code::kCancelled);
+  session->speak();
+  EXPECT_TRUE(outcome(*start(publish(kBuffer), kBuffer)).is_ok()) << "what is mapped late is given back";
+  EXPECT_TRUE(std::ranges::all_of(read->into, [](std::byte byte) { return byte == std::byte{0}; }));
 }
 
 TEST_F(LendingTest, tells_of_memory_that_was_freed_between_parts) {
