@@ -13,15 +13,18 @@ namespace ray_hixl::transport::staged {
 namespace {
 
 // Memory of a driver, as a runtime pins, may be no page that the kernel looks up for the calls above, and yet be mapped.
-bool through_a_pipe(std::byte* to, const std::byte* from, std::uint64_t length) {
+Status through_a_pipe(std::byte* to, const std::byte* from, std::uint64_t length) {
   stream::CheckedCopy pipe;
+  RAY_HIXL_RETURN_IF_ERROR(pipe.open());
   for (std::uint64_t done = 0; done < length;) {
     const std::uint64_t some = std::min(stream::CheckedCopy::kMost, length - done);
     const iovec piece{const_cast<std::byte*>(from + done), static_cast<std::size_t>(some)};
-    if (!pipe.copy({&piece, 1}, {to + done, static_cast<std::size_t>(some)})) return false;
+    if (!pipe.copy({&piece, 1}, {to + done, static_cast<std::size_t>(some)})) {
+      return Status(Code::kInvalidRegion, "the memory is not mapped any more (was its storage resized or unmapped meanwhile?)");
+    }
     done += some;
   }
-  return true;
+  return Status::ok();
 }
 
 // The kernel reads and writes this process's own memory. Where a sandbox does not let it, the copy is an ordinary one.
@@ -33,10 +36,8 @@ Status checked(Call call, std::byte* to, const std::byte* from, std::uint64_t le
     const ssize_t some = call(::getpid(), &here, 1, &there, 1, 0);
     if (some > 0) {
       done += static_cast<std::uint64_t>(some);
-    } else if (errno == EFAULT && through_a_pipe(to + done, from + done, length - done)) {
-      return Status::ok();
     } else if (errno == EFAULT) {
-      return Status(Code::kInvalidRegion, "the memory is not mapped any more (was its storage resized or unmapped meanwhile?)");
+      return through_a_pipe(to + done, from + done, length - done);
     } else {
       std::memcpy(to + done, from + done, length - done);
       return Status::ok();

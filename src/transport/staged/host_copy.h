@@ -9,7 +9,7 @@
 
 namespace ray_hixl::transport::staged {
 
-// kInvalidRegion: the memory is not mapped.
+// kInvalidRegion: the memory is not mapped. kOutOfMemory: there was no descriptor to look with.
 [[nodiscard]] Status copy_from_host(std::byte* buffer, const std::byte* memory, std::uint64_t length);
 [[nodiscard]] Status copy_to_host(std::byte* memory, const std::byte* buffer, std::uint64_t length);
 

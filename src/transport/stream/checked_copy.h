@@ -12,20 +12,21 @@
 #include <span>
 
 #include "base/fd.h"
+#include "ray_hixl/status.h"
 
 namespace ray_hixl::transport::stream {
 
 class CheckedCopy {
  public:
-  static constexpr std::uint64_t kMost = std::uint64_t{16} << 10;  // a pipe holds more
+  static constexpr std::uint64_t kMost = std::uint64_t{16} << 10;  // a pipe holds more, but those of a user who has many
   static constexpr std::size_t kMostVectors = 16;
 
   // Puts `from`, whose bytes are as many as `into` has, one after another there. False, with anything there, if they could not all be
   // copied. REQUIRES: at most kMost bytes in kMostVectors pieces.
   [[nodiscard]] bool copy(std::span<const iovec> from, std::span<std::byte> into);
 
-  // Takes the descriptors (two) that copy() would take at its first call. False if there are none.
-  bool open();
+  // Takes the descriptors (two) that copy() would take at its first call. kOutOfMemory if there are none.
+  Status open();
   // Gives them back.
   void close();
 

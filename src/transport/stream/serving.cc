@@ -11,7 +11,7 @@ Serving::Serving(const Context& context, Carrier carrier) : context_(context), c
 void Serving::accept(Fd connection, const std::vector<std::byte>& received) {
   if (!net::is_unix(connection)) (void)net::set_dead_peer_timeout(connection, context_.options.stall_timeout_s);
   Senders& senders = *senders_;
-  if (senders.all.empty()) senders.copy.open();
+  if (senders.all.empty()) (void)senders.copy.open();
   senders.all.emplace_front();
   const auto place = senders.all.begin();
   const auto ended = [weak = std::weak_ptr(senders_), place] {

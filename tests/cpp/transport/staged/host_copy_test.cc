@@ -1,5 +1,6 @@
 #include "transport/staged/host_copy.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "support/few_descriptors.h"
 #include "support/pattern.h"
 
 namespace ray_hixl::transport::staged {
@@ -49,6 +51,19 @@ TEST(HostCopy, takes_memory_that_a_driver_has_mapped) {
   if (memory == nullptr) GTEST_SKIP() << "this kernel maps no data of its own";
   std::array<std::byte, 64> buffer{};
   EXPECT_TRUE(copy_from_host(buffer.data(), memory, buffer.size()).is_ok());
+}
+
+TEST(HostCopy, says_that_it_has_no_descriptors_to_look_with) {
+  const std::byte* const memory = memory_of_a_driver();
+  if (memory == nullptr) GTEST_SKIP() << "this kernel maps no data of its own";
+  std::array<std::byte, 64> buffer{};
+  Status status;
+  {
+    const test::FewDescriptors one(1);
+    status = copy_from_host(buffer.data(), memory, buffer.size());
+  }
+  EXPECT_EQ(status.code(), Code::kOutOfMemory);
+  EXPECT_THAT(status.message(), testing::HasSubstr("ulimit -n"));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "transport/stream/checked_copy.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -42,6 +43,19 @@ TEST_F(CheckedCopyTest, copies_as_much_as_it_says) {
   EXPECT_TRUE(copies({}));
 }
 
+// As the kernel makes those of a user who has many.
+TEST_F(CheckedCopyTest, copies_as_much_through_a_small_pipe) {
+  const int next = Fd(::dup(STDIN_FILENO)).get();  // the next descriptor's number
+  ASSERT_TRUE(copy.open().is_ok());
+  ASSERT_GT(::fcntl(next, F_SETPIPE_SZ, 4096), 0);
+  EXPECT_TRUE(copies(memory));
+  const std::vector<iovec> pieces = {piece(std::span(memory).first(4096)), piece(std::span(memory).subspan(4096, 5000)), piece({}),
+                                     piece(std::span(memory).subspan(9096))};
+  std::vector<std::byte> into(memory.size());
+  EXPECT_TRUE(copy.copy(pieces, into));
+  EXPECT_EQ(into, memory);
+}
+
 TEST_F(CheckedCopyTest, of_memory_that_is_gone_fails_and_leaves_nothing_to_the_next) {
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   void* const pages = ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -54,6 +68,9 @@ TEST_F(CheckedCopyTest, of_memory_that_is_gone_fails_and_leaves_nothing_to_the_n
     EXPECT_FALSE(copy.copy({&torn, 1}, into));
     EXPECT_TRUE(copies(memory));
   }
+  const iovec whole = piece(std::span(memory).subspan(1, 200));
+  EXPECT_FALSE(copy.copy({&whole, 1}, {static_cast<std::byte*>(pages) + page - 100, 200}));
+  EXPECT_TRUE(copies(memory));
   ::munmap(pages, page);
 }
 
@@ -63,7 +80,7 @@ TEST_F(CheckedCopyTest, gives_its_descriptors_back) {
     return std::distance(begin(files), end(files));
   };
   const auto before = open_files();
-  EXPECT_TRUE(copy.open());
+  EXPECT_TRUE(copy.open().is_ok());
   EXPECT_TRUE(copies(memory));
   EXPECT_EQ(open_files(), before + 2);
   copy.close();
