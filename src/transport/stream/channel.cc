@@ -56,8 +56,10 @@ void StreamChannel::Impl::offer(const std::shared_ptr<Reader>& reader, bool reus
   idle.push_back(reader);
 }
 
+// Who was stopped before he came here was not there to be told (heed_stops).
 void StreamChannel::Impl::enqueue(Queued queued) {
   if (!closed.is_ok()) return queued.job->end(closed);
+  if (queued.job->transfer->stopping()) return queued.job->end(queued.job->transfer->stop_reason());
   queue.push_back(std::move(queued));
   pump();
 }

@@ -58,8 +58,8 @@ class StreamChannelTest : public testing::Test {
     Status result;
   };
   // In so many pieces, which lie apart at the owner.
-  std::unique_ptr<Read> submit(std::uint64_t pieces = 1, StreamChannel* by = nullptr) {
-    auto read = std::make_unique<Read>();
+  std::unique_ptr<Read> submit(std::uint64_t pieces = 1, StreamChannel* by = nullptr,
+                               std::unique_ptr<Read> read = std::make_unique<Read>()) {
     auto plan = std::make_shared<Plan>();
     plan->sources = {Handle{1, 2, 3}};
     plan->bytes = kBytes;
@@ -238,6 +238,16 @@ TEST_F(StreamChannelTest, closing_hangs_up_and_ends_reads_with_the_reason) {
   const auto after = submit();
   ASSERT_TRUE(after->ended.wait());
   EXPECT_EQ(after->result.code(), Code::kClosed);
+}
+
+TEST_F(StreamChannelTest, a_read_that_was_stopped_on_its_way_here_asks_nobody) {
+  auto stopped = std::make_unique<Read>();
+  stopped->transfer->request_stop(Status(Code::kCancelled, "enough"));
+  channel.heed_stops();
+  const auto read = submit(1, nullptr, std::move(stopped));
+  ASSERT_TRUE(read->ended.wait());
+  EXPECT_EQ(read->result.code(), Code::kCancelled);
+  EXPECT_EQ(port.connections(), 0u);
 }
 
 // Connections that were given up make room for others.
