@@ -137,13 +137,13 @@ void Lender::copy(const std::shared_ptr<Coming>& coming) {
 }
 
 void Lender::copied(Coming& coming, const Status& status) {
-  const auto reader = readers_.find(&coming.responder.reader());
-  if (reader == readers_.end()) return;  // his session ended
-  --reader->second.asked;
-  const Status lent = status.is_ok() ? lend(coming, reader->second) : status;
+  if (*coming.has_gone) return;  // also if he has asked for something since
+  Reader& reader = readers_.at(&coming.responder.reader());
+  --reader.asked;
+  const Status lent = status.is_ok() ? lend(coming, reader) : status;
   if (!lent.is_ok()) return std::move(coming.responder).fail(lent);
   context_.counters.served_bytes.fetch_add(coming.part.length, std::memory_order_relaxed);
-  const control::Staged staged{reader->second.loans.back().part, coming.segment.id,
+  const control::Staged staged{reader.loans.back().part, coming.segment.id,
                                reinterpret_cast<std::uint64_t>(coming.buffer.get()) - coming.segment.base, coming.part.length};
   std::move(coming.responder).send(control::encode(coming.responder.request(), staged));
   coming.buffer.reset();

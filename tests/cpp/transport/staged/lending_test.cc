@@ -286,6 +286,20 @@ TEST_F(LendingTest, copies_nothing_for_a_session_that_ended) {
   EXPECT_EQ(owner.script.began, 0);
 }
 
+// He may give parts back after all were taken back.
+TEST_F(LendingTest, lends_nothing_that_was_asked_for_before_all_was_taken_back) {
+  Event go_on;
+  owner.script.waits = &go_on;
+  const auto read = start(publish(kBuffer), kBuffer);
+  ASSERT_TRUE(eventually([this] { return owner.script.began == 1; }));
+  session->end();
+  session->request([](std::uint64_t id) { return control::encode(id, control::Stage{}); }, [](const Result<Reply>&) {});
+  on_loop(*owner.own.loop, [] {});
+  go_on.set();
+  EXPECT_FALSE(outcome(*read).is_ok());
+  EXPECT_EQ(session->staged, 0);
+}
+
 TEST_F(LendingTest, lends_so_many_parts_to_a_reader_and_no_more) {
   const Handle source = publish(memory.size());
   std::vector<Result<control::Staged>> answers;
