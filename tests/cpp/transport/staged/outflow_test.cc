@@ -43,7 +43,10 @@ class OutflowTest : public testing::Test {
   std::vector<std::byte> drain(stream::Outflow& outflow, std::uint64_t bytes, std::uint64_t step) {
     std::vector<std::byte> all;
     while (all.size() < bytes) {
-      if (!eventually([&] { return !outflow.ready().empty() || !outflow.status().is_ok(); })) return all;
+      if (!eventually([&] { return !outflow.ready().empty() || !outflow.status().is_ok(); })) {
+        ADD_FAILURE() << "no more than " << all.size() << " bytes come";
+        return all;
+      }
       if (!outflow.status().is_ok()) return all;
       const auto some = outflow.ready().first(std::min<std::size_t>(outflow.ready().size(), step));
       all.insert(all.end(), some.begin(), some.end());
