@@ -33,6 +33,16 @@ PathInfo with_reason(PathInfo path, const PathInfo& hixl) {
   return path;
 }
 
+// What HIXL does not move as pinned goes as what it is `otherwise`.
+template <class Otherwise>
+Result<PathInfo> path_between(PeerImpl& peer, MemoryKind local, MemoryKind remote, Otherwise otherwise) {
+  if (!is_pinned(local, remote)) return otherwise();
+  Result<PathInfo> pinned = peer.path(transport::RemoteMemory::kPinned);
+  if (!pinned.is_ok() || !pinned->transport.empty()) return pinned;
+  Result<PathInfo> path = otherwise();
+  return path.is_ok() ? with_reason(*std::move(path), *pinned) : path;
+}
+
 }  // namespace
 
 Status PeerImpl::check() const {
@@ -182,10 +192,7 @@ Status Peer::read(const Batch& batch, std::chrono::nanoseconds timeout) const {
 
 Result<PathInfo> Peer::path(MemoryKind local, MemoryKind remote) const {
   RAY_HIXL_RETURN_IF_ERROR(impl_->check());
-  Result<PathInfo> path = impl_->path(memory_between(local, remote));
-  if (!path.is_ok() || !is_pinned(local, remote)) return path;
-  Result<PathInfo> pinned = impl_->path(transport::RemoteMemory::kPinned);
-  return !pinned.is_ok() || !pinned->transport.empty() ? pinned : with_reason(*std::move(path), *pinned);
+  return path_between(*impl_, local, remote, [&] { return impl_->path(memory_between(local, remote)); });
 }
 
 Result<PathInfo> Peer::path(MemoryKind local, const RemoteRegion& remote) const {
@@ -193,8 +200,8 @@ Result<PathInfo> Peer::path(MemoryKind local, const RemoteRegion& remote) const 
   if (remote.owner != impl_->incarnation()) {
     return Status(Code::kInvalidRegion, "the region belongs to another engine than this peer, or to an earlier life of it");
   }
-  const bool asks_owner = transport::is_host(memory_between(local, remote.kind)) && !is_pinned(local, remote.kind);
-  return asks_owner ? impl_->path(remote.handle) : path(local, remote.kind);
+  if (!transport::is_host(memory_between(local, remote.kind))) return path(local, remote.kind);
+  return path_between(*impl_, local, remote.kind, [&] { return impl_->path(remote.handle); });
 }
 
 void Peer::close() const { impl_->close(); }

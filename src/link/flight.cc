@@ -10,8 +10,9 @@ std::size_t count(const std::vector<std::shared_ptr<transport::Job>>& jobs) {
   return static_cast<std::size_t>(std::ranges::count_if(jobs, [](const auto& job) { return job != nullptr; }));
 }
 
-// May whoever moves it find out only then that it cannot?
-bool may_turn_out(transport::RemoteMemory memory) {
+// May a channel find out only when it moves such memory that it cannot?
+bool may_turn_out(const Candidate& channel, transport::RemoteMemory memory) {
+  if (memory == transport::RemoteMemory::kOrdinary) return channel.reads_by_address;
   return memory == transport::RemoteMemory::kDevice || memory == transport::RemoteMemory::kPinned;
 }
 
@@ -113,14 +114,24 @@ void Flight::submit(std::size_t candidate, std::shared_ptr<transport::Job> job) 
 
 // Nothing writes for `job` any more.
 bool Flight::hand_over(std::size_t from, transport::Job& job, const Status& status) {
-  const bool cannot = status.code() == Code::kNotAvailable || status.code() == Code::kConnectError;
+  const bool cannot = status.code() == Code::kNotAvailable || status.code() == Code::kConnectError || job.unreadable != 0;
   if (!cannot || !job.has_another_way || state_->stopping()) return false;
+  if (job.unreadable != 0) note_unreadable(job);
   const auto pieces = std::make_shared<const std::vector<transport::Piece>>(std::move(job.pieces));
   if (pieces->size() <= transport::kFewPieces) {
     begin_anew(from, *pieces, status);
     return true;
   }
   return host_->run([self = shared_from_this(), from, pieces, status] { self->begin_anew(from, *pieces, status); }).is_ok();
+}
+
+// So that the next flights do not try it anew.
+void Flight::note_unreadable(const transport::Job& job) const {
+  const auto holds_it = [at = job.unreadable.load()](const transport::Piece& piece) {
+    return at >= piece.address && at - piece.address < piece.length;
+  };
+  const auto piece = std::ranges::find_if(job.pieces, holds_it);
+  if (piece != job.pieces.end()) (*resolutions_)[piece->source]->is_owners_only = true;
 }
 
 // In place of the job that failed, which still counts as moving.
@@ -203,22 +214,24 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
       }
     }
   }
-  job->has_another_way = job->has_another_way && may_turn_out(memory);
+  job->has_another_way = job->has_another_way && may_turn_out(*chosen, memory);
   job->pieces.push_back(piece);
   return Status::ok();
 }
 
+// What moved it as pinned memory was never asked for it as what it is otherwise.
 const Candidate* Flight::choose(transport::RemoteMemory memory, const Jobs& jobs) const {
-  const bool is_first = jobs.after == nullptr || transport::is_host(memory);  // who moved it as pinned does not move it as ordinary
-  return is_first ? host_->choose(memory) : host_->choose_after(*jobs.after, memory);
+  const bool was_tried = jobs.after != nullptr && jobs.after->channel->can_read(memory).is_ok();
+  return was_tried ? host_->choose_after(*jobs.after, memory) : host_->choose(memory);
 }
 
-// Where `chosen` turns out not to move device memory, or pinned one: for all places of such memory.
+// Where `chosen` turns out not to move what it may turn out not to: for all places of such memory.
 bool Flight::has_another_way(const Candidate& chosen, bool pins) const {
+  if (chosen.reads_by_address) return host_->choose_after(chosen, transport::RemoteMemory::kOwnersOnly) != nullptr;
   Jobs next;
   next.after = &chosen;
   return std::ranges::all_of(plan_->places, [&](const transport::DevicePlace& place) {
-    return !may_turn_out(memory_of(place, pins)) || choose(memory_of(place, false), next) != nullptr;
+    return !may_turn_out(chosen, memory_of(place, pins)) || choose(memory_of(place, false), next) != nullptr;
   });
 }
 

@@ -2,8 +2,8 @@
 //
 //   resolving -> moving -> (confirming ->) ended
 //
-// A channel of device memory may find out only when it is to move that it cannot (HIXL does not link the two devices): then its pieces go
-// to the next ones that can, pinned memory of both hosts to that of any other host memory.
+// A channel may find out only when it is to move that it cannot: HIXL does not link the two devices, or the kernel reads some host memory
+// for its owner only. Then its pieces go to the next ones that can, pinned memory of both hosts to that of any other host memory.
 //
 // It belongs to its transfer, through the stop hook, until that is stopped or ends; while jobs move, to them. Everything else that it waits
 // for (answers of the owner, timers) holds it weakly. The memory of a plan for one transfer is let go of before the end is seen, or, where
@@ -106,6 +106,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   void submit(Jobs& jobs);
   void submit(std::size_t candidate, std::shared_ptr<transport::Job> job);
   [[nodiscard]] bool hand_over(std::size_t from, transport::Job& job, const Status& status);
+  void note_unreadable(const transport::Job& job) const;
   void begin_anew(std::size_t from, const std::vector<transport::Piece>& pieces, const Status& failure);
   void job_done(const Status& status);
   void moved(const Status& status);

@@ -169,7 +169,8 @@ void Link::choose_channels() {
   std::vector<Candidate> candidates;
   for (const auto& transport : transports_) candidates.push_back(candidate(*transport));
   paths_.emplace(std::move(candidates));
-  for (const auto memory : {transport::RemoteMemory::kOrdinary, transport::RemoteMemory::kSourceArena}) {
+  for (const auto memory :
+       {transport::RemoteMemory::kOrdinary, transport::RemoteMemory::kSourceArena, transport::RemoteMemory::kOwnersOnly}) {
     chosen_[static_cast<std::size_t>(memory)] = paths_->choose(memory);
   }
 }

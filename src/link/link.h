@@ -133,7 +133,7 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   std::shared_ptr<const memory::GenerationView> generations_;
   std::shared_ptr<net::WatchedProcess> process_;  // shared with whoever else has to know when that process ends
   std::optional<Paths> paths_;
-  std::array<const Candidate*, 2> chosen_{};  // by RemoteMemory, of the host
+  std::array<const Candidate*, 3> chosen_{};  // by RemoteMemory, of the host
   const std::shared_ptr<Resolver> resolver_;
 
   std::atomic<std::uint64_t> uses_{0};   // under way, and kRetired

@@ -23,9 +23,9 @@ std::size_t Resolution::bytes() const {
 
 transport::RemoteMemory Resolution::memory_at(std::uint64_t address) const {
   const auto after = std::ranges::upper_bound(segments, address, {}, &control::RemoteSegment::base);
-  if (after == segments.begin()) return transport::RemoteMemory::kOrdinary;
-  const control::RemoteSegment& segment = *std::prev(after);
-  return address - segment.base < segment.length ? transport::RemoteMemory::kSourceArena : transport::RemoteMemory::kOrdinary;
+  const bool is_in_arena = after != segments.begin() && address - std::prev(after)->base < std::prev(after)->length;
+  if (is_in_arena) return transport::RemoteMemory::kSourceArena;
+  return is_owners_only ? transport::RemoteMemory::kOwnersOnly : transport::RemoteMemory::kOrdinary;
 }
 
 void Resolver::resolve(const Handle& handle, std::weak_ptr<const void> who, Answer answer) {

@@ -1,6 +1,7 @@
 // Resolver: where the owner keeps the bytes of its slots. Asks once per slot and remembers what is used often.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -20,12 +21,13 @@ namespace ray_hixl::link {
 // Bytes of an answer that describes many tensors: copying and decoding it, and letting it go, is not for the loop.
 inline constexpr std::size_t kLargeAnswer = std::size_t{64} << 10;
 
-// A slot's ranges in the owner's memory. Immutable.
+// A slot's ranges in the owner's memory. Immutable, but for what was found out.
 struct Resolution {
   std::vector<control::RemoteRange> ranges;      // none is empty
   std::vector<std::uint64_t> starts;             // of each range in the slot's byte space
   std::vector<control::RemoteSegment> segments;  // by base address
   std::uint64_t length = 0;
+  mutable std::atomic<bool> is_owners_only{false};  // what is ordinary memory otherwise
 
   explicit Resolution(control::Resolved resolved);
   [[nodiscard]] std::size_t bytes() const;  // that it takes itself, about

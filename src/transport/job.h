@@ -1,6 +1,7 @@
 // Job: one channel's share of a transfer. Plan: what a transfer reads, checked once and reusable.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -86,7 +87,9 @@ struct Job {
   std::shared_ptr<const Plan> plan;              // sources, holds
   std::vector<Piece> pieces;                     // this channel's
   std::vector<control::RemoteSegment> segments;  // the owner's source segments that hold some pieces (by address)
-  bool has_another_way = false;                  // if it ends with kNotAvailable or kConnectError another channel gets the pieces
+  // If it ends with kNotAvailable or kConnectError, or with something unreadable, another channel gets the pieces.
+  bool has_another_way = false;
+  std::atomic<std::uint64_t> unreadable{0};  // an address of a piece, where the kernel does not read the owner's memory; 0: none is known
   // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Until then the plan's
   // `holds` keep that memory, even if the transfer has ended before (quarantine). Ok means that the sources were live after the last byte,
   // too, where the link does not see that itself.

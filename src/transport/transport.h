@@ -33,12 +33,13 @@ namespace ray_hixl::transport {
 
 // Which memory of the peer the bytes lie in. Host memory goes to host memory, device memory to device memory; kAcross: one side is host
 // memory, the other one device memory. kPinned: host memory that HIXL knows on one side or both, else device memory; whoever does not move
-// it so moves it as what it is otherwise.
-enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena, kDevice, kAcross, kPinned };
-inline constexpr std::size_t kRemoteMemories = 5;
+// it so moves it as what it is otherwise. kOwnersOnly: ordinary memory that the kernel turned out to read for no other process, such as a
+// driver's, or a secret memfd's.
+enum class RemoteMemory : std::uint8_t { kOrdinary, kSourceArena, kOwnersOnly, kDevice, kAcross, kPinned };
+inline constexpr std::size_t kRemoteMemories = 6;
 // Host memory on both sides?
 [[nodiscard]] constexpr bool is_host(RemoteMemory memory) {
-  return memory == RemoteMemory::kOrdinary || memory == RemoteMemory::kSourceArena;
+  return memory == RemoteMemory::kOrdinary || memory == RemoteMemory::kSourceArena || memory == RemoteMemory::kOwnersOnly;
 }
 
 // What a transport of host memory says of device memory.

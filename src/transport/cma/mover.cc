@@ -25,10 +25,6 @@ std::string why_forbidden() {
 Status read_failed(int error) {
   switch (error) {
     case ESRCH: return Status(Code::kPeerGone, "the peer's process ended");
-    case EFAULT:
-      return Status(
-          Code::kInvalidRegion,
-          "memory is not mapped any more: the peer's (was its storage resized or unmapped while it was published?) or the target");
     case EPERM:
     case ENOSYS:
       return Status(Code::kNotAvailable,
@@ -40,8 +36,23 @@ Status read_failed(int error) {
   }
 }
 
+// Drops what was read from the front of one side.
+std::span<iovec> rest_of(std::span<iovec> vectors, std::size_t bytes) {
+  while (bytes > 0) {
+    iovec& first = vectors.front();
+    const std::size_t taken = std::min(bytes, first.iov_len);
+    first.iov_base = static_cast<std::byte*>(first.iov_base) + taken;
+    first.iov_len -= taken;
+    bytes -= taken;
+    if (first.iov_len == 0) vectors = vectors.subspan(1);
+  }
+  return vectors;
+}
+
+}  // namespace
+
 // The copies of one call. Neighbours on both sides are joined.
-struct Vectors {
+struct CmaMover::Vectors {
   std::array<iovec, kMostVectors> to;
   std::array<iovec, kMostVectors> from;
   std::size_t count = 0;
@@ -62,44 +73,44 @@ struct Vectors {
   }
 };
 
-// Drops what was read from the front of one side.
-std::span<iovec> rest_of(std::span<iovec> vectors, std::size_t bytes) {
-  while (bytes > 0) {
-    iovec& first = vectors.front();
-    const std::size_t taken = std::min(bytes, first.iov_len);
-    first.iov_base = static_cast<std::byte*>(first.iov_base) + taken;
-    first.iov_len -= taken;
-    bytes -= taken;
-    if (first.iov_len == 0) vectors = vectors.subspan(1);
-  }
-  return vectors;
-}
-
 // A call stops short where memory is not mapped; the next one then says so.
-Status read_all(pid_t pid, Vectors& vectors) {
+Status CmaMover::read_all(Vectors& vectors) const {
   auto to = std::span(vectors.to).first(vectors.count);
   auto from = std::span(vectors.from).first(vectors.count);
   while (!to.empty()) {
-    const ssize_t got = ::process_vm_readv(pid, to.data(), to.size(), from.data(), from.size(), 0);
+    const ssize_t got = ::process_vm_readv(pid_, to.data(), to.size(), from.data(), from.size(), 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return read_failed(got < 0 ? errno : EFAULT);
+    if (got <= 0) return got == 0 || errno == EFAULT ? not_mapped(from.front().iov_base) : read_failed(errno);
     to = rest_of(to, static_cast<std::size_t>(got));
     from = rest_of(from, static_cast<std::size_t>(got));
   }
   return Status::ok();
 }
 
-}  // namespace
+// The kernel does not say on which side: a byte that surely fits here is read to see.
+Status CmaMover::not_mapped(void* from) const {
+  std::byte byte{};
+  const iovec here{&byte, 1};
+  const iovec there{from, 1};
+  if (::process_vm_readv(pid_, &here, 1, &there, 1, 0) == 1) {
+    return Status(Code::kInvalidRegion, "the target memory is not mapped any more (was its storage resized or unmapped meanwhile?)");
+  }
+  unreadable_(reinterpret_cast<std::uint64_t>(from));
+  return Status(Code::kInvalidRegion,
+                "the kernel does not read the peer's memory for another process: it is not mapped any more (was its storage resized or "
+                "unmapped while it was published?), or it is a driver's, such as pinned memory, which stream reads: allow that in "
+                "Options.transports");
+}
 
 Status CmaMover::move(std::span<const Copy> copies) {
   Vectors vectors;
   for (const Copy& copy : copies) {
     if (vectors.add(copy)) continue;
-    RAY_HIXL_RETURN_IF_ERROR(read_all(pid_, vectors));
+    RAY_HIXL_RETURN_IF_ERROR(read_all(vectors));
     vectors.count = 0;
     vectors.add(copy);
   }
-  return read_all(pid_, vectors);
+  return read_all(vectors);
 }
 
 Status probe_process(pid_t pid, std::uint64_t address, const Token& token) {

@@ -6,21 +6,32 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 
 #include "transport/pull.h"
 
 namespace ray_hixl::transport::cma {
 
-// Copies out of the memory of process `pid`. kPeerGone once it ended; kInvalidRegion for memory that is not mapped; kNotAvailable where
-// the kernel refuses, with what to do about it. Whether the pid is still the peer's is for the link to know.
+// Copies out of the memory of process `pid`. kPeerGone once it ended; kInvalidRegion for memory that is not mapped, or that the kernel
+// reads for its owner only; kNotAvailable where the kernel refuses all of it, with what to do about it. Whether the pid is still the peer's
+// is for the link to know.
 class CmaMover final : public Mover {
  public:
-  explicit CmaMover(pid_t pid) : pid_(pid) {}
+  using Unreadable = std::function<void(std::uint64_t address)>;
+
+  // `unreadable` is told of an address of the process that could not be read, before move() fails because of it.
+  explicit CmaMover(pid_t pid, Unreadable unreadable = [](std::uint64_t) {}) : pid_(pid), unreadable_(std::move(unreadable)) {}
   [[nodiscard]] Status move(std::span<const Copy> copies) override;
 
  private:
+  struct Vectors;
+  [[nodiscard]] Status read_all(Vectors& vectors) const;
+  [[nodiscard]] Status not_mapped(void* from) const;
+
   const pid_t pid_;
+  const Unreadable unreadable_;
 };
 
 // Random bytes at a known address: who reads them there can read that process, and has the right one.

@@ -15,16 +15,20 @@ namespace {
 
 class CmaChannel final : public Channel {
  public:
-  CmaChannel(const Context& context, pid_t pid)
-      : puller_(context.copy_pool, context.counters, control::TransportKind::kCma), mover_(std::make_shared<CmaMover>(pid)) {}
+  CmaChannel(const Context& context, pid_t pid) : puller_(context.copy_pool, context.counters, control::TransportKind::kCma), pid_(pid) {}
 
-  Status can_read(RemoteMemory memory) const override { return is_host(memory) ? Status::ok() : host_memory_only(); }
+  Status can_read(RemoteMemory memory) const override {
+    if (memory != RemoteMemory::kOwnersOnly) return is_host(memory) ? Status::ok() : host_memory_only();
+    return Status(Code::kNotAvailable,
+                  "the kernel reads that memory for the peer only: it is a driver's, such as pinned memory, or secret");
+  }
 
   void submit(std::shared_ptr<Job> job) override {
     std::vector<Copy> copies;
     copies.reserve(job->pieces.size());
     for (const Piece& piece : job->pieces) copies.push_back({piece.local, piece.address, piece.length});
-    puller_.pull(std::move(job), copies, mover_);
+    const auto mover = std::make_shared<CmaMover>(pid_, [to = job.get()](std::uint64_t address) { to->unreadable = address; });
+    puller_.pull(std::move(job), copies, mover);
   }
 
   void heed_stops() override {}  // parts ask for themselves
@@ -33,7 +37,7 @@ class CmaChannel final : public Channel {
 
  private:
   Puller puller_;
-  const std::shared_ptr<CmaMover> mover_;
+  const pid_t pid_;
 };
 
 Status probe_peer(pid_t pid, ByteView details) {

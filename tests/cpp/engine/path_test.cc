@@ -1,3 +1,6 @@
+#include <sys/mman.h>
+
+#include "base/fd.h"
 #include "support/engines.h"
 #include "support/forbidden_calls.h"
 
@@ -20,6 +23,33 @@ TEST(Path, depends_on_the_memory_of_the_peer) {
   EXPECT_EQ(peer.path(MemoryKind::kHost, ordinary)->transport, "cma");
   const RemoteRegion arena = peer.region(process.add_region(100, 1, SourceMemory::kArena)).value();
   EXPECT_EQ(peer.path(MemoryKind::kHost, arena)->transport, "shm");
+}
+
+// A driver's memory looks like that to the kernel, too.
+TEST(Path, of_what_the_kernel_reads_for_no_other_process_is_stream_once_that_was_found_out) {
+  constexpr std::uint64_t kBytes = 2 << 20;  // more than is copied in the calling thread
+  const auto secret = ray_hixl::Fd::make([] { return static_cast<int>(::syscall(SYS_memfd_secret, 0)); });
+  if (!secret || ::ftruncate(secret.get(), kBytes) != 0) GTEST_SKIP() << "the kernel has no memfd_secret";
+  void* const mapped = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, secret.get(), 0);
+  if (mapped == MAP_FAILED) GTEST_SKIP() << "the limit of locked memory (ulimit -l) is too low";
+  const std::shared_ptr<std::byte> memory(static_cast<std::byte*>(mapped), [](std::byte* base) { ::munmap(base, kBytes); });
+  fill_pattern({memory.get(), kBytes}, 3);
+  const OwnEngine owner;
+  const OwnEngine engine({"cma", "stream"});
+  const Peer peer = engine->connect(owner->descriptor(), kConnect).value();
+  const Region shown = owner->register_memory({memory.get(), kBytes}, false, memory).value();
+  const RemoteRegion remote = peer.region(shown.descriptor()).value();
+  const Region local = engine->allocate(kBytes).value();
+  EXPECT_EQ(peer.path(MemoryKind::kHost, remote)->transport, "cma");
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_THAT(peer.read(whole(peer, local, remote), kRead), IsOk());
+    EXPECT_THAT(names(engine->stats().fetched), testing::ElementsAre("stream"));
+    EXPECT_TRUE(is_pattern(bytes_of(local), 3));
+    const PathInfo path = peer.path(MemoryKind::kHost, remote).value();
+    EXPECT_EQ(path.transport, "stream");
+    EXPECT_THAT(path.refused, Contains(Pair("cma", HasSubstr("for the peer only"))));
+  }
+  EXPECT_EQ(peer.path(MemoryKind::kHost, MemoryKind::kHost)->transport, "cma");
 }
 
 TEST(Path, within_one_engine_is_local) {

@@ -52,12 +52,13 @@ class TestHost final : public FlightHost {
     const std::vector<std::set<RemoteMemory>> kinds_of_memory = {{RemoteMemory::kOrdinary},
                                                                  {RemoteMemory::kSourceArena},
                                                                  {RemoteMemory::kDevice, RemoteMemory::kPinned},
-                                                                 {RemoteMemory::kDevice, RemoteMemory::kAcross}};
+                                                                 {RemoteMemory::kDevice, RemoteMemory::kAcross},
+                                                                 {RemoteMemory::kOrdinary, RemoteMemory::kOwnersOnly}};
     for (const auto& memory : kinds_of_memory) {
       auto channel = std::make_unique<HeldChannel>(memory);
       channels.push_back(channel.get());
       Candidate& candidate = candidates.emplace_back();
-      candidate.reads_by_address = kinds.by_address && transport::is_host(*memory.begin());
+      candidate.reads_by_address = kinds.by_address && transport::is_host(*memory.begin()) && !memory.contains(RemoteMemory::kOwnersOnly);
       candidate.channel = std::move(channel);
     }
     paths_.emplace(std::move(candidates));
@@ -182,7 +183,7 @@ class FlightTest : public testing::Test {
     plan->holds.set(std::move(holds));
     state = std::make_shared<transport::TransferState>(deadline, [this](Status result) {
       ++ends;
-      EXPECT_TRUE(host->jobs() > 0 || memory.expired()) << "who sees the end cannot use the memory again";
+      EXPECT_TRUE(may_write() || memory.expired()) << "who sees the end cannot use the memory again";
       return result;
     });
     Flight::start(host, std::move(plan), state);
@@ -197,6 +198,11 @@ class FlightTest : public testing::Test {
     const auto job = std::move(jobs.front());
     jobs.pop_front();
     job->end(status);
+  }
+  // The kernel does not read what is there for another process.
+  void end_unreadable(std::uint64_t address) {
+    host->channels[0]->jobs.at(0)->unreadable = address;
+    end_job(0, Status(Code::kInvalidRegion, "not mapped, or a driver's"));
   }
   void stop() { state->request_stop(Status(Code::kCancelled, "cancelled")); }
   void expect_ended(Code code) {
@@ -219,6 +225,8 @@ class FlightTest : public testing::Test {
   std::shared_ptr<transport::TransferState> state;
   std::weak_ptr<const void> memory;
   int ends = 0;
+  bool handed_over = false;  // a job: what waits to run elsewhere from then on makes others of it
+  bool may_write() const { return host->jobs() > 0 || (handed_over && !host->elsewhere.empty()); }
 };
 
 TEST_F(FlightTest, moves_and_ends) {
@@ -591,9 +599,15 @@ class FlightRounds : public FlightTest {
                                  : test::reply_of(control::encode(i + 1, resolved)));
       });
     }
-    for (std::size_t channel = 0; channel < 2; ++channel) {
+    for (const std::size_t channel : {0, 1, 4}) {
       if (host->channels[channel]->jobs.empty()) continue;
       events.emplace_back([&, channel] { end_job(channel, one_in(random, 3) ? Status(Code::kInternal, "failed") : Status::ok()); });
+    }
+    if (!host->channels[0]->jobs.empty() && host->channels[0]->jobs.front()->has_another_way) {
+      events.emplace_back([&] {
+        handed_over = true;
+        end_unreadable(host->channels[0]->jobs.front()->pieces.front().address);
+      });
     }
     if (!host->questions.empty()) {
       events.emplace_back([&] {
@@ -618,13 +632,12 @@ class FlightRounds : public FlightTest {
 
   void expect_sound(bool callers_memory, std::uint64_t bytes) {
     EXPECT_LE(ends, 1);
-    const bool may_write = host->jobs() > 0;
-    if (may_write) {
+    if (may_write()) {
       EXPECT_FALSE(memory.expired()) << "memory that something may write to was given back";
     }
     if (!state->done()) return;
-    EXPECT_EQ(host->quarantined(), may_write ? bytes : 0u);
-    if (may_write) {
+    EXPECT_EQ(host->quarantined(), may_write() ? bytes : 0u);
+    if (may_write()) {
       EXPECT_FALSE(state->result().is_ok());
       EXPECT_EQ(state->result().message().find("may still be written") != std::string::npos, callers_memory);
     } else {
@@ -641,6 +654,7 @@ TEST_F(FlightRounds, end_once_and_leave_nothing_whatever_the_order) {
     host = std::make_shared<TestHost>(kinds);
     host->is_loop = one_in(random, 2);
     ends = 0;
+    handed_over = false;
     deadline = Deadline::in(one_in(random, 4) ? std::chrono::hours(0) : std::chrono::hours(1));
     const bool callers_memory = one_in(random, 2);
     std::vector<std::uint32_t> pieces(one_in(random, 8) ? transport::kFewPieces + 1 : random() % 3, 0);
@@ -721,6 +735,48 @@ TEST_F(FlightTest, what_failed_otherwise_is_not_handed_over) {
   expect_ended(Code::kPeerGone);
 }
 
+// ---- Host memory that only its owner reads.
+
+TEST_F(FlightTest, what_the_kernel_does_not_read_its_owner_sends_from_then_on) {
+  host = std::make_shared<TestHost>(kByAddress);
+  const auto plan = make_plan(2, {0, 1}, true);
+  start(plan);
+  resolve(0);
+  resolve(1, {{5000, kPieceBytes}});
+  end_unreadable(5000 + kPieceBytes - 1);
+  ASSERT_THAT(host->channels[4]->jobs, SizeIs(1));
+  EXPECT_THAT(host->channels[4]->jobs[0]->pieces, SizeIs(2));
+  end_job(4);
+  expect_ended(Code::kOk);
+  start(plan);
+  ASSERT_THAT(host->channels[4]->jobs, SizeIs(1));
+  ASSERT_THAT(host->channels[0]->jobs, SizeIs(1)) << "of the other source nothing is known";
+  EXPECT_EQ(host->channels[0]->jobs[0]->pieces.at(0).source, 0u);
+  EXPECT_EQ(host->channels[4]->jobs[0]->pieces.at(0).source, 1u);
+  end_job(0);
+  end_job(4);
+  EXPECT_THAT(state->result().code(), Code::kOk);
+}
+
+TEST_F(FlightTest, what_the_kernel_does_not_read_fails_where_its_owner_may_not_send_it) {
+  host = std::make_shared<TestHost>(kByAddress);
+  host->channels[4]->reads.clear();
+  start(kByAddress, Memory::kCallers);
+  resolve(0);
+  end_unreadable(1000);
+  expect_ended(Code::kInvalidRegion);
+  expect_left_nothing();
+}
+
+TEST_F(FlightTest, what_its_owner_does_not_read_either_fails) {
+  start(kByAddress, Memory::kCallers);
+  resolve(0);
+  end_unreadable(1000);
+  end_job(4, Status(Code::kInvalidRegion, "the owner says so"));
+  expect_ended(Code::kInvalidRegion);
+  EXPECT_THAT(state->result().message(), HasSubstr("the owner says so"));
+}
+
 // ---- Pinned memory, which HIXL moves, as long as it links.
 
 class FlightOfPinned : public FlightTest {
@@ -761,6 +817,26 @@ TEST_F(FlightOfPinned, has_its_addresses_for_those_who_read_by_them) {
   EXPECT_THAT(host->channels[0]->jobs[0]->pieces, SizeIs(2));
   EXPECT_EQ(host->channels[0]->jobs[0]->pieces.back().address, 2000u);
   end_job(0);
+  expect_ended(Code::kOk);
+}
+
+TEST_F(FlightOfPinned, is_sent_by_its_owner_where_neither_hixl_nor_the_kernel_reads_it) {
+  start(kByAddress, {kHosts});
+  resolve(0);
+  end_job(2, unlinked);
+  end_unreadable(1000);
+  ASSERT_THAT(host->channels[4]->jobs, SizeIs(1));
+  end_job(4);
+  expect_ended(Code::kOk);
+}
+
+TEST_F(FlightOfPinned, is_staged_though_that_was_asked_for_before_hixl) {
+  host = std::make_shared<TestHost>(kByHandle);
+  std::swap(host->channels[2]->reads, host->channels[3]->reads);
+  start(kByHandle, {kAcross});
+  end_job(3, unlinked);
+  ASSERT_THAT(host->channels[2]->jobs, SizeIs(1));
+  end_job(2);
   expect_ended(Code::kOk);
 }
 

@@ -57,14 +57,20 @@ TEST_F(PagesBeforeAGap, neighbours_are_joined_and_still_arrive) {
 TEST_F(PagesBeforeAGap, memory_that_is_not_mapped_there_is_told) {
   std::vector<std::byte> to(4 * kPage);
   const std::vector<Copy> into_the_gap = {{to.data(), address_of(base), kPage}, {to.data() + kPage, address_of(base + kPage), 2 * kPage}};
-  const Status status = mover.move(into_the_gap);
+  std::uint64_t unreadable = 0;
+  CmaMover told(::getpid(), [&](std::uint64_t address) { unreadable = address; });
+  const Status status = told.move(into_the_gap);
   EXPECT_EQ(status.code(), Code::kInvalidRegion);
-  EXPECT_THAT(status.message(), HasSubstr("not mapped"));
+  EXPECT_THAT(status.message(), HasSubstr("the peer's memory"));
+  EXPECT_EQ(unreadable, address_of(base + 2 * kPage));
 }
 
 TEST_F(PagesBeforeAGap, memory_that_is_not_mapped_here_is_told) {
   const std::vector<Copy> copies = {{base + 2 * kPage, address_of(base), kPage}};
-  EXPECT_EQ(mover.move(copies).code(), Code::kInvalidRegion);
+  CmaMover told(::getpid(), [](std::uint64_t) { ADD_FAILURE() << "the peer has its memory"; });
+  const Status status = told.move(copies);
+  EXPECT_EQ(status.code(), Code::kInvalidRegion);
+  EXPECT_THAT(status.message(), HasSubstr("the target memory"));
 }
 
 TEST(CmaMover, says_that_the_process_ended) {
