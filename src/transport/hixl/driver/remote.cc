@@ -91,13 +91,13 @@ void Remote::advance() {
     case State::kUp: submit(); return close_if_unused();
     case State::kDraining:
       if (requests_.empty()) return disconnect();
-      if (out_of_patience()) give_up();
-      return;
+      if (out_of_patience()) return give_up();
+      return give_way("requests on an older link have to end first");
     case State::kGivenUp:
-      if (requests_.empty() || host_.is_quiet()) disconnect();
-      return;
+      if (requests_.empty() || host_.is_quiet()) return disconnect();
+      return give_way("a request on an older link does not end");
     case State::kConnecting: return end_late();
-    case State::kDisconnecting: return;
+    case State::kDisconnecting: return give_way("HIXL is taking an older link down");
   }
 }
 
@@ -117,7 +117,7 @@ void Remote::advance_down() {
 void Remote::give_way(const std::string& why) {
   for (const auto& move : std::exchange(waiting_, {})) {
     if (move->in_flight > 0 || !move->gives_way_at.passed()) {
-      wake_at(move->gives_way_at);
+      if (move->in_flight == 0) wake_at(move->gives_way_at);  // else what is in flight ends first
       waiting_.push_back(move);
       continue;
     }
@@ -242,7 +242,7 @@ void Remote::connected(const Outcome& outcome) {
 void Remote::disconnect() {
   dirty_ = !requests_.empty();
   state_ = State::kDisconnecting;
-  due_.reset();
+  advance();
   host_.run([&hixl = host_.hixl(), peer = text_] { return hixl.disconnect(peer, kDisconnectMs); },
             [self = shared_from_this()](const Outcome& outcome) { self->disconnected(outcome); });
 }
