@@ -15,18 +15,19 @@ namespace {
 constexpr int kMostDescriptions = 5;             // of a peer that takes its engine for itself again and again
 constexpr std::chrono::seconds kRemembered{60};  // what HIXL does not link
 
-std::string names_of(const Ends& ends) {
-  const auto name = [](bool host, std::int32_t npu) { return (host ? "host memory pinned by " : "") + npu_name(npu); };
-  return name(ends.host_here, ends.local) + " here and " + name(ends.host_there, ends.remote) + " there";
-}
-
 // Is another channel to try?
 bool is_unlinked(const Status& status) { return status.code() == Code::kConnectError || status.code() == Code::kNotAvailable; }
 
 }  // namespace
 
 Delivery::Delivery(std::shared_ptr<const DeliveryContext> context, const void* channel, std::shared_ptr<Job> job, Ended ended)
-    : context_(std::move(context)), channel_(channel), transfer_(job->transfer), ended_(std::move(ended)), job_(std::move(job)) {}
+    : context_(std::move(context)),
+      channel_(channel),
+      transfer_(job->transfer),
+      ended_(std::move(ended)),
+      gives_way_at_(job->has_another_way && !context_->same_process ? Deadline::in(transfer_->deadline().remaining() / 2)
+                                                                    : Deadline::never()),
+      job_(std::move(job)) {}
 
 void Delivery::start() { locate(); }
 
@@ -70,6 +71,41 @@ void Delivery::locate() {
       if (const auto delivery = weak.lock()) delivery->located(source, std::move(ranges));
     });
   }
+  bound_wait();
+}
+
+// Does it wait for what the peer says, and nothing moves?
+bool Delivery::awaits_peer() {
+  const MutexLock lock(mutex_);
+  return job_ && moving_ == 0 && (descriptions_.empty() || std::ranges::find(descriptions_, nullptr) != descriptions_.end());
+}
+
+// A peer describes no engine that it is about to replace, and one that is stopped says nothing. Most answers are known already.
+void Delivery::bound_wait() {
+  if (gives_way_at_.when() == Deadline::never().when() || !awaits_peer()) return;
+  context_->engine.loop.post([weak = weak_from_this(), &loop = context_->engine.loop, at = gives_way_at_] {
+    (void)loop.at(at, [weak] {
+      if (const auto delivery = weak.lock()) delivery->give_way();
+    });
+  });
+}
+
+void Delivery::give_way() {
+  if (!awaits_peer()) return;
+  const Status why(Code::kConnectError,
+                   "the peer has not told of its engine of HIXL within half of the transfer's time: it replaces it, or is stopped or "
+                   "overloaded");
+  for (const std::size_t route : undescribed()) note_late(routes_[route], why);
+  end_if_still(why);
+}
+
+std::vector<std::size_t> Delivery::undescribed() {
+  const MutexLock lock(mutex_);
+  std::vector<std::size_t> routes;
+  for (std::size_t route = 0; route < descriptions_.size(); ++route) {
+    if (!descriptions_[route]) routes.push_back(route);
+  }
+  return routes;
 }
 
 void Delivery::located(std::size_t source, Result<Locator::Ranges> ranges) {
@@ -90,17 +126,26 @@ void Delivery::plan_routes() {
   std::shared_ptr<Job> job;
   {
     const MutexLock lock(mutex_);
+    if (!job_) return;
     job = job_;
+    moving_ = 1;  // nobody gives its pieces to another channel meanwhile
   }
-  if (!job) return;
   Result<std::vector<Route>> routes = make_routes(*job->plan, job->pieces, located_, find_local);
   if (!routes.is_ok()) return end(routes.status());
   routes_ = *std::move(routes);
+  {
+    const MutexLock lock(mutex_);
+    moving_ = 0;
+  }
+  heed_ends();
   describe();
 }
 
 void Delivery::describe() {
-  descriptions_.resize(routes_.size());
+  {
+    const MutexLock lock(mutex_);
+    descriptions_.resize(routes_.size());
+  }
   if (context_->same_process) return move();
   if (const Status linked = check_unlinked(); !linked.is_ok()) return end(linked);
   {
@@ -112,6 +157,7 @@ void Delivery::describe() {
       if (const auto delivery = weak.lock()) delivery->described(route, description);
     });
   }
+  bound_wait();
 }
 
 void Delivery::described(std::size_t route, const Result<Locator::Description>& description) {
@@ -161,31 +207,6 @@ Status Delivery::check_same_npu(std::uint32_t npu) const {
   return Status::ok();
 }
 
-bool Unlinked::add(const Ends& ends, const Status& why, Deadline until) {
-  if (!find(ends).is_ok()) return false;
-  const MutexLock lock(mutex_);
-  return pairs_.insert_or_assign(ends, Entry{until, why}).second;
-}
-
-bool Unlinked::remove(const Ends& ends) {
-  const MutexLock lock(mutex_);
-  return pairs_.erase(ends) > 0;
-}
-
-Status Unlinked::find(const Ends& ends) const {
-  const MutexLock lock(mutex_);
-  const auto found = pairs_.find(ends);
-  return found == pairs_.end() || found->second.until.passed() ? Status::ok() : found->second.why;
-}
-
-Status Unlinked::any(bool of_hosts) const {
-  const MutexLock lock(mutex_);
-  for (const auto& [ends, entry] : pairs_) {
-    if (!entry.until.passed() && (of_hosts || !ends.has_host())) return entry.why.with_context(names_of(ends));
-  }
-  return Status::ok();
-}
-
 void Delivery::move() {
   {
     const MutexLock lock(mutex_);
@@ -225,7 +246,7 @@ void Delivery::submit(std::size_t index) {
   move->transfer = transfer_;
   move->channel = channel_;
   move->owner = context_->peer.descriptor.incarnation;
-  if (has_another_way()) move->gives_way_at = Deadline::in(transfer_->deadline().remaining() / 2);
+  move->gives_way_at = gives_way_at_;
   move->done = [self = shared_from_this(), index, raw = move.get()](const Status& status) { self->moved(index, *raw, status); };
   if (context_->same_process) return npu->move(std::move(move), route.remote);
   move->described_epoch = descriptions_[index]->epoch;
@@ -235,10 +256,7 @@ void Delivery::submit(std::size_t index) {
 }
 
 void Delivery::moved(std::size_t index, Move& move, const Status& status) {
-  if (move.gave_way) {  // while HIXL's call goes on, as far as is known
-    const auto time = seconds_to_duration(context_->engine.options.connect_timeout_s);
-    note_unlinked(routes_[index], status, std::chrono::ceil<std::chrono::seconds>(time));
-  }
+  if (move.gave_way) note_late(routes_[index], status);
   if (!may_have_moved(index, move, status)) return finished(index, true, status);
   routes_[index].ops = std::move(move.ops);
   {
@@ -268,21 +286,27 @@ void Delivery::tell_of_refusal(std::size_t index, const Status& failure) {
 void Delivery::describe_again(std::size_t index, bool is_another, const Status& failure) {
   Route& route = routes_[index];
   ++route.descriptions;
-  context_->locator->forget(route.remote, descriptions_[index]);
-  const auto described = [weak = weak_from_this(), index, is_another, failure](const Result<Locator::Description>& description) {
+  Locator::Description former;
+  {
+    const MutexLock lock(mutex_);
+    former = std::exchange(descriptions_[index], nullptr);
+  }
+  context_->locator->forget(route.remote, former);
+  const auto described = [weak = weak_from_this(), index, is_another, former, failure](const Result<Locator::Description>& description) {
     const auto self = weak.lock();
     if (!self) return;
     if (!description.is_ok()) return self->finished(index, false, failure);
-    if (!is_another && (*description)->engine == self->descriptions_[index]->engine) return self->finished(index, false, failure);
+    if (!is_another && (*description)->engine == former->engine) return self->finished(index, false, failure);
     {
       const MutexLock lock(self->mutex_);
       if (!self->job_) return;
+      self->descriptions_[index] = *description;
       ++self->moving_;
     }
-    self->descriptions_[index] = *description;
     self->submit(index);
   };
   context_->locator->describe(route.remote, described);
+  bound_wait();
   heed_ends();
 }
 
@@ -301,6 +325,12 @@ void Delivery::note_unlinked(const Route& route, const Status& why, std::chrono:
   const std::string how = route.has_host() ? " is moved as host memory is otherwise" : " is staged through the host";
   log(LogLevel::kWarning, what + context_->peer.descriptor.name() + how + ", since HIXL does not link " + names_of(route) + ": " +
                               why.message() + ". It is tried again in " + std::to_string(time.count()) + " s");
+}
+
+// While HIXL's call, or the peer's answer, is still to come, as far as is known.
+void Delivery::note_late(const Route& route, const Status& why) {
+  const auto time = seconds_to_duration(context_->engine.options.connect_timeout_s);
+  note_unlinked(route, why, std::chrono::ceil<std::chrono::seconds>(time));
 }
 
 void Delivery::note_linked(const Route& route) {
@@ -325,7 +355,10 @@ void Delivery::finished(std::size_t index, bool moved, const Status& status) {
     first = error_;
     depends_on_source = first.is_ok() || first.code() == Code::kInternal;
   }
-  if (!is_last) return heed_ends();  // another route may wait for an answer that never comes
+  if (!is_last) {  // another route may wait for an answer that never comes
+    bound_wait();
+    return heed_ends();
+  }
   if (depends_on_source && !context_->peer.shows_generations) return confirm(first);
   end(first);
 }

@@ -2,7 +2,9 @@
 //
 //   locate what has no address yet -> describe the peer's engines -> move -> (ask whether the source was still live)
 //
-// A peer may replace an engine, which then has another name: a move that meets nobody asks for the description again.
+// A peer may replace an engine, which then has another name: a move that meets nobody asks for the description again. While it replaces one
+// it describes none. All that is waited for before HIXL moves has half of the transfer's time together, if another channel can have the
+// job.
 //
 // Its channel keeps it until the job has ended, and HIXL's moves do; the answers that it waits for do not: they may never come. The job
 // ends exactly once: while HIXL has none of it, as soon as somebody wants it to; otherwise when the last move has ended. Any thread.
@@ -11,7 +13,6 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
-#include <map>
 #include <memory>
 #include <vector>
 
@@ -20,31 +21,11 @@
 #include "transport/hixl/locator.h"
 #include "transport/hixl/npus.h"
 #include "transport/hixl/route.h"
+#include "transport/hixl/unlinked.h"
 #include "transport/job.h"
 #include "transport/transport.h"
 
 namespace ray_hixl::transport::hixl {
-
-// Pairs of devices that HIXL did not link a moment ago. Who has another way does not wait for that again. Any thread.
-class Unlinked {
- public:
-  // Remembered until then, unless something is already. False where it was so before.
-  bool add(const Ends& ends, const Status& why, Deadline until);
-  // They are linked. False where nothing else was known.
-  bool remove(const Ends& ends);
-  // What was added, as long as it is remembered; else ok.
-  [[nodiscard]] Status find(const Ends& ends) const;
-  // The same of any pair, with its name; `of_hosts`: also where only host memory is not reached.
-  [[nodiscard]] Status any(bool of_hosts) const;
-
- private:
-  struct Entry {
-    Deadline until;
-    Status why;
-  };
-  mutable Mutex mutex_;
-  std::map<Ends, Entry> pairs_ RAY_HIXL_GUARDED_BY(mutex_);
-};
 
 // What all deliveries of a channel share. Outlives the channel as long as there are any.
 struct DeliveryContext {
@@ -72,6 +53,10 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
  private:
   void locate();
   void located(std::size_t source, Result<Locator::Ranges> ranges);
+  [[nodiscard]] bool awaits_peer();
+  void bound_wait();
+  void give_way();
+  [[nodiscard]] std::vector<std::size_t> undescribed();
   void plan_routes();
   void describe();
   void described(std::size_t route, const Result<Locator::Description>& description);
@@ -87,6 +72,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   void describe_again(std::size_t route, bool is_another, const Status& failure);
   void heed_ends();
   void note_unlinked(const Route& route, const Status& why, std::chrono::seconds time);
+  void note_late(const Route& route, const Status& why);
   void note_linked(const Route& route);
   void finished(std::size_t route, bool moved, const Status& status);
   void confirm(const Status& moved);
@@ -98,6 +84,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   const void* const channel_;
   const std::shared_ptr<TransferState> transfer_;
   const Ended ended_;
+  const Deadline gives_way_at_;  // when another channel is to have the job, unless HIXL has a link for it
   // Each is filled under mutex_ or by one thread, and constant once the step that fills it has ended.
   std::vector<Locator::Ranges> located_;  // by source
   std::vector<Route> routes_;

@@ -138,6 +138,24 @@ TEST_F(PinnedMemory, goes_as_host_memory_where_hixl_does_not_link) {
   }
 }
 
+// Such as one that replaces its engine. Its memory is there all the same, for who needs nothing of it.
+TEST_F(PinnedMemory, goes_as_host_memory_where_the_peer_does_not_tell_of_its_engine) {
+  PeerProcess owner("cma,hixl");
+  const OwnEngine reader({"cma", "hixl"});
+  const Peer peer = reader->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(owner.add_region(kMiB, 1, SourceMemory::kPinned)).value();
+  const Region local = reader->allocate(kMiB, MemoryKind::kPinned, kPeerDevice).value();
+  const Region host = reader->allocate(kMiB).value();
+  ASSERT_THAT(peer.read(whole(peer, host, remote), kRead), IsOk());  // has its addresses from then on
+  const Batch batch = whole(peer, local, remote);
+  owner.pause();
+  const Transfer transfer = peer.read_async(batch, scaled(2s));
+  ASSERT_TRUE(transfer.wait());
+  EXPECT_THAT(transfer.result(), IsOk());
+  EXPECT_THAT(names(transfer.bytes_by_transport()), ElementsAre("cma"));
+  EXPECT_TRUE(holds_pattern(local.range(), 1));
+}
+
 // The batch fails, since memory of NPUs has no other way. The next one need not fail for the pinned part.
 TEST_F(PinnedMemory, goes_otherwise_after_a_batch_that_could_not) {
   PeerProcess owner("shm,cma,stream,hixl");
