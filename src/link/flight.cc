@@ -37,7 +37,7 @@ void Flight::begin() {
     return moved(Status::ok());
   }
   const auto is_pinned = [](const transport::DevicePlace& place) { return place.hixl >= 0; };
-  if (std::ranges::any_of(plan_->places, is_pinned)) pins_ = host_->choose(transport::RemoteMemory::kPinned);
+  if (std::ranges::any_of(plan_->places, is_pinned)) pins_ = choose_pins();
   // Pinned memory, too, though HIXL knows its own addresses: it may have to go the other ways.
   const bool host_memory = std::ranges::any_of(plan_->pieces, [this](const transport::Piece& piece) { return is_of_hosts(piece); });
   if (host_memory && host_->paths().needs_addresses()) return resolve();
@@ -208,6 +208,7 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
     job->plan = plan_;
     job->pieces.reserve(plan_->pieces.size());
     job->has_another_way = has_another_way(*chosen, jobs.pins != nullptr);
+    job->hosts_have_another_way = host_->choose(transport::RemoteMemory::kOrdinary) != nullptr;
     if (chosen->reads_by_address) {
       for (const auto& resolution : *resolutions_) {
         job->segments.insert(job->segments.end(), resolution->segments.begin(), resolution->segments.end());
@@ -223,6 +224,13 @@ Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs&
 const Candidate* Flight::choose(transport::RemoteMemory memory, const Jobs& jobs) const {
   const bool was_tried = jobs.after != nullptr && jobs.after->channel->can_read(memory).is_ok();
   return was_tried ? host_->choose_after(*jobs.after, memory) : host_->choose(memory);
+}
+
+// Host memory has other ways mostly, which are better than to find out again and again what was found out a moment ago.
+const Candidate* Flight::choose_pins() const {
+  const Candidate* const pins = host_->choose(transport::RemoteMemory::kPinned);
+  const bool turned_out = pins != nullptr && !pins->channel->reads_now(transport::RemoteMemory::kPinned).is_ok();
+  return turned_out && host_->choose(transport::RemoteMemory::kOrdinary) != nullptr ? nullptr : pins;
 }
 
 // Where `chosen` turns out not to move what it may turn out not to: for all places of such memory.

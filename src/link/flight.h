@@ -101,6 +101,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   [[nodiscard]] Status split_piece(const transport::Piece& piece, Jobs& jobs) const;
   [[nodiscard]] Status add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const;
   [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory, const Jobs& jobs) const;
+  [[nodiscard]] const Candidate* choose_pins() const;
   [[nodiscard]] bool has_another_way(const Candidate& chosen, bool pins) const;
   [[nodiscard]] std::vector<Handle> unread_sources() const;
   void submit(Jobs& jobs);

@@ -89,6 +89,7 @@ struct Job {
   std::vector<control::RemoteSegment> segments;  // the owner's source segments that hold some pieces (by address)
   // If it ends with kNotAvailable or kConnectError, or with something unreadable, another channel gets the pieces.
   bool has_another_way = false;
+  bool hosts_have_another_way = false;       // what lies in host memory on both sides, whatever of the rest
   std::atomic<std::uint64_t> unreadable{0};  // an address of a piece, where the kernel does not read the owner's memory; 0: none is known
   // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Until then the plan's
   // `holds` keep that memory, even if the transfer has ended before (quarantine). Ok means that the sources were live after the last byte,

@@ -23,13 +23,11 @@ class HixlChannel::Impl : public std::enable_shared_from_this<Impl> {
 
   // Within this process the runtime copies.
   [[nodiscard]] Status usable() const { return shared_->same_process ? npus_->usable() : npus_->can_link(); }
-  // Host memory has other ways, which are better than to find out again and again.
   [[nodiscard]] Status moves_pinned() const {
     if (shared_->same_process) return Status(Code::kNotAvailable, "within a process host memory is copied");
-    const Status linked = npus_->can_link();
-    return linked.is_ok() ? shared_->unlinked->any(true) : linked;
+    return npus_->can_link();
   }
-  [[nodiscard]] Status unlinked() const { return shared_->unlinked->any(false); }
+  [[nodiscard]] Status unlinked(bool of_hosts) const { return shared_->unlinked->any(of_hosts); }
   void submit(std::shared_ptr<Job> job);
   void heed_stops();
   void close(const Status& why);
@@ -125,7 +123,7 @@ Status HixlChannel::can_read(RemoteMemory memory) const {
 
 Status HixlChannel::reads_now(RemoteMemory memory) const {
   const Status can = can_read(memory);
-  return can.is_ok() ? impl_->unlinked() : can;
+  return can.is_ok() ? impl_->unlinked(memory == RemoteMemory::kPinned) : can;
 }
 
 void HixlChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }

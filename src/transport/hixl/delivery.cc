@@ -25,6 +25,7 @@ Delivery::Delivery(std::shared_ptr<const DeliveryContext> context, const void* c
       channel_(channel),
       transfer_(job->transfer),
       ended_(std::move(ended)),
+      hosts_have_another_way_(job->hosts_have_another_way),
       gives_way_at_(job->has_another_way && !context_->same_process ? Deadline::in(transfer_->deadline().remaining() / 2)
                                                                     : Deadline::never()),
       job_(std::move(job)) {}
@@ -316,10 +317,11 @@ void Delivery::heed_ends() {
   if (stopping()) end_if_still(transfer_->stop_reason());
 }
 
-// Where that is news it is told, once for each peer. Of two hosts also where others of the job have no other way: the next one is split
-// accordingly.
+// Where that is news it is told, once for each peer. Of two hosts with another way also where others of the job have none: the next one is
+// split accordingly.
 void Delivery::note_unlinked(const Route& route, const Status& why, std::chrono::seconds time) {
-  if (!is_unlinked(why) || !(has_another_way() || (route.host_here && route.host_there))) return;
+  const bool is_of_hosts = route.host_here && route.host_there;
+  if (!is_unlinked(why) || !(is_of_hosts ? hosts_have_another_way_ : has_another_way())) return;
   if (!context_->unlinked->add(route, why, Deadline::in(time))) return;
   const std::string what = route.has_host() ? "pinned memory of the " : "NPU memory of the ";
   const std::string how = route.has_host() ? " is moved as host memory is otherwise" : " is staged through the host";

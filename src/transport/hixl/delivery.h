@@ -84,6 +84,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
   const void* const channel_;
   const std::shared_ptr<TransferState> transfer_;
   const Ended ended_;
+  const bool hosts_have_another_way_;
   const Deadline gives_way_at_;  // when another channel is to have the job, unless HIXL has a link for it
   // Each is filled under mutex_ or by one thread, and constant once the step that fills it has ended.
   std::vector<Locator::Ranges> located_;  // by source

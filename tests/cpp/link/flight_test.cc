@@ -27,6 +27,9 @@ class HeldChannel final : public transport::Channel {
   Status can_read(RemoteMemory memory) const override {
     return reads.contains(memory) ? Status::ok() : Status(Code::kNotAvailable, "another memory");
   }
+  Status reads_now(RemoteMemory memory) const override {
+    return turned_out.contains(memory) ? Status(Code::kNotAvailable, "it turned out not to") : can_read(memory);
+  }
   void submit(std::shared_ptr<transport::Job> job) override {
     jobs.push_back(std::move(job));
     if (submitted) submitted();
@@ -36,6 +39,7 @@ class HeldChannel final : public transport::Channel {
   void close(const Status&) override {}
 
   std::set<RemoteMemory> reads;
+  std::set<RemoteMemory> turned_out;
   std::deque<std::shared_ptr<transport::Job>> jobs;
   std::function<void()> submitted;
   int heeded = 0;
@@ -830,6 +834,23 @@ TEST_F(FlightOfPinned, is_sent_by_its_owner_where_neither_hixl_nor_the_kernel_re
   expect_ended(Code::kOk);
 }
 
+TEST_F(FlightOfPinned, is_tried_by_hixl_again_only_where_nobody_else_moves_it) {
+  host = std::make_shared<TestHost>(kByHandle);
+  host->channels[2]->turned_out = {RemoteMemory::kPinned};
+  start(kByHandle, {kHosts});
+  ASSERT_THAT(host->channels[0]->jobs, SizeIs(1));
+  end_job(0);
+  expect_ended(Code::kOk);
+  ends = 0;
+  host->channels[0]->reads.clear();
+  host->channels[4]->reads.clear();
+  start(kByHandle, {kHosts});
+  ASSERT_THAT(host->channels[2]->jobs, SizeIs(1));
+  EXPECT_FALSE(host->channels[2]->jobs[0]->hosts_have_another_way);
+  end_job(2);
+  expect_ended(Code::kOk);
+}
+
 TEST_F(FlightOfPinned, is_staged_though_that_was_asked_for_before_hixl) {
   host = std::make_shared<TestHost>(kByHandle);
   std::swap(host->channels[2]->reads, host->channels[3]->reads);
@@ -872,7 +893,7 @@ TEST_F(FlightOfPinned, goes_where_it_was_to_go_though_others_found_out_meanwhile
   plan->places = {kAcross};
   for (transport::Piece& piece : plan->pieces) piece.place = 0;
   FlightTest::start(plan);
-  host->channels[2]->reads.erase(RemoteMemory::kPinned);
+  host->channels[2]->turned_out = {RemoteMemory::kPinned};
   host->run_elsewhere();
   ASSERT_EQ(host->jobs(), 1u);
   end_job(2);

@@ -138,6 +138,22 @@ TEST_F(PinnedMemory, goes_as_host_memory_where_hixl_does_not_link) {
   }
 }
 
+TEST_F(PinnedMemory, is_tried_again_at_once_where_only_hixl_moves_it) {
+  const OwnEngine reader(std::vector<std::string>{"hixl"});
+  PeerProcess owner("hixl");
+  const Peer peer = reader->connect(owner.descriptor(), kConnect).value();
+  const RemoteRegion remote = peer.region(owner.add_region(kMiB, 1, SourceMemory::kPinned)).value();
+  const Region local = reader->allocate(kMiB, MemoryKind::kPinned, kPeerDevice).value();
+  const Batch batch = whole(peer, local, remote);
+  {
+    const FakeSwitch refuses("FAKE_HIXL_REFUSE_CONNECT", "100");
+    EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kConnectError));
+    EXPECT_EQ(peer.path(MemoryKind::kPinned, remote)->transport, "hixl");
+  }
+  EXPECT_THAT(peer.read(batch, kRead), IsOk());
+  EXPECT_TRUE(holds_pattern(local.range(), 1));
+}
+
 // Such as one that replaces its engine. Its memory is there all the same, for who needs nothing of it.
 TEST_F(PinnedMemory, goes_as_host_memory_where_the_peer_does_not_tell_of_its_engine) {
   PeerProcess owner("cma,hixl");
