@@ -43,7 +43,8 @@ CHIPS = {
     "A2": {"FAKE_CANN_SOC": "Ascend910B3"},  # over HCCS
     "A2 RoCE": {"FAKE_CANN_SOC": "Ascend910B3", "HCCL_INTRA_ROCE_ENABLE": "1"},
 }
-NPU = ("tests/npu", "--ignore=tests/npu/ray")
+TWO_FILES = ("-n", "2", "--dist", "loadfile")  # at a time
+NPU = ("tests/npu", "--ignore=tests/npu/ray", *TWO_FILES)
 NPU_LINKS = tuple(f"tests/npu/test_{about}.py" for about in ("one_npu", "landing", "registered", "without_torch"))
 NPU_RAY = ("tests/npu/ray",)
 
@@ -75,7 +76,7 @@ QUICK = [
     cpp("tsan"),
     Stage("fuzz (libFuzzer, clang)", [["python", "tools/fuzz.py", "15"]]),
     cross(),
-    pytest("Python tests", BIN, "tests/python", "-n", "2", "--dist", "loadfile"),
+    pytest("Python tests", BIN, "tests/python", *TWO_FILES),
     pytest("attacks", BIN, "tests/attack"),
     pytest("faults", BIN, "tests/fault", "--cases=200", "-n", "2"),
     pytest("Ray tests (newest)", BIN, "tests/ray"),
