@@ -34,7 +34,7 @@ UMBRELLA = "ray_hixl.h"
 # Bottom-up: a module imports its own row and those before it, never in a circle. A package is one name; "" is ray_hixl/__init__.py.
 PYTHON = (
     ("_core",),
-    ("_option_table", "errors", "begun"),
+    ("_option_table", "errors", "begun", "findings", "versions"),
     ("options", "tensors"),
     ("arguments", "npu"),
     ("engine",),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ray_hixl.cli.findings import Finding
 from ray_hixl.cli.npu.cann import Cann
 from ray_hixl.cli.npu.machine import Machine
+from ray_hixl.findings import Finding
 
 A2 = Cann(
     runtime="/cann/lib64/libacl_rt.so",

@@ -15,11 +15,11 @@ import pytest
 
 from machines import A2, NO_CANN, by_name, machine, write
 from ray_hixl import Options
-from ray_hixl.cli.findings import Finding, count, is_ready
 from ray_hixl.cli.npu import checks, facts, use_checks
 from ray_hixl.cli.npu.cann import Cann
 from ray_hixl.cli.npu.helper import Helper, HelperError
 from ray_hixl.cli.npu.machine import run_tool
+from ray_hixl.findings import Finding, count, is_ready
 from support import eventually
 
 

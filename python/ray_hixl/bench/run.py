@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ray_hixl.bench import engine_level, shapes
 from ray_hixl.bench.rounds import Row, busy_cores
-from ray_hixl.cli.doctor import versions
+from ray_hixl.versions import versions
 
 # Of the engine: (shape, ours, the ceiling, at least this share of the ceiling's speed).
 _ENGINE_GOALS = [

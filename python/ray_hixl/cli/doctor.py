@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import json
 import os
-import platform
 import resource
 from typing import Any
 
 from rich.console import Console
 
 from ray_hixl import _core
-from ray_hixl.cli.findings import MISSING, REFUSED, WARNING, WORKS, Finding, count, is_ready, show
+from ray_hixl.cli.findings import show
 from ray_hixl.cli.npu import doctor as npu_doctor
 from ray_hixl.cli.npu.doctor import Questions
 from ray_hixl.errors import HixlError
+from ray_hixl.findings import MISSING, REFUSED, WARNING, WORKS, Finding, count, is_ready
 from ray_hixl.options import PREFIX, VARIABLES, Options
+from ray_hixl.versions import versions
 
 FAKE_HEADING = "FAKE CANN, NO NPU: "
 OTHER_VARIABLES = ("RAY_HIXL_CANN_PATH", "RAY_HIXL_ALLOW_FAKE_CANN")  # that are no options of an engine
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package and of what it works with; "not installed" where it is missing."""
-    found = {}
-    for name in ("ray-hixl", "ray", "torch", "torch-npu"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found | {"python": platform.python_version(), "linux": platform.release(), "machine": platform.machine()}
 
 
 def _limits() -> dict[str, str]:

@@ -1,52 +1,17 @@
-"""Findings: what a check saw, how good that is, and what to do about it. The doctor's rows."""
+"""Findings on a screen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-WORKS, WARNING, MISSING, REFUSED = "works", "warning", "missing", "refused"
+from ray_hixl.findings import MISSING, REFUSED, WARNING, WORKS, Finding
+
 _LONGEST = 700  # characters
 _COLOURS = {WORKS: "green", WARNING: "yellow", MISSING: "red", REFUSED: "yellow"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of a report.
-
-    :param topic: what it belongs to; findings of one topic stand together.
-    :param name: what was looked at.
-    :param verdict: ``works``, ``warning`` (it may work, or part of it), ``missing`` (NPU memory cannot be moved without it) or ``refused``
-        (one of several ways, not available here).
-    :param found: what is there, or why it is not good.
-    :param remedy: what to do; empty where nothing is to be done.
-    """
-
-    topic: str
-    name: str
-    verdict: str
-    found: str
-    remedy: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def is_ready(findings: Sequence[Finding]) -> bool:
-    """Nothing is missing; there may be warnings."""
-    return all(finding.verdict != MISSING for finding in findings)
-
-
-def count(findings: Sequence[Finding]) -> str:
-    """ "12 work, 2 warnings, 1 missing"."""
-    by_verdict = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in (WORKS, WARNING, MISSING)}
-    warnings = "warning" if by_verdict[WARNING] == 1 else "warnings"
-    return f"{by_verdict[WORKS]} work, {by_verdict[WARNING]} {warnings}, {by_verdict[MISSING]} missing"
 
 
 def shorten(text: str) -> str:

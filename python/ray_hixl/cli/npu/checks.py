@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ray_hixl.cli.findings import MISSING, WARNING, WORKS, Finding
 from ray_hixl.cli.npu import facts
 from ray_hixl.cli.npu.cann import Cann
 from ray_hixl.cli.npu.machine import Machine
+from ray_hixl.findings import MISSING, WARNING, WORKS, Finding
 
 _SMI = "/usr/local/bin/npu-smi"
 _HCCN_TOOL = "/usr/local/Ascend/driver/tools/hccn_tool"

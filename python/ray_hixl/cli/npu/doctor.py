@@ -7,12 +7,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ray_hixl.cli.findings import WORKS, Finding
 from ray_hixl.cli.npu import checks, settings_checks, use_checks, work
 from ray_hixl.cli.npu.cann import Cann
 from ray_hixl.cli.npu.facts import REPORTED_VARIABLES
 from ray_hixl.cli.npu.helper import Helper, HelperError
 from ray_hixl.cli.npu.machine import Machine
+from ray_hixl.findings import WORKS, Finding
 from ray_hixl.options import Options
 
 _LONG_S = 180.0  # the first use of a device may load firmware

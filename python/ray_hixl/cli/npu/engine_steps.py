@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.progress import Progress
 
-from ray_hixl.cli.findings import MISSING, count
 from ray_hixl.cli.npu import doctor, two_hosts
 from ray_hixl.cli.npu.context import MIB, Context, Failed, Skipped, milliseconds, rate
 from ray_hixl.cli.npu.helper import Helper, HelperError
+from ray_hixl.findings import MISSING, count
 
 _LONG_S = 300.0
 _CONTRACT = "HixlContract*:HixlStart*"  # tests

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 
-from ray_hixl.cli.findings import MISSING, REFUSED, WARNING, WORKS, Finding
 from ray_hixl.cli.npu import facts
 from ray_hixl.cli.npu.cann import Cann
 from ray_hixl.cli.npu.machine import Machine
+from ray_hixl.findings import MISSING, REFUSED, WARNING, WORKS, Finding
 from ray_hixl.options import Options
 
 _SETTINGS, _PORTS = "settings", "ports"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray_hixl.cli.findings import MISSING, WARNING, WORKS, Finding
 from ray_hixl.cli.npu import facts
 from ray_hixl.cli.npu.cann import Cann
+from ray_hixl.findings import MISSING, WARNING, WORKS, Finding
 from ray_hixl.options import Options
 
 
