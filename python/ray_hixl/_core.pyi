@@ -88,6 +88,9 @@ class Options:
     def idle_timeout_s(self) -> float: ...
 
     @property
+    def ray_wait_for_source(self) -> bool: ...
+
+    @property
     def checksum(self) -> bool: ...
 
     @property

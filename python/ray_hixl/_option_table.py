@@ -38,6 +38,7 @@ class OptionTable:
         publish_timeout_s: float | None = None,
         stall_timeout_s: float | None = None,
         idle_timeout_s: float | None = None,
+        ray_wait_for_source: bool | None = None,
         checksum: bool | None = None,
         tls: bool | None = None,
     ) -> None:
@@ -174,6 +175,13 @@ class OptionTable:
         connects again.
         """
         return self._core.idle_timeout_s
+
+    @property
+    def ray_wait_for_source(self) -> bool:
+        """Under Ray: an object is handed to an actor that runs calls out of order (async, threaded) only once it was made. Without that
+        Ray may block such an actor for ever (docs/ray.md). Other actors never wait.
+        """
+        return self._core.ray_wait_for_source
 
     @property
     def checksum(self) -> bool:

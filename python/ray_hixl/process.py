@@ -98,6 +98,12 @@ def configure(options: Options) -> None:
         _options = options
 
 
+def options() -> Options:
+    """Those of this process's engine; before there is one, those that it will have."""
+    found = _engine
+    return (_options or Options()) if found is None else found.options
+
+
 def stats() -> dict[str, Any]:
     """Counters of this process: the engine's (empty if none was started), and under ``"ray"`` the time spent in Ray's calls."""
     with _lock:
@@ -208,11 +214,6 @@ def set_stream(stream: torch.npu.Stream | None) -> None:
     from ray_hixl import npu
 
     npu.set_stream(stream)
-
-
-def check(actor: Any, timeout: float = 5.0) -> list[str]:
-    """Not available in this version."""
-    raise NotAvailable("check: asking an actor why it would not receive is not built yet; docs/ray.md lists the reasons")
 
 
 def _storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:

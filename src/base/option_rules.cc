@@ -95,7 +95,7 @@ Status Only::check(std::string_view name, const std::string& value) const {
   return later(name, "'" + value + "' (" + std::string(meaning_) + ") is not built yet; use '" + std::string(word_) + "'");
 }
 
-bool NotYet::read(std::string_view text, bool& value) const {
+bool Flag::read(std::string_view text, bool& value) const {
   value = text == "true";
   return value || text == "false";
 }

@@ -53,14 +53,20 @@ class Only {
   std::string_view meaning_;
 };
 
+class Flag {
+ public:
+  [[nodiscard]] std::string takes() const { return "true or false"; }
+  [[nodiscard]] bool read(std::string_view text, bool& value) const;
+  [[nodiscard]] Status check(std::string_view, bool) const { return Status::ok(); }
+  [[nodiscard]] std::string write(bool value) const { return value ? "true" : "false"; }
+};
+
 // A flag that nothing but false is built for.
-class NotYet {
+class NotYet : public Flag {
  public:
   explicit NotYet(std::string_view why) : why_(why) {}
   [[nodiscard]] std::string takes() const { return "true or false (only false in this version)"; }
-  [[nodiscard]] bool read(std::string_view text, bool& value) const;
   [[nodiscard]] Status check(std::string_view name, bool value) const;
-  [[nodiscard]] std::string write(bool value) const { return value ? "true" : "false"; }
 
  private:
   std::string_view why_;

@@ -36,6 +36,7 @@ KNOBS: dict[str, tuple[Any, str, Any, Any]] = {
     "publish_timeout_s": (300.0, "60", 60.0, 0.5),
     "stall_timeout_s": (5.0, "0.25", 0.25, 7.5),
     "idle_timeout_s": (300.0, "60", 60.0, 0.5),
+    "ray_wait_for_source": (True, "false", False, True),
 }
 
 BAD: list[tuple[str, Any]] = [
@@ -94,6 +95,8 @@ BAD: list[tuple[str, Any]] = [
     ("stall_timeout_s", 0.0),
     ("stall_timeout_s", "1 "),
     ("idle_timeout_s", 0),
+    ("ray_wait_for_source", "no"),
+    ("ray_wait_for_source", 1),
 ]
 
 LATER: list[tuple[str, Any]] = [

@@ -146,3 +146,12 @@ def kill(pid: int) -> None:
             return True
 
     eventually(is_dead)
+
+
+@ray.remote(enable_tensor_transport=True, num_cpus=0)
+class AsyncPeer:
+    """A receiver whose calls run on an event loop, in no order."""
+
+    async def call(self, function: Callable[..., Any], *values: Any) -> Any:
+        """As ``Peer.call``."""
+        return function(*values)

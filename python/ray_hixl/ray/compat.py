@@ -17,11 +17,13 @@ from typing import Any
 
 import ray
 import ray._private.ray_constants as _constants
+import ray._private.state as _state
 import torch
 from ray.exceptions import RaySystemError
 
 _OLDEST = (2, 54)
 _GETS = "fetch_and_get_rdt_objects"
+_HANDOFFS = "queue_or_trigger_out_of_band_tensor_transfer"
 _MARK = "_ray_hixl_scope"  # of our function around Ray's; decorators that copy what they wrap copy it along
 _NOT_PLAIN = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR  # functions that return before they have run
 
@@ -73,6 +75,9 @@ except ImportError:
     RayDirectTransportError = RaySystemError
 
 
+HOOK_VARIABLE: str = _constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR  # what a worker calls when it starts
+
+
 @dataclass(frozen=True)
 class _DeviceType:
     """What Ray 2.54 reads of a ``torch.device``. torch itself makes and unpickles one for an NPU only where torch_npu is loaded."""
@@ -90,6 +95,11 @@ def fetch_timeout_s() -> float:
     return float(getattr(_constants, "RDT_FETCH_FAIL_TIMEOUT_SECONDS", 60.0))
 
 
+def living_actors() -> int:
+    """How many actors live in the cluster, with a name or without."""
+    return len(_state.actors(actor_state_name="ALIVE"))
+
+
 def registered_class(name: str) -> type | None:
     """The class that holds a transport name in this process, if any."""
     info = _util.transport_manager_info.get(name.upper())
@@ -102,27 +112,55 @@ def around_every_get(scope: Callable[[], AbstractContextManager[Any]]) -> None:
     Ray 2.54 and 2.55 have none: there each object of a ``ray.get`` is received before the next one is begun. Where it is another than we
     know, the log says what is lost.
     """
-    manager = getattr(ray.experimental, "RDTManager", None)
-    fetch_and_get = inspect.getattr_static(manager, _GETS, None)
     if why := why_gets_are_bare():
         logger.warning(why)
-    if not _is_plain(fetch_and_get) or hasattr(fetch_and_get, _MARK):
+    _wrap(_GETS, lambda *_, **__: scope())
+
+
+def around_every_handoff(scope: Callable[[Any, Any, tuple[Any, ...]], AbstractContextManager[Any]]) -> None:
+    """Puts ``scope(manager, actor, arguments)`` around Ray's function that begins what a call of an actor hands over, in the process that
+    submits the call. Once. Where Ray has no such function, nothing is done.
+    """
+    _wrap(_HANDOFFS, scope)
+
+
+def _wrap(name: str, scope: Callable[..., AbstractContextManager[Any]]) -> None:
+    manager = _class_of_managers()
+    function = inspect.getattr_static(manager, name, None)
+    if not _is_plain(function) or hasattr(function, _MARK):
         return
 
-    @functools.wraps(fetch_and_get)
+    @functools.wraps(function)
     def inside(*arguments: Any, **named: Any) -> Any:
-        with scope():
-            return fetch_and_get(*arguments, **named)
+        with scope(*arguments, **named):
+            return function(*arguments, **named)
 
     setattr(inside, _MARK, True)
-    setattr(manager, _GETS, inside)
+    setattr(manager, name, inside)
+
+
+def _class_of_managers() -> Any:
+    return getattr(ray.experimental, "RDTManager", None) or getattr(ray.experimental, "GPUObjectManager", None)
+
+
+def is_to_come(manager: Any, reference: Any, backend: str) -> bool:
+    """Is it a reference to an object of this transport that, as far as this process knows, is not made yet?"""
+    found = _metadata_of(manager, reference)
+    return found is not None and found.tensor_transport_backend == backend and found.tensor_transport_meta is None
+
+
+def _metadata_of(manager: Any, reference: Any) -> Any:
+    if not isinstance(reference, ray.ObjectRef):
+        return None
+    look_up = getattr(manager, "get_rdt_metadata", None) or manager.get_gpu_object_metadata
+    return look_up(reference.hex())
 
 
 def why_gets_are_bare() -> str:
     """Why nothing of ours can stand around a ``ray.get``, and what is lost by that. Empty where something does, or need not."""
     if not hasattr(TensorTransportManager, "fetch_multiple_tensors"):  # Ray 2.54 and 2.55
         return ""
-    found = inspect.getattr_static(getattr(ray.experimental, "RDTManager", None), _GETS, None)
+    found = inspect.getattr_static(_class_of_managers(), _GETS, None)
     if _is_plain(found):
         return ""
     kind = "does not exist" if found is None else f"is no plain function but {found!r}"

@@ -13,11 +13,12 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ray_hixl import _core, process
 from ray_hixl.errors import HixlError
-from ray_hixl.ray import compat, requests
+from ray_hixl.ray import compat, handoffs, requests
 from ray_hixl.ray.errors import to_ray
 from ray_hixl.ray.metadata import LAST_CHANCE_S, ObjectMetadata, TransferMetadata
 from ray_hixl.ray.requests import PendingFetch
@@ -286,3 +287,4 @@ def timings() -> dict[str, dict[str, float]]:
 
 
 compat.around_every_get(requests.one_get)
+compat.around_every_handoff(partial(handoffs.one_handoff, name=NAME))
