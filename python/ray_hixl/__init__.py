@@ -24,9 +24,9 @@ from ray_hixl.errors import (
     TransferTimeout,
     UnsupportedTensor,
 )
+from ray_hixl.findings import Finding
 from ray_hixl.options import Options
 from ray_hixl.process import (
-    check,
     deregister_memory,
     empty,
     register_memory,
@@ -37,9 +37,9 @@ from ray_hixl.process import (
 )
 
 if TYPE_CHECKING:
-    from ray_hixl.ray import HiXLTensorTransport, register, register_hixl_tensor_transport, runtime_env
+    from ray_hixl.ray import HiXLTensorTransport, check, register, register_hixl_tensor_transport, runtime_env
 
-_FROM_RAY = ("HiXLTensorTransport", "register", "register_hixl_tensor_transport", "runtime_env")
+_FROM_RAY = ("HiXLTensorTransport", "check", "register", "register_hixl_tensor_transport", "runtime_env")
 
 
 def __getattr__(name: str) -> Any:
@@ -61,6 +61,7 @@ __all__ = [
     "DeviceBusy",
     "Engine",
     "Fetch",
+    "Finding",
     "HiXLTensorTransport",
     "HixlError",
     "InvalidArgument",

@@ -16,6 +16,7 @@ from ray_hixl.cli.__main__ import main
     [
         (["demo"], "ray", "demo hands torch tensors from one Ray actor to another, which needs ray: pip install 'ray-hixl[ray]'"),
         (["demo"], "torch", "which needs torch: pip install torch"),
+        (["check"], "ray", "check asks the actors of a Ray cluster, which needs ray: pip install 'ray-hixl[ray]'"),
         (["bench", "--level", "engine"], "numpy", "which needs numpy: pip install 'ray-hixl[bench]'"),
         (["bench", "--level", "ray"], "ray", "--level ray measures handoffs between Ray actors, which needs ray"),
         (["bench", "--out", "somewhere"], "matplotlib", "--out draws plots, which needs matplotlib"),

@@ -57,11 +57,6 @@ def test_version() -> None:
     assert ray_hixl.__version__ == importlib.metadata.version("ray-hixl")
 
 
-def test_functions_of_a_later_version_say_why() -> None:
-    with pytest.raises(ray_hixl.NotAvailable, match=r"not built yet; docs/ray\.md lists the reasons"):
-        ray_hixl.check(None)
-
-
 def test_writes_of_a_later_version_say_what_to_do(peer: ray_hixl.Peer) -> None:
     for write in (peer.write, peer.write_async):
         with pytest.raises(ray_hixl.NotAvailable, match=r"let the peer read it .* or publish an object"):

@@ -36,7 +36,7 @@ def main() -> None:
 @main.command()
 def version() -> None:
     """Print the versions of ray-hixl and of what it works with."""
-    from ray_hixl.cli.doctor import versions
+    from ray_hixl.versions import versions
 
     for name, text in versions().items():
         click.echo(f"{name} {text}")
@@ -76,10 +76,10 @@ def bringup(
     """Try NPU memory on new hardware, step by step, with every byte compared. See docs/npu.md."""
     from rich.console import Console
 
-    from ray_hixl.cli.doctor import versions
     from ray_hixl.cli.npu import bringup as command
     from ray_hixl.cli.npu import two_hosts
     from ray_hixl.cli.npu.context import Amounts, Context
+    from ray_hixl.versions import versions
 
     console = Console()
     amounts = Amounts.quick(soak) if quick else Amounts(soak)
@@ -91,6 +91,18 @@ def bringup(
     can_write(report)
     context = Context(console, amounts, contract, connect, versions())
     raise SystemExit(command.run(context, wanted, report))
+
+
+@main.command()
+@click.option("--address", default="auto", show_default=True, help="Of the cluster, as ray.init takes it.")
+@click.option("--timeout", default=5.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds for each actor's answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(address: str, timeout: float, as_json: bool) -> None:
+    """Ask the named actors of a running Ray cluster why they would not receive. In a program: ray_hixl.check(actor)."""
+    need("check asks the actors of a Ray cluster", "ray", "torch")
+    from ray_hixl.cli import check as command
+
+    raise SystemExit(command.run(address, timeout, as_json))
 
 
 @main.command()

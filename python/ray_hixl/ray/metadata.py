@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ray_hixl.errors import HixlError
 from ray_hixl.ray import compat
@@ -13,6 +15,15 @@ _SKEW_S = 1.0  # clocks of two hosts that differ by more than this are told from
 _MOST_AGES = 10.0  # an age above so many timeouts is a wrong clock, too
 _MARGIN = 0.9  # our deadline ends inside Ray's, so that the error reaches the consumer it belongs to
 LAST_CHANCE_S = 2.0
+
+
+_call_on_arrival: Callable[[], None] | None = None
+
+
+def on_arrival(call: Callable[[], None]) -> None:
+    """``call`` is made from now on whenever an object's metadata arrives in this process, in any thread. It never raises."""
+    global _call_on_arrival
+    _call_on_arrival = call
 
 
 @dataclass(eq=False)
@@ -25,6 +36,12 @@ class ObjectMetadata(compat.TensorTransportMetadata):
 
     packed: bytes = b""
     failure: HixlError | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Where it arrives it is to be fetched, whatever that process is and however it began."""
+        self.__dict__.update(state)
+        if _call_on_arrival is not None:
+            _call_on_arrival()
 
 
 @dataclass

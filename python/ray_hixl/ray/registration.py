@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray_hixl import arguments, process
 from ray_hixl.options import Options
-from ray_hixl.ray import compat
+from ray_hixl.ray import compat, metadata
 from ray_hixl.ray.transport import NAME, HiXLTensorTransport
 
-_HOOK = "ray_hixl.ray.registration.register"
+logger = logging.getLogger(__name__)
+
+_HOOK = "ray_hixl.register"
 _HOOK_KEY = "worker_process_setup_hook"
 _DEVICES = ("npu", "cpu")
 
@@ -37,14 +40,28 @@ def register(devices: Iterable[str] = _DEVICES, options: Options | None = None) 
         raise ValueError(f"devices takes some of {_DEVICES}, not {chosen}")
     if options is not None:
         process.configure(options)
+    _claim_name(chosen)
+
+
+def _claim_name(devices: list[str]) -> None:
     holder = compat.registered_class(NAME)
     if holder is None:
-        compat.register_transport(NAME, chosen, HiXLTensorTransport)
+        compat.register_transport(NAME, devices, HiXLTensorTransport)
     elif holder is not HiXLTensorTransport:
         raise RuntimeError(
             f"the transport name {NAME!r} is held by {holder.__module__}.{holder.__qualname__}; ray_hixl cannot register its own "
             "ray_hixl.HiXLTensorTransport beside it: uninstall one of the two packages, or register only one of them"
         )
+
+
+def _register_on_arrival() -> None:
+    """``register()`` where an object's metadata arrives: in plain tasks, borrowers, actors that were restarted. Never raises, since the
+    thread may be one of Ray's own, which would end the process.
+    """
+    try:
+        _claim_name(list(_DEVICES))
+    except Exception as error:
+        logger.warning("an object of the transport hixl arrived, and this process cannot receive it: %s", error)
 
 
 def register_hixl_tensor_transport(devices: Iterable[str] = _DEVICES) -> None:
@@ -60,12 +77,12 @@ def register_hixl_tensor_transport(devices: Iterable[str] = _DEVICES) -> None:
     register(devices)
 
 
-def runtime_env(options: Options | None = None, base: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A Ray ``runtime_env`` for ``ray.init`` that registers the transport in every worker of the job, with ``options``.
-
-    Works at job level only: Ray ignores the hook in an actor's own ``runtime_env``.
+def runtime_env(options: Options | None = None, base: Mapping[str, Any] | None = None, actor: bool = False) -> dict[str, Any]:
+    """A Ray ``runtime_env`` that registers the transport in every worker of a job, or of one actor, with ``options``.
 
     :param base: merged in; its ``env_vars`` stay, except those of ``options``.
+    :param actor: for an actor's own ``runtime_env`` (``Actor.options(runtime_env=...)``) rather than that of ``ray.init``. A hook that
+        somebody else gave the job does not run in that actor then.
     :raises ValueError: ``base`` has a setup hook of its own. Call ``ray_hixl.register()`` inside that hook instead.
     """
     merged = dict(base or {})
@@ -74,7 +91,13 @@ def runtime_env(options: Options | None = None, base: Mapping[str, Any] | None =
     variables = dict(merged.get("env_vars") or {})
     if (given := arguments.options(options)) is not None:
         variables.update(given.to_environment())
+    if actor:
+        variables[compat.HOOK_VARIABLE] = _HOOK  # Ray takes the hook itself of ray.init's environment only
+    else:
+        merged[_HOOK_KEY] = _HOOK
     if variables:
         merged["env_vars"] = variables
-    merged[_HOOK_KEY] = _HOOK
     return merged
+
+
+metadata.on_arrival(_register_on_arrival)
