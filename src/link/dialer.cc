@@ -30,11 +30,12 @@ std::string unix_refusal(const net::HostIdentity& self, const control::EngineDes
 // Owned by its timer, which the loop holds until the dial ended (or the loop).
 class Dial : public std::enable_shared_from_this<Dial> {
  public:
-  Dial(net::Loop& loop, const control::EngineDescriptor& peer, const control::Hello& hello, Ways ways,
+  Dial(net::Loop& loop, const control::EngineDescriptor& peer, const control::Hello& hello, Met met, Ways ways,
        std::function<void(Result<Dialed>)> done)
       : loop_(loop),
         peer_(peer),
         hello_(hello),
+        met_(met),
         ways_(ways),
         handshake_(control::Handshake::client(hello, peer.key)),
         done_(std::move(done)) {}
@@ -74,16 +75,16 @@ class Dial : public std::enable_shared_from_this<Dial> {
     connect_in(std::chrono::milliseconds(0));
   }
 
-  // An engine listens for as long as it lives. At a Unix socket of its own name in this network namespace it is that engine which does not
-  // any more; at a port of another host it may be one that never did.
+  // An engine listens for as long as it lives. At a Unix socket of its own name in this network namespace, or where it was met before, it
+  // is that engine which does not any more; at a port of another host it may be one that never did.
   [[nodiscard]] Status nobody_at_the_port() const {
-    if (nobody_at_the_unix_socket_) {
-      return {Code::kPeerGone,
-              "nobody listens at its Unix socket and port any more: its process ended, or closed it; make what you want of it "
-              "again, in a process that lives"};
+    if (nobody_at_the_unix_socket_ || met_ == Met::kBefore) {
+      return {
+          Code::kPeerGone,
+          "nobody listens there any more: its process has ended, or closed it; make what you want of it again, in a process that lives"};
     }
     return {Code::kConnectError,
-            "nobody listens there: most likely its process ended (make the object again); else its address does not reach it from here "
+            "refused: its process has ended (make the object again), or a firewall rejects; else its address does not reach it from here "
             "(Options.host)"};
   }
 
@@ -167,6 +168,7 @@ class Dial : public std::enable_shared_from_this<Dial> {
   net::Loop& loop_;
   const control::EngineDescriptor peer_;
   const control::Hello hello_;
+  const Met met_;
   const Ways ways_;
   control::Handshake handshake_;
   std::function<void(Result<Dialed>)> done_;  // null once it ran
@@ -187,8 +189,8 @@ class Dial : public std::enable_shared_from_this<Dial> {
 }  // namespace
 
 void dial(net::Loop& loop, const net::HostIdentity& self, const control::EngineDescriptor& peer, const control::Hello& hello,
-          Deadline deadline, std::function<void(Result<Dialed>)> done, Ways ways) {
-  std::make_shared<Dial>(loop, peer, hello, ways, std::move(done))->start(unix_refusal(self, peer), deadline);
+          Deadline deadline, std::function<void(Result<Dialed>)> done, Met met, Ways ways) {
+  std::make_shared<Dial>(loop, peer, hello, met, ways, std::move(done))->start(unix_refusal(self, peer), deadline);
 }
 
 }  // namespace ray_hixl::link

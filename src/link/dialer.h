@@ -24,6 +24,12 @@ struct Dialed {
   bool unix_socket_failed = false;  // there should be one, but it could not be reached: it may be later
 };
 
+// What this process knows of the engine before it dials.
+enum class Met : std::uint8_t {
+  kNever,
+  kBefore,  // it had a link to this very incarnation: whoever listens nowhere any more has ended
+};
+
 enum class Ways : std::uint8_t {
   kAll,       // the Unix socket where both processes are on one host and in one network namespace; TCP if it cannot be reached
   kUnixOnly,  // for who has a connection over TCP already
@@ -33,6 +39,6 @@ enum class Ways : std::uint8_t {
 // engine has ended. What passes is waited for until the deadline: a full queue of the owner's, and a few times an owner that hangs up
 // before it said anything, as a busy one does.
 void dial(net::Loop& loop, const net::HostIdentity& self, const control::EngineDescriptor& peer, const control::Hello& hello,
-          Deadline deadline, std::function<void(Result<Dialed>)> done, Ways ways = Ways::kAll);
+          Deadline deadline, std::function<void(Result<Dialed>)> done, Met met, Ways ways = Ways::kAll);
 
 }  // namespace ray_hixl::link

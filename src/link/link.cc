@@ -329,10 +329,11 @@ void Link::open_connection(control::TransportKind kind, Deadline deadline, std::
     hello.transport = kind;
     hello.client = self->context_.self;
     hello.server = self->peer_.descriptor.incarnation;
-    dial(self->context_.loop, self->context_.process, self->peer_.descriptor, hello, deadline, [opened](Result<Dialed> dialed) {
+    const auto done = [opened](Result<Dialed> dialed) {
       if (!dialed.is_ok()) return opened(dialed.status());
       opened(std::move(dialed->socket));
-    });
+    };
+    dial(self->context_.loop, self->context_.process, self->peer_.descriptor, hello, deadline, done, Met::kBefore);
   });
   if (!posted) opened(Status(Code::kClosed, "the engine was closed"));
 }

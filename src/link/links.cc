@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "base/mutex.h"
@@ -9,6 +10,8 @@
 
 namespace ray_hixl::link {
 namespace {
+
+constexpr std::size_t kMostMet = 4096;
 
 // Would dialling one be dialling the other? An incarnation is no secret, so it alone says nothing: a descriptor with another key or address
 // must neither profit from a good one nor stand in its way.
@@ -40,6 +43,7 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   const std::vector<std::unique_ptr<transport::Transport>>& transports;
 
   Openings openings;              // loop thread only
+  std::set<Incarnation> met;      // to which there was a link; loop thread only
   std::uint64_t next_waiter = 1;  // loop thread only
 
   Mutex mutex;
@@ -131,12 +135,14 @@ void Links::Impl::start(const std::shared_ptr<Opening>& opening, Deadline deadli
       [weak = weak_from_this(), opening, later](Result<Dialed> dialed) {
         if (const auto impl = weak.lock()) impl->authenticated(opening, later, std::move(dialed));
       },
-      opening->improves ? Ways::kUnixOnly : Ways::kAll);
+      met.contains(opening->peer.incarnation) ? Met::kBefore : Met::kNever, opening->improves ? Ways::kUnixOnly : Ways::kAll);
 }
 
 void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadline deadline, Result<Dialed> dialed) {
   if (!dialed.is_ok()) return finished(*opening, dialed.status());
-  if (!is_open(*opening)) return;  // closed meanwhile
+  if (!is_open(*opening)) return;                      // closed meanwhile
+  if (met.size() == kMostMet) met.erase(met.begin());  // incarnations are random: any of them
+  met.insert(opening->peer.incarnation);
   Link::Callbacks callbacks;
   callbacks.ready = [weak = weak_from_this(), opening](const Status& status) {
     if (const auto impl = weak.lock()) impl->finished(*opening, status);

@@ -66,7 +66,7 @@ class Listener {
 // A dial under way.
 class Dialing {
  public:
-  Dialing(const Listener& to, std::chrono::nanoseconds timeout, Ways ways = Ways::kAll) : loop_(test::new_loop()) {
+  Dialing(const Listener& to, std::chrono::nanoseconds timeout, Ways ways = Ways::kAll, Met met = Met::kNever) : loop_(test::new_loop()) {
     test::on_loop(*loop_, [&] {
       control::Hello hello;
       hello.server = to.descriptor.incarnation;
@@ -77,7 +77,7 @@ class Dialing {
             result_ = std::move(result);
             ended_.notify_one();
           },
-          ways);
+          met, ways);
     });
   }
   // While the dialer does nothing.
@@ -143,11 +143,12 @@ TEST(Dial, tells_an_engine_that_has_ended_from_an_address_that_leads_nowhere) {
   listener.tcp.reset();
   const Status ended = Dialing(listener, 10s).result().status();
   EXPECT_EQ(ended.code(), Code::kPeerGone);
-  EXPECT_THAT(ended.message(), HasSubstr("its process ended"));
+  EXPECT_THAT(ended.message(), HasSubstr("its process has ended"));
   listener.descriptor.boot_id.front() ^= std::byte{1};  // on another host, where its Unix socket says nothing
   const Status nowhere = Dialing(listener, 10s).result().status();
   EXPECT_EQ(nowhere.code(), Code::kConnectError);
-  EXPECT_THAT(nowhere.message(), HasSubstr("Options.host"));
+  EXPECT_THAT(nowhere.message(), AllOf(HasSubstr("a firewall rejects"), HasSubstr("Options.host")));
+  EXPECT_EQ(Dialing(listener, 10s, Ways::kAll, Met::kBefore).result().status().code(), Code::kPeerGone) << "it was there";
 }
 
 TEST(Dial, tries_again_where_a_busy_owner_hangs_up_without_a_word) {
@@ -223,8 +224,9 @@ TEST(Dial, names_a_shortage_of_descriptors) {
     const test::FewDescriptors none(0);
     std::promise<Status> promise;
     loop->post([&] {
-      dial(*loop, {}, listener.descriptor, {}, Deadline::in(10s),
-           [&](const Result<Dialed>& result) { promise.set_value(result.status()); });
+      dial(
+          *loop, {}, listener.descriptor, {}, Deadline::in(10s), [&](const Result<Dialed>& result) { promise.set_value(result.status()); },
+          Met::kNever);
     });
     status = promise.get_future().get();
   }

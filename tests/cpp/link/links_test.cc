@@ -63,7 +63,9 @@ TEST_P(LinkTo, the_next_life_of_an_owner_is_another_peer) {
   EXPECT_THAT(prepare_one(second, {local, 0, region, 0, 100}).status(), FailsWith(Code::kInvalidRegion));
   EXPECT_THAT(second.read(whole(second, local, second.region(of_second).value()), kRead), IsOk());
   EXPECT_TRUE(is_pattern(bytes_of(local), 2));
-  EXPECT_THAT(engine->connect(first_life, kConnect).status(), FailsWith(GetParam() ? Code::kConnectError : Code::kPeerGone));
+  EXPECT_THAT(engine->connect(first_life, kConnect).status(), FailsWith(Code::kPeerGone));
+  const OwnEngine stranger;  // who never had a link to it cannot know that it was there
+  EXPECT_THAT(stranger->connect(first_life, kConnect).status(), FailsWith(GetParam() ? Code::kConnectError : Code::kPeerGone));
 }
 
 TEST_P(LinkTo, an_owner_can_be_connected_to_again_and_again) {
