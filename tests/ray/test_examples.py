@@ -1,0 +1,26 @@
+"""The examples that use Ray, each as a program and a job of its own, on the cluster of the tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+
+import programs
+from versions import keeps_metadata
+
+pytestmark = keeps_metadata
+
+
+@pytest.fixture
+def address(cluster: Any) -> dict[str, str]:
+    """What makes ``ray.init()`` of a program join the cluster."""
+    return {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+
+
+def test_prefill_decode(address: dict[str, str]) -> None:
+    *requests, moved = programs.run("prefill_decode.py", "--layers=3", "--heads=2", "--width=32", "--prompt=60", "--tokens=6", **address)
+    assert [line.split(" -> ")[0] for line in requests] == [f"prompt of {count} tokens" for count in (60, 30, 20)]
+    assert all(line.endswith(", as in one process") for line in requests)
+    assert moved == f"the decode actor fetched {{'cma': {2 * 4 * 3 * 32 * 110}}}: 3 layers, 3 requests"
