@@ -24,3 +24,15 @@ def test_prefill_decode(address: dict[str, str]) -> None:
     assert [line.split(" -> ")[0] for line in requests] == [f"prompt of {count} tokens" for count in (60, 30, 20)]
     assert all(line.endswith(", as in one process") for line in requests)
     assert moved == f"the decode actor fetched {{'cma': {2 * 4 * 3 * 32 * 110}}}: 3 layers, 3 requests"
+
+
+def test_paged_kv(address: dict[str, str]) -> None:
+    """Blocks of 16 tokens x 32 floats, keys and values, of 2 layers."""
+    *requests, late = programs.run("paged_kv.py", "--layers=2", "--heads=2", "--width=32", "--tokens=4", **address)
+    read = [
+        f"request {number}: 17 blocks, {known} of them known, {{'cma': {(17 - known) * 2 * 2 * 4 * 16 * 32}}} read"
+        for number, known in enumerate([0, 12, 12])
+    ]
+    assert [line.split("; ")[0] for line in requests] == read
+    assert all(line.endswith(", as in one process") for line in requests)
+    assert "closed or freed the memory" in late
