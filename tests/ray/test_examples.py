@@ -36,3 +36,11 @@ def test_paged_kv(address: dict[str, str]) -> None:
     assert [line.split("; ")[0] for line in requests] == read
     assert all(line.endswith(", as in one process") for line in requests)
     assert "closed or freed the memory" in late
+
+
+def test_weight_sync(address: dict[str, str]) -> None:
+    """2 weights of 8 x 6 floats, the halves of which are 4 x 6 at the trainers and 8 x 3 at the rollout actors."""
+    whole, recut, late = programs.run("weight_sync.py", "--layers=2", "--rows=8", "--columns=6", "--versions=2", **address)
+    assert whole == "whole: 2 versions of 2 weights into the parameters of 2 rollout actors, equal"
+    assert recut == "re-cut: 2 versions, 2 parts by rows read as 2 by columns, [192, 192] bytes a version, equal"
+    assert "closed or freed the memory" in late
