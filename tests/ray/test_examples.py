@@ -44,3 +44,10 @@ def test_weight_sync(address: dict[str, str]) -> None:
     assert whole == "whole: 2 versions of 2 weights into the parameters of 2 rollout actors, equal"
     assert recut == "re-cut: 2 versions, 2 parts by rows read as 2 by columns, [192, 192] bytes a version, equal"
     assert "closed or freed the memory" in late
+
+
+def test_pipeline(address: dict[str, str]) -> None:
+    """3 micro-batches of 5 x 16 floats."""
+    made, moved = programs.run("pipeline.py", "--stages=3", "--layers=1", "--width=16", "--rows=5", "--batches=3", **address)
+    assert made == "3 micro-batches through 3 stages: equal to what one process makes"
+    assert moved == f"fetched by each stage: {[0] + [3 * 4 * 5 * 16] * 2} bytes"
