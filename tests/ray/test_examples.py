@@ -51,3 +51,14 @@ def test_pipeline(address: dict[str, str]) -> None:
     made, moved = programs.run("pipeline.py", "--stages=3", "--layers=1", "--width=16", "--rows=5", "--batches=3", **address)
     assert made == "3 micro-batches through 3 stages: equal to what one process makes"
     assert moved == f"fetched by each stage: {[0] + [3 * 4 * 5 * 16] * 2} bytes"
+
+
+def test_driver_get(address: dict[str, str]) -> None:
+    """3 tensors of 4 x 1024 floats."""
+    assert programs.run("driver_get.py", "--rows=4", **address) == [
+        f"the driver got ['up', 'down', 'gate'] on the cpu, {{'cma': {3 * 4 * 4 * 1024}}}",
+        "once more, into tensors of its own: equal True",
+        "in asyncio: done",
+        "a task read 2.0",
+        "the actor read 30.0 of the driver's own",
+    ]
