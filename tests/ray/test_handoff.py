@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 import ray
 import torch
 
@@ -61,6 +63,45 @@ def test_reference_borrowed_in_a_dict(source: Any, consumer: Any) -> None:
     actors.created(reference)
     arrived = ray.get(consumer.call.remote(lambda box: ray.get(box["deep"]["reference"]), {"deep": {"reference": reference}}))
     assert torch.equal(arrived, actors.numbers(3000, 9))
+
+
+def test_actor_known_by_its_name_puts(fresh: Any, consumer: Any) -> None:
+    """Ray refuses its hixl methods where only the name is known; references that it makes itself can be had, and it can receive."""
+    by_name = fresh(name="known by its name")
+    ray.get(by_name.call.remote(actors.left))
+
+    def use() -> tuple[Any, Any, str]:
+        actor: Any = ray.get_actor("known by its name")
+        (reference,) = ray.get(actor.call.remote(actors.put_all, lambda: [actors.numbers(500, 19)]))
+        own = actors.put(actors.numbers(500, 20))
+        received = ray.get(actor.call.remote(lambda references: ray.get(references[0]), [own]))
+        try:
+            actor.give.remote(actors.numbers, 500, 19)
+        except ValueError as error:
+            return ray.get(reference), received, str(error)
+        return ray.get(reference), received, ""
+
+    got, received, refused = ray.get(consumer.call.remote(use))
+    assert torch.equal(got, actors.numbers(500, 19))
+    assert torch.equal(received, actors.numbers(500, 20))
+    assert "enable_tensor_transport=False" in refused
+
+
+def test_awaited_in_a_thread(source: Any) -> None:
+    """``await reference`` would start no transfer."""
+
+    async def wait() -> torch.Tensor:
+        return await asyncio.to_thread(ray.get, source.give.remote(actors.numbers, 500, 21))
+
+    assert torch.equal(asyncio.run(wait()), actors.numbers(500, 21))
+
+
+def test_received_tensor_refuses_to_grow(source: Any) -> None:
+    received = ray.get(source.give.remote(actors.numbers, 500, 22))
+    view = received[:]
+    with pytest.raises(RuntimeError, match="not resizable"):
+        received.resize_(5000)
+    assert torch.equal(view, actors.numbers(500, 22))
 
 
 def test_result_of_a_consumer_goes_on(source: Any, consumer: Any, third: Any) -> None:
