@@ -1,12 +1,14 @@
-"""The examples that use Ray, each as a program and a job of its own, on the cluster of the tests."""
+"""The examples that use Ray, and a program out of the documents, each as a job of its own on the cluster of the tests."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
+import documents
 import programs
 from versions import keeps_metadata
 
@@ -62,3 +64,9 @@ def test_driver_get(address: dict[str, str]) -> None:
         "a task read 2.0",
         "the actor read 30.0 of the driver's own",
     ]
+
+
+def test_from_nixl(address: dict[str, str], tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(documents.block("from_nixl.md", "class Trainer"))
+    assert programs.run(str(program), **address) == ["1000000.0 1000000.0"]

@@ -1,4 +1,4 @@
-"""Runs a program of examples/ as a user does."""
+"""Runs a program of examples/, or another one, as a user does."""
 
 from __future__ import annotations
 
