@@ -72,11 +72,13 @@ def main() -> None:
         results.append(last.last.remote(x))
     results = ray.get(results)
 
+    moved = ray.get([stage.moved.remote() for stage in [*stages, last]])
+    assert moved == [0] + [sum(x.nbytes for x in batches)] * len(stages), moved
+    del stages, last  # and their NPUs are free
+
     whole = Stage.options(resources=resources).remote(range(wanted.stages * wanted.layers), wanted.width, wanted.device)
     expected = ray.get([whole.last.remote(x) for x in batches])
     assert all(torch.equal(*pair) for pair in zip(results, expected, strict=True))
-    moved = ray.get([stage.moved.remote() for stage in [*stages, last]])
-    assert moved == [0] + [sum(x.nbytes for x in batches)] * len(stages), moved
     print(f"{len(batches)} micro-batches through {wanted.stages} stages: equal to what one process makes")
     print(f"fetched by each stage: {moved} bytes")
 
