@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,30 @@ def test_the_few_kernels() -> None:
     assert torch.full((2,), 7, device="npu").cpu().tolist() == [7, 7]
 
 
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: x @ x.transpose(1, 2),  # batches of matrices, one of them by strides
+        lambda x: x @ x[0].t(),
+        lambda x: x[0] @ x[1].t(),
+        lambda x: torch.softmax(x, -1),
+        lambda x: x.mean(-1, keepdim=True),
+        lambda x: x.argmax(-1),
+        lambda x: torch.relu(x),
+        lambda x: torch.rsqrt(x * x + 1e-6),
+        lambda x: torch.nn.functional.embedding(torch.tensor([3, 0], device=x.device), x[1]),
+    ],
+    ids=["batches", "batch and matrix", "matrices", "softmax", "mean", "argmax", "relu", "rsqrt", "embedding"],
+)
+def test_the_kernels_of_a_transformer(compute: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    x = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(compute(x.npu()).cpu(), compute(x))
+
+
 def test_what_it_cannot_compute_says_so() -> None:
     x = torch.ones(2, 2, device="npu")
-    with pytest.raises(RuntimeError, match=r"aclnn|MatMul"):
-        torch.linalg.matrix_power(x, 2)
+    with pytest.raises(RuntimeError, match="Tanh"):
+        torch.tanh(x)
     assert x.cpu().tolist() == [[1, 1], [1, 1]], "and poisons nothing"
 
 

@@ -1,8 +1,8 @@
 // The FAKE CANN runtime: a stand-in for libascendcl.so and its companions, for tests on machines without an NPU.
 //
-// It moves bytes and keeps order; it does not compute, except for the few kernels in kernels.cc. It is stricter than the real one: every
-// misuse that a device would punish late or silently fails here at once, with the real code and a message for aclGetRecentErrMsg. Written
-// from facts about the C interface; shares no code with the product. Version strings and messages say FAKE.
+// It moves bytes and keeps order; it does not compute, except for the few kernels in kernels.cc and kernels_of_models.cc. It is stricter
+// than the real one: every misuse that a device would punish late or silently fails here at once, with the real code and a message for
+// aclGetRecentErrMsg. Written from facts about the C interface; shares no code with the product. Version strings and messages say FAKE.
 //
 // Device memory of device N is a memfd named fake_cann_npuN, mapped twice: a PROT_NONE view, whose addresses are the device pointers, so
 // that whoever touches device memory from the CPU faults; and a writable back door that only the fake uses. Another process moves bytes

@@ -1,30 +1,13 @@
-// libopapi: the few operators that tests and examples need, computed on the stream, element by element.
-//
-// Every operator is two calls: <name>GetWorkspaceSize takes the operands in the calling thread and makes an executor; <name> runs it on a
-// stream later. torch_npu takes these in place of the older interface wherever both calls exist.
+// libopapi: operands, and the operators that copy, fill, compare, add and multiply, element by element.
 #include <algorithm>
 #include <cstring>
 #include <memory>
 
-#include "runtime/calls.h"
-#include "runtime/heap.h"
-#include "runtime/operands.h"
-#include "runtime/streams.h"
+#include "runtime/operators.h"
 
 using namespace fake_cann;
 
 namespace {
-
-using Kernel = std::function<void()>;
-
-struct Prepared {
-  int status = kOk;
-  Kernel kernel;
-};
-
-Prepared bad_operand() {
-  return {fail(kBadOperand, "a kernel's operand is not live device memory, or of a type that the fake cannot compute with"), nullptr};
-}
 
 Prepared copy(const aclTensor& to, const aclTensor& from) {
   const auto target = Elements::of(to);
@@ -176,31 +159,7 @@ Prepared join_complex(const aclTensor& real, const aclTensor& imaginary, const a
   return all_of(std::move(parts));
 }
 
-int hand_over(Prepared prepared, std::uint64_t* workspace, aclOpExecutor** executor) {
-  if (prepared.status != kOk) return prepared.status;
-  *workspace = 0;
-  *executor = new aclOpExecutor{std::move(prepared.kernel)};
-  return kOk;
-}
-
-int execute(const char* name, aclOpExecutor* executor, void* handle) {
-  const std::shared_ptr<aclOpExecutor> owned(executor);
-  if (!enter(name)) return fail(kUnsupported, std::string(name) + " is hidden by a switch");
-  if (!owned) return fail(kOperatorFailed, std::string(name) + ": no executor");
-  Stream* const stream = stream_of(handle);
-  if (stream == nullptr) return fail(kBadStream, std::string(name) + ": no such stream");
-  submit(*stream, [owned] { owned->run(); });
-  return kOk;
-}
-
 }  // namespace
-
-// One operator: its operands and what they make.
-#define FAKE_CANN_OPERATOR(name, prepared, ...)                                                 \
-  int name##GetWorkspaceSize(__VA_ARGS__, std::uint64_t* workspace, aclOpExecutor** executor) { \
-    return hand_over(prepared, workspace, executor);                                            \
-  }                                                                                             \
-  int name(void*, std::uint64_t, aclOpExecutor* executor, void* stream) { return execute(#name, executor, stream); }
 
 extern "C" {
 
