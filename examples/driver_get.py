@@ -50,7 +50,8 @@ def main() -> None:
     landing = ray_hixl.Options(landing_device="cpu")
     ray_hixl.register(options=landing)
     ray.init(runtime_env=ray_hixl.runtime_env(options=landing))
-    model = Model.options(resources={"NPU": 1} if wanted.device == "npu" else {}).remote(wanted.rows, wanted.device)
+    place = {"resources": {"NPU": 1}, "num_cpus": 0} if wanted.device == "npu" else {}  # num_cpus: else it holds a core, too
+    model = Model.options(**place).remote(wanted.rows, wanted.device)
 
     snapshot = model.snapshot.remote()
     weights = ray.get(snapshot)

@@ -131,10 +131,10 @@ def main() -> None:
     wanted = options.parse_args()
 
     ray.init(runtime_env=ray_hixl.runtime_env())
-    resources = {"NPU": 1} if wanted.device == "npu" else {}
+    place = {"resources": {"NPU": 1}, "num_cpus": 0} if wanted.device == "npu" else {}  # num_cpus: else each holds a core, too
     model = (wanted.layers, wanted.heads, wanted.width, wanted.device)
-    prefill = Prefill.options(resources=resources).remote(64, *model)
-    decode = Decode.options(resources=resources).remote(ray.get(prefill.address.remote()), 64, *model)
+    prefill = Prefill.options(**place).remote(64, *model)
+    decode = Decode.options(**place).remote(ray.get(prefill.address.remote()), 64, *model)
 
     system = [(7 * i) % 512 for i in range(200)]  # what all prompts begin with: 12 whole blocks
     for number in range(3):

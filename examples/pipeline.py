@@ -60,9 +60,9 @@ def main() -> None:
     wanted = options.parse_args()
 
     ray.init(runtime_env=ray_hixl.runtime_env())
-    resources = {"NPU": 1} if wanted.device == "npu" else {}
+    place = {"resources": {"NPU": 1}, "num_cpus": 0} if wanted.device == "npu" else {}  # num_cpus: else each holds a core, too
     cuts = [range(first, first + wanted.layers) for first in range(0, wanted.stages * wanted.layers, wanted.layers)]
-    *stages, last = [Stage.options(resources=resources).remote(seeds, wanted.width, wanted.device) for seeds in cuts]
+    *stages, last = [Stage.options(**place).remote(seeds, wanted.width, wanted.device) for seeds in cuts]
     batches = [torch.randn(wanted.rows, wanted.width, generator=torch.Generator().manual_seed(100 + n)) for n in range(wanted.batches)]
 
     results = []
@@ -76,7 +76,7 @@ def main() -> None:
     assert moved == [0] + [sum(x.nbytes for x in batches)] * len(stages), moved
     del stages, last  # and their NPUs are free
 
-    whole = Stage.options(resources=resources).remote(range(wanted.stages * wanted.layers), wanted.width, wanted.device)
+    whole = Stage.options(**place).remote(range(wanted.stages * wanted.layers), wanted.width, wanted.device)
     expected = ray.get([whole.last.remote(x) for x in batches])
     assert all(torch.equal(*pair) for pair in zip(results, expected, strict=True))
     print(f"{len(batches)} micro-batches through {wanted.stages} stages: equal to what one process makes")

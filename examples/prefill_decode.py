@@ -112,10 +112,10 @@ def main() -> None:
     wanted = options.parse_args()
 
     ray.init(runtime_env=ray_hixl.runtime_env())  # and in every process of the job
-    resources = {"NPU": 1} if wanted.device == "npu" else {}
+    place = {"resources": {"NPU": 1}, "num_cpus": 0} if wanted.device == "npu" else {}  # num_cpus: else each holds a core, too
     model = (wanted.layers, wanted.heads, wanted.width, wanted.device)
-    prefill = Prefill.options(resources=resources).remote(*model)
-    decode = Decode.options(resources=resources).remote(*model)
+    prefill = Prefill.options(**place).remote(*model)
+    decode = Decode.options(**place).remote(*model)
     prompts = [[(17 * i + 31 * n) % 512 for i in range(wanted.prompt // n)] for n in (1, 2, 3)]
 
     # Nobody waits here: while one request is decoded the next one is prefilled.

@@ -130,9 +130,9 @@ class ColumnRollout(Holder):
         return sum(batch.nbytes for batch in self.batches)
 
 
-def whole(shape: Shape, versions: int, resources: dict[str, int]) -> None:
-    trainer = Trainer.options(resources=resources).remote(shape)
-    rollouts = [Rollout.options(resources=resources).remote(shape) for _ in range(2)]
+def whole(shape: Shape, versions: int, place: dict[str, object]) -> None:
+    trainer = Trainer.options(**place).remote(shape)
+    rollouts = [Rollout.options(**place).remote(shape) for _ in range(2)]
     for _ in range(versions):
         ray.get(trainer.step.remote())
         published = trainer.publish.remote()
@@ -144,10 +144,10 @@ def whole(shape: Shape, versions: int, resources: dict[str, int]) -> None:
     print(f"whole: {versions} versions of {len(expected)} weights into the parameters of {len(rollouts)} rollout actors, equal")
 
 
-def recut(shape: Shape, versions: int, resources: dict[str, int]) -> None:
-    trainers = [RowTrainer.options(resources=resources).remote(shape, rank, 2) for rank in range(2)]
+def recut(shape: Shape, versions: int, place: dict[str, object]) -> None:
+    trainers = [RowTrainer.options(**place).remote(shape, rank, 2) for rank in range(2)]
     addresses = ray.get([trainer.address.remote() for trainer in trainers])
-    rollouts = [ColumnRollout.options(resources=resources).remote(shape, rank, 2, addresses) for rank in range(2)]
+    rollouts = [ColumnRollout.options(**place).remote(shape, rank, 2, addresses) for rank in range(2)]
     for _ in range(versions):
         version = ray.get([trainer.step.remote() for trainer in trainers])
         counts = ray.get([rollout.update.remote(version) for rollout in rollouts])
@@ -175,10 +175,10 @@ def main() -> None:
     wanted = options.parse_args()
 
     ray.init(runtime_env=ray_hixl.runtime_env())
-    resources = {"NPU": 1} if wanted.device == "npu" else {}
+    place = {"resources": {"NPU": 1}, "num_cpus": 0} if wanted.device == "npu" else {}  # num_cpus: else each holds a core, too
     shape = Shape(wanted.layers, wanted.rows, wanted.columns, wanted.device)
-    whole(shape, wanted.versions, resources)
-    recut(shape, wanted.versions, resources)
+    whole(shape, wanted.versions, place)
+    recut(shape, wanted.versions, place)
 
 
 if __name__ == "__main__":

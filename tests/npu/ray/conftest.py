@@ -1,4 +1,4 @@
-"""One Ray cluster with seven FAKE NPUs for all tests here, and actors that share them in every way.
+"""One Ray cluster with nine FAKE NPUs for all tests here, and actors that share them in every way.
 
 The driver sees six of them, or others where an NPU cannot be linked with itself.
 """
@@ -21,8 +21,8 @@ _PATHS = [str(_TESTS / folder) for folder in ("npu", "ray", "shared", "fake_cann
 sys.path[:0] = _PATHS
 os.environ["PYTHONPATH"] = os.pathsep.join([*_PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ["RAY_rdt_fetch_fail_timeout_milliseconds"] = "20000"  # noqa: SIM112  # read by Ray when it is imported, in workers, too
-os.environ["FAKE_CANN_DEVICES"] = "13"
-os.environ["ASCEND_RT_VISIBLE_DEVICES"] = "7,8,9,10,11,12" if OVER_HCCS else "0,1,2,3,4,5"  # of the driver; actors have the first seven
+os.environ["FAKE_CANN_DEVICES"] = "15"
+os.environ["ASCEND_RT_VISIBLE_DEVICES"] = "9,10,11,12,13,14" if OVER_HCCS else "0,1,2,3,4,5"  # of the driver; actors have the first nine
 
 import ray  # noqa: E402
 import torch  # noqa: E402
@@ -38,7 +38,7 @@ del os.environ["ASCEND_RT_VISIBLE_DEVICES"]  # Ray would take it for all that th
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
     """A cluster of this session's own."""
-    yield ray.init(num_cpus=8, resources={"NPU": 7}, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield ray.init(num_cpus=8, resources={"NPU": 9}, include_dashboard=False, log_to_driver=False, configure_logging=False)
     ray.shutdown()
 
 
