@@ -333,6 +333,10 @@ class Metadata:
         """Raises what publishing ran into, if anything."""
 
     @property
+    def owner(self) -> str:
+        """The engine that published it, as errors name it."""
+
+    @property
     def nbytes(self) -> int: ...
 
     def __len__(self) -> int: ...

@@ -6,6 +6,7 @@
 #include "begun.h"
 #include "buffer.h"
 #include "common.h"
+#include "control/descriptor.h"
 #include "device_ops.h"
 #include "gil.h"
 #include "object/destination.h"
@@ -190,6 +191,8 @@ nb::tuple fetch(const Objects& objects, const Engine& engine, const nb::bytes& p
   return nb::make_tuple(Fetching(started), read.is_copied, read.owners);
 }
 
+std::string owner_of(const Metadata& metadata) { return value_or_raise(control::decode_engine(metadata.engine())).name(); }
+
 nb::list layouts_of(const Metadata& metadata) {
   nb::list made;
   for (const Layout& layout : metadata.layouts()) made.append(nb::make_tuple(layout.dtype, nb::tuple(nb::cast(layout.shape))));
@@ -212,6 +215,7 @@ void bind_objects(nb::module_& module) {
       .def(
           "raise_failure", [](const Metadata& metadata) { raise_if_failed(metadata.error()); },
           "Raises what publishing ran into, if anything.")
+      .def_prop_ro("owner", &owner_of, "The engine that published it, as errors name it.")
       .def_prop_ro("nbytes", &Metadata::bytes)
       .def("__len__", &Metadata::size)
       .def_prop_ro("layouts", &layouts_of, "(dtype's name, shape) of every layout.")

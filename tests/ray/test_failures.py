@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,8 @@ import torch
 import actors
 import ray_hixl
 from ray_hixl.ray.compat import RayDirectTransportError
+from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
+from ray_hixl.ray.transport import HiXLTensorTransport
 from versions import tensors_by_identity
 from yardstick import scaled
 
@@ -42,6 +45,22 @@ def test_refused_tensor_fails_where_it_is_fetched(source: Any, consumer: Any, ki
         assert error.code == "unsupported_tensor"
         assert kind in str(error)
     assert torch.equal(ray.get(source.give.remote(torch.arange, 5)), torch.arange(5)), "the source lives on"
+
+
+@pytest.mark.parametrize("packed", ["of an engine", b"malformed"])
+def test_a_fetch_that_fails_is_one_line_of_the_log(source: Any, caplog: pytest.LogCaptureFixture, packed: Any) -> None:
+    """With object, peer, code, seconds, bytes and transport."""
+    if packed == "of an engine":
+        reference = source.give.remote(REFUSED["quantized"])
+        failure(lambda: ray.get(reference))
+        name, code = reference.hex(), "unsupported_tensor"
+        peer = f"engine of process {ray.get(source.call.remote(os.getpid))} at "
+    else:
+        failure(lambda: HiXLTensorTransport().recv_multiple_tensors("name", ObjectMetadata([], "cpu", packed=packed), TransferMetadata()))
+        name, code, peer = "name", "invalid_argument", "unknown engine"
+    (line,) = [record for record in caplog.records if record.name.startswith("ray_hixl")]
+    assert line.levelname == "WARNING"
+    assert re.match(rf"object {name} did not come from the {peer}.*: {code} after [\d.]+ s, 0 bytes by none: ", line.getMessage())
 
 
 def test_one_refused_tensor_refuses_its_object_and_no_other(source: Any, consumer: Any) -> None:

@@ -26,6 +26,7 @@ from ray_hixl.cli.npu import work
 from ray_hixl.ray import compat, requests
 from ray_hixl.ray.errors import to_ray
 from ray_hixl.ray.metadata import TransferMetadata
+from ray_hixl.ray.records import FetchRecord
 from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.ray.transport import HiXLTensorTransport
 from versions import RAY, target_for_ref
@@ -75,6 +76,9 @@ class FakeFetch:
     def result(self) -> list[Any]:
         return ["tensors"]
 
+    def bytes_by_transport(self) -> dict[str, int]:
+        return {}
+
     def cancel_when_dropped(self) -> None:
         pass
 
@@ -87,7 +91,7 @@ def request(name: str = "object", **how: Any) -> PendingFetch:
     with requests.this_get() as get:
         fetch: Any = FakeFetch(**how)
         fetch.end_with(get, name)
-        return PendingFetch(name, fetch, get)
+        return PendingFetch(name, fetch, get, FetchRecord(name, b"", TransferMetadata()))
 
 
 def cancelled(*made: PendingFetch) -> list[bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 import ray
 
@@ -18,3 +20,16 @@ target_device_for_ref = _without(not hasattr(ray.experimental, "set_target_devic
 tensors_by_identity = _without(RAY <= (2, 54), "store keyed by tensor: its own asks each tensor for an address, which must differ")
 put_without_tensors = _without(RAY <= (2, 54), "ray.put(_tensor_transport=) of a value without tensors")
 keeps_metadata = _without(RAY <= (2, 56), "sure metadata: it loses some now and then, and a program has no retry as the tests have")
+
+# What Ray's dashboard/optional_deps.py imports.
+_AGENT = (
+    "aiohttp",
+    "aiohttp_cors",
+    "grpc",
+    "opencensus",
+    "opentelemetry",
+    "prometheus_client",
+    "pydantic",
+)
+_missing = [name for name in _AGENT if importlib.util.find_spec(name) is None]
+ray_agent = pytest.mark.skipif(bool(_missing), reason=f"Ray's agent, which Prometheus asks, needs {', '.join(_missing)}")

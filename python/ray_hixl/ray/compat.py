@@ -90,6 +90,18 @@ def tensor_device(device_type: str) -> Any:
     return device_type if DEVICE_IS_TEXT else _DeviceType(device_type)
 
 
+def actor_name() -> str:
+    """What the actor that this process is was named, else its class; ``"driver"``; ``""`` where it is neither, or not yet.
+
+    Not for an actor's process that is ending: what Ray's core is asked for then ends it at once.
+    """
+    worker = ray._private.worker.global_worker
+    if worker.mode == ray._private.worker.SCRIPT_MODE:
+        return "driver"
+    instance = next(iter(worker.actors.values()), None)
+    return "" if instance is None else str(worker.actor_name or type(instance).__name__)
+
+
 def fetch_timeout_s() -> float:
     """Seconds after which this Ray gives a transfer up (``RAY_rdt_fetch_fail_timeout_milliseconds``)."""
     return float(getattr(_constants, "RDT_FETCH_FAIL_TIMEOUT_SECONDS", 60.0))

@@ -11,7 +11,6 @@ from typing import Any
 from ray_hixl.errors import HixlError
 from ray_hixl.ray import compat
 
-_SKEW_S = 1.0  # clocks of two hosts that differ by more than this are told from an age
 _MOST_AGES = 10.0  # an age above so many timeouts is a wrong clock, too
 _MARGIN = 0.9  # our deadline ends inside Ray's, so that the error reaches the consumer it belongs to
 LAST_CHANCE_S = 2.0
@@ -52,14 +51,16 @@ class TransferMetadata(compat.CommunicatorMetadata):
     submitted_at: float = field(default_factory=time.time)
     timeout_s: float = field(default_factory=compat.fetch_timeout_s)
 
+    def age_s(self, now: float | None = None) -> float:
+        """Seconds since Ray submitted it; 0 where the clocks of the two hosts are too far apart to tell."""
+        age = (time.time() if now is None else now) - self.submitted_at
+        return max(age, 0.0) if age <= _MOST_AGES * self.timeout_s else 0.0
+
     def budget_s(self, now: float | None = None) -> float:
         """Seconds that a fetch may still take, so that it ends before Ray gives up.
 
         Ray hands an error that comes after its own timeout to the *next* fetch of the object. With nothing left, the fetch is tried for two
         more seconds: its bytes are right for whoever gets them.
         """
-        age = (time.time() if now is None else now) - self.submitted_at
-        if age < -_SKEW_S or age > _MOST_AGES * self.timeout_s:
-            age = 0.0
-        left = _MARGIN * (self.timeout_s - max(age, 0.0))
+        left = _MARGIN * (self.timeout_s - self.age_s(now))
         return left if left > 0 else LAST_CHANCE_S

@@ -22,16 +22,18 @@ from ray_hixl.ray.errors import HixlTransferError
 
 if TYPE_CHECKING:
     from ray_hixl.engine import Fetch
+    from ray_hixl.ray.records import FetchRecord
 
 
 class PendingFetch(compat.FetchRequest):
     """A fetch under way. Dropping it cancels what is not finished; the engine keeps the memory until nothing writes to it."""
 
-    def __init__(self, obj_id: str, fetch: Fetch, get: Begun) -> None:
-        """``get``: the ``ray.get`` that began it."""
+    def __init__(self, obj_id: str, fetch: Fetch, get: Begun, record: FetchRecord) -> None:
+        """``get``: the ``ray.get`` that began it. ``record``: what is reported of it."""
         super().__init__(obj_id=obj_id, tensors=[])
         self.fetch = fetch
         self.get = get
+        self.record = record
         fetch.cancel_when_dropped()
 
 

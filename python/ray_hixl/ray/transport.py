@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ray_hixl import _core, process
 from ray_hixl.errors import HixlError
-from ray_hixl.ray import compat, handoffs, requests
+from ray_hixl.ray import compat, handoffs, reporter, requests
 from ray_hixl.ray.errors import to_ray
 from ray_hixl.ray.metadata import LAST_CHANCE_S, ObjectMetadata, TransferMetadata
+from ray_hixl.ray.records import FetchRecord, PublishRecord
 from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.tensors import TensorMetaSequence
 
@@ -39,7 +40,8 @@ _MOST_ABORTED = 1024
 class _Publication:
     """An object published here, or about to be. Its lock is held while it is published, so that this happens once."""
 
-    def __init__(self) -> None:
+    def __init__(self, obj_id: str) -> None:
+        self.obj_id = obj_id
         self.lock = threading.Lock()
         self.metadata: ObjectMetadata | None = None
         self.published: Published | None = None  # knows the engine, which may have been shut down since
@@ -66,12 +68,15 @@ class _Publication:
 
     def _publish(self, tensors: list[torch.Tensor]) -> None:
         """No engine: the consumer is told, the producer lives on."""
+        record = PublishRecord(self.obj_id)
         try:
             process.warn_of_loopback()
             with process.engine().publish_owned(tensors) as published:  # released if interrupted
                 self.metadata, self.published = _describe(published.packed, tensors), published
         except Exception as error:
             self.metadata = _describe_failure(error, tensors)
+        record.end()
+        reporter.report(record)
 
 
 class HiXLTensorTransport(compat.TensorTransportManager):
@@ -109,7 +114,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
     def extract_tensor_transport_metadata(self, obj_id: str, rdt_object: list[torch.Tensor]) -> ObjectMetadata:
         """Source process, on the thread that ran the task or called ``ray.put``. Never raises; may be called again for an object."""
         with _Timed("publish"):
-            return self._published.setdefault(obj_id, _Publication()).publish(rdt_object)
+            return self._published.setdefault(obj_id, _Publication(obj_id)).publish(rdt_object)
 
     def get_communicator_metadata(self, src_actor: Any, dst_actor: Any, backend: str | None = None) -> TransferMetadata:
         """Owner's process, sometimes under Ray's lock on its I/O thread: no Ray call, no wait, no exception."""
@@ -163,6 +168,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
             publication.free()
         except Exception:
             logger.exception("object %s could not be freed", obj_id)
+        reporter.touch()
 
     def abort_transport(self, obj_id: str, communicator_metadata: TransferMetadata) -> None:
         """Consumer's process, on ``_ray_system_error``, before, during or after the transfer it names."""
@@ -183,20 +189,21 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         communicator: TransferMetadata,
         targets: list[torch.Tensor] | None,
     ) -> PendingFetch:
+        record = FetchRecord(obj_id, metadata.packed, communicator)
         if metadata.failure is not None:
-            raise to_ray(metadata.failure)
+            raise _failed(record, metadata.failure)
         aborted = self._take_abort(communicator.transfer_id)
         # Ray would hand the error of an aborted transfer to the next fetch of the object; its bytes are right for whoever gets them.
         timeout = LAST_CHANCE_S if aborted else communicator.budget_s()
         try:
             fetch = process.engine().fetch_within(get, obj_id, metadata.packed, targets, timeout)
         except HixlError as error:
-            raise to_ray(error) from None
+            raise _failed(record, error) from None
         with self._lock:
             self._transfers[communicator.transfer_id] = fetch
         if self._take_abort(communicator.transfer_id):  # it came while the fetch was started, and found nothing to cancel
             fetch.cancel()
-        return PendingFetch(obj_id, fetch, get)
+        return PendingFetch(obj_id, fetch, get, record)
 
     def _take_abort(self, transfer_id: bytes) -> bool:
         """Was there an abort of a transfer that had not begun? It counts once."""
@@ -211,13 +218,25 @@ class HiXLTensorTransport(compat.TensorTransportManager):
 
 
 def _result(request: PendingFetch, timeout: float | None = None) -> list[torch.Tensor]:
+    fetch, record = request.fetch, request.record
     with requests.get_of(request):
         try:
-            if not request.fetch.wait(timeout):
+            if not fetch.wait(timeout):
                 raise TimeoutError(f"object {request.obj_id} did not arrive within {timeout:g} s")
-            return request.fetch.result()
+            record.arrive()
+            tensors = fetch.result()
         except HixlError as error:
-            raise to_ray(error) from None
+            raise _failed(record, error, fetch) from None
+        record.end(fetch)
+        reporter.report(record)
+        return tensors
+
+
+def _failed(record: FetchRecord, error: HixlError, fetch: Fetch | None = None) -> HixlError:
+    """The error as Ray users catch it, once it is reported."""
+    record.fail(error, fetch)
+    reporter.report(record)
+    return to_ray(error)
 
 
 _instances: weakref.WeakSet[HiXLTensorTransport] = weakref.WeakSet()

@@ -1,0 +1,109 @@
+"""What the transport did: one record of each fetch and publish, for ``reporter``; and the log's line of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ray_hixl import _core
+from ray_hixl.errors import HixlError
+from ray_hixl.ray.metadata import TransferMetadata
+
+if TYPE_CHECKING:
+    from ray_hixl.engine import Fetch
+
+logger = logging.getLogger(__name__)
+
+
+def wall(moment: float) -> float:
+    """A moment of ``time.perf_counter``, in which records tell time, as one of ``time.time``."""
+    return moment + time.time() - time.perf_counter()
+
+
+@dataclass(slots=True)
+class PublishRecord:
+    """An object that was published, or the reason why it was not."""
+
+    object_id: str
+    started: float = field(default_factory=time.perf_counter)
+    ended: float = 0.0
+
+    def end(self) -> None:
+        """Its metadata is there."""
+        self.ended = time.perf_counter()
+
+
+@dataclass(slots=True)
+class FetchRecord:
+    """A fetch that somebody waited for until it ended.
+
+    :ivar packed: the object's metadata.
+    :ivar arrived: when whoever waits for it saw that every byte is there. It may have been there before.
+    :ivar ended: when the tensors were made, or it failed.
+    :ivar moved: bytes by transport, once it ended; None where it was not even started.
+    :ivar code: of the error that it failed with; empty if it did not.
+    """
+
+    object_id: str
+    packed: bytes
+    communicator: TransferMetadata
+    started: float = field(default_factory=time.perf_counter)
+    arrived: float = 0.0
+    ended: float = 0.0
+    moved: dict[str, int] | None = None
+    code: str = ""
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds from Ray's submission until it was started; 0 where the clocks of the hosts do not tell."""
+        return self.communicator.age_s(wall(self.started))
+
+    @property
+    def peer(self) -> str:
+        """The engine that published the object, as errors name it."""
+        try:
+            return _core.Metadata.decode(self.packed).owner
+        except HixlError:  # no engine there, or malformed metadata
+            return "unknown engine"
+
+    @property
+    def transport(self) -> str:
+        """By what its bytes came, ``"cma"`` or ``"cma+hixl"``; ``"none"`` where there were none."""
+        return "+".join(sorted(self.moved or ())) or "none"
+
+    @property
+    def nbytes(self) -> int:
+        """That came."""
+        return sum((self.moved or {}).values())
+
+    def arrive(self) -> None:
+        """Every byte is there."""
+        self.arrived = time.perf_counter()
+
+    def end(self, fetch: Fetch) -> None:
+        """The tensors are made."""
+        self.ended = time.perf_counter()
+        self.moved = fetch.bytes_by_transport()
+        if logger.isEnabledFor(logging.DEBUG):
+            took = self.ended - self.started
+            logger.debug(
+                "object %s came from the %s in %.6f s, %d bytes by %s",
+                *(self.object_id, self.peer, took, self.nbytes, self.transport),
+            )
+
+    def fail(self, error: HixlError, fetch: Fetch | None = None) -> None:
+        """It failed; the log says so."""
+        self.ended = time.perf_counter()
+        self.code = error.code
+        if fetch is not None:
+            self.moved = fetch.bytes_by_transport()
+        why = str(error)  # handlers that keep what is logged must not keep the error, which keeps its frames
+        logger.warning(
+            "object %s did not come from the %s: %s after %.3f s, %d bytes by %s: %s",
+            *(self.object_id, self.peer, self.code, self.ended - self.started, self.nbytes, self.transport, why),
+        )
+
+
+Record = PublishRecord | FetchRecord

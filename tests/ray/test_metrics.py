@@ -1,0 +1,147 @@
+"""Metrics of real actors, as Prometheus sees them at the agents of Ray; and what is made of the counters."""
+
+from __future__ import annotations
+
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import ray
+import torch
+
+import actors
+from documents import table
+from ray_hixl.ray import metrics
+from ray_hixl.ray.metrics import METRICS
+from versions import ray_agent
+
+STREAM = {"env_vars": {"RAY_HIXL_TRANSPORTS": "stream"}}
+# What there is only with NPUs, or where something went wrong.
+NOT_ALWAYS = {"hixl_links_lost", "hixl_handshakes_refused", "hixl_registrations"}
+
+
+def samples() -> Iterator[Any]:
+    """Those of ray-hixl that Ray's agents show now."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    for node in ray.nodes():
+        with urllib.request.urlopen(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", timeout=30) as answer:
+            for family in text_string_to_metric_families(answer.read().decode()):
+                yield from (sample for sample in family.samples if sample.name.startswith("ray_hixl_"))
+
+
+def value(name: str, **tags: Any) -> float:
+    """The sum of all samples with these tags."""
+    wanted = {tag: str(text) for tag, text in tags.items()}.items()
+    return sum(sample.value for sample in samples() if sample.name == f"ray_hixl_{name}" and wanted <= sample.labels.items())
+
+
+def quantized() -> torch.Tensor:
+    return torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+
+
+def hand_over(source: Any, consumer: Any, count: int) -> None:
+    for seed in range(count):
+        assert ray.get(consumer.call.remote(len, source.give.remote(actors.numbers, 100_000, seed))) == 100_000
+
+
+@ray_agent
+def test_prometheus_sees_what_each_process_did(fresh: Callable[..., Any]) -> None:
+    """Bytes and fetches by transport, failures by cause, seconds by phase, arenas and links, of each process with its actor's name."""
+    source, consumer, other = fresh(), fresh(name="by its own name"), fresh(runtime_env=STREAM)
+    pids = ray.get([actor.call.remote(os.getpid) for actor in (source, consumer, other)])
+    hand_over(source, consumer, 3)
+    hand_over(source, other, 2)
+    with pytest.raises(Exception, match="is quantized"):
+        ray.get(consumer.call.remote(len, source.give.remote(quantized)))
+    assert len(ray.get(source.give.remote(actors.numbers, 100_000, 7))) == 100_000
+
+    expected = {
+        ("fetched_bytes_total", "consumer", ("transport", "cma")): 300_000,
+        ("fetches_total", "consumer", ("transport", "cma")): 3,
+        ("fetches_total", "by its own name", ("pid", str(pids[1]))): 3,
+        ("fetches_total", "driver", ("pid", str(os.getpid()))): None,
+        ("fetch_failures_total", "consumer", ("code", "unsupported_tensor")): 1,
+        ("fetched_bytes_total", "other", ("transport", "stream")): 200_000,
+        ("served_bytes_total", "source", ()): 200_000,
+        ("publish_seconds_count", "source", ()): 7,
+        ("transfers_total", "other", ("outcome", "succeeded")): 2,
+    } | {("fetch_seconds_count", "consumer", ("phase", phase)): 3 for phase in ("queue", "fetch", "take")}
+    by_pid = dict(zip(("source", "consumer", "other"), pids, strict=True))
+
+    def all_there() -> bool:
+        for (name, who, tag), wanted in expected.items():
+            process = {"pid": by_pid[who]} if who in by_pid else {"actor": who}
+            seen = value(name, **process, **dict([tag] if tag else []))
+            if seen != wanted and (wanted is not None or seen < 1):
+                return False
+        return True
+
+    actors.eventually(all_there, 60.0)
+
+
+@ray_agent
+def test_the_last_second_of_an_actor_is_counted(fresh: Callable[..., Any]) -> None:
+    """What it did while the reporter paused: two objects of one ray.get, then it ends."""
+    source, consumer = fresh(), fresh()
+    pid = ray.get(consumer.call.remote(os.getpid))
+    references = ray.get(source.call.remote(actors.put_all, lambda: [torch.ones(100), torch.ones(100)]))
+    ray.get(consumer.call.remote(actors.get, references))
+    consumer.__ray_terminate__.remote()
+    actors.eventually(lambda: value("fetches_total", pid=pid) == 2, 60.0)
+
+
+@ray_agent
+def test_every_metric_of_the_table_is_exported(source: Any, consumer: Any, fresh: Callable[..., Any]) -> None:
+    """And none that is not there, each with its tags."""
+    streaming = fresh(runtime_env=STREAM)
+    with pytest.raises(Exception, match="is quantized"):
+        ray.get(consumer.call.remote(len, source.give.remote(quantized)))
+    of_kind = {metrics.COUNTER: "_total", metrics.HISTOGRAM: "_count", metrics.GAUGE: ""}
+    expected = {f"ray_{name}{of_kind[metric.kind]}": metric.tag for name, metric in METRICS.items() if name not in NOT_ALWAYS}
+    seen: dict[str, set[str]] = {}
+
+    def all_there() -> bool:  # gauges are there for a while after a transfer
+        hand_over(source, consumer, 1)
+        hand_over(source, streaming, 1)
+        seen.update({sample.name: set(sample.labels) for sample in samples()})
+        return expected.keys() <= seen.keys()
+
+    actors.eventually(all_there, 60.0)
+    histograms = [f"ray_{name}" for name, metric in METRICS.items() if metric.kind == metrics.HISTOGRAM]
+    others = {f"ray_{name}{of_kind[METRICS[name].kind]}" for name in NOT_ALWAYS}
+    assert seen.keys() <= expected.keys() | others | {name + part for name in histograms for part in ("_bucket", "_sum")}
+    for name, tag in expected.items():
+        assert {"pid", "actor", "NodeAddress", *filter(None, [tag])} <= seen[name], name
+
+
+def test_the_table_of_the_documents_is_that_of_the_module() -> None:
+    documented = [(name, kind, tag, meaning) for name, kind, tag, _, meaning in table("metrics.md", "| name | type |")]
+    assert documented == [(name, *metric) for name, metric in METRICS.items()]
+
+
+def test_counters_go_on_when_another_engine_begins_at_zero() -> None:
+    key, other = ("hixl_resolved", ""), ("hixl_links_lost", "")
+    assert metrics.increases({key: 5}, {}) == {key: 5}
+    assert metrics.increases({key: 7, other: 1}, {key: 5}) == {key: 2, other: 1}
+    assert metrics.increases({key: 3}, {key: 7}) == {key: 3}
+
+
+def test_slabs_of_an_npu_are_an_arena() -> None:
+    slabs = {"mapped_bytes": 64, "used_bytes": 16, "segments": 1}
+    found = metrics.gauges({"fetched": {}, "devices": [{"device": 1, "slabs": slabs, "registrations": 3}]})
+    assert found == {
+        ("hixl_arena_mapped_bytes", "npu:1"): 64,
+        ("hixl_arena_used_bytes", "npu:1"): 16,
+        ("hixl_arena_segments", "npu:1"): 1,
+        ("hixl_registrations", "npu:1"): 3,
+    }
+
+
+def test_without_ray_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    own = metrics.Metrics()
+    own.take([])
+    assert own._made == {}

@@ -1,0 +1,220 @@
+"""The reporter: hands on at most once a second, sleeps while nothing is done, and fails nothing."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray.util.metrics
+
+import actors
+import ray_hixl
+from ray_hixl.ray import reporter
+from ray_hixl.ray.metadata import TransferMetadata
+from ray_hixl.ray.metrics import Metrics
+from ray_hixl.ray.records import FetchRecord, PublishRecord, Record
+from ray_hixl.ray.reporter import Reporter
+from yardstick import scaled
+
+
+class Collected:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Record]] = []
+        self.closed = False
+
+    def take(self, records: Sequence[Record]) -> None:
+        self.calls.append(list(records))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Broken(Collected):
+    """One that cannot."""
+
+    def take(self, records: Sequence[Record]) -> None:
+        raise OSError("the disk is full")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Reporter]]:
+    """Starts reporters, which end with the test."""
+    started: list[Reporter] = []
+
+    def make(*sinks: Any) -> Reporter:
+        started.append(Reporter(list(sinks)))
+        return started[-1]
+
+    yield make
+    for one in started:
+        one.end()
+
+
+@pytest.fixture
+def none_yet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process that has reported nothing; undone afterwards."""
+    monkeypatch.setattr(reporter, "_reporter", None)
+    monkeypatch.setattr(reporter, "_off", False)
+    yield
+    reporter._end()
+
+
+def published(name: str) -> PublishRecord:
+    record = PublishRecord(name)
+    record.end()
+    return record
+
+
+def test_hands_on_at_once_then_after_a_pause_then_at_the_end(start: Callable[..., Reporter], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "_PAUSE_S", 3600.0)
+    sink, records = Collected(), [published(name) for name in ("first", "second", "third")]
+    own = start(sink)
+    own.put(records[0])
+    actors.eventually(lambda: sink.calls == [records[:1]])
+    for record in records[1:]:
+        own.put(record)
+    own.end()
+    assert sink.calls == [records[:1], records[1:]]
+    assert sink.closed
+
+
+def test_a_process_that_does_nothing_is_not_woken(start: Callable[..., Reporter], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread is not scheduled once in so many of its pauses."""
+    monkeypatch.setattr(reporter, "_PAUSE_S", 0.01)
+    sink = Collected()
+    own = start(sink)
+    own.put(None)
+    actors.eventually(lambda: sink.calls == [[]])
+    status = Path(f"/proc/self/task/{own._thread.native_id}/status")
+
+    def wake_ups() -> list[str]:
+        return [line for line in status.read_text().splitlines() if "ctxt_switches" in line]
+
+    def sleeps() -> bool:
+        before = wake_ups()
+        time.sleep(50 * reporter._PAUSE_S)
+        return wake_ups() == before
+
+    actors.eventually(sleeps)
+    assert len(sink.calls) == 1
+
+
+def test_what_cannot_take_records_is_dropped_with_one_line(start: Callable[..., Reporter], caplog: pytest.LogCaptureFixture) -> None:
+    sink = Collected()
+    own = start(Broken(), sink)
+    own.put(published("first"))
+    actors.eventually(lambda: sink.calls)
+    own.put(published("second"))
+    own.end()
+    assert sum(map(len, sink.calls)) == 2
+    assert caplog.messages == ["broken end here, transfers go on: OSError('the disk is full')"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_metrics_that_ray_refuses_fail_nothing(
+    start: Callable[..., Reporter], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise ValueError("no metrics today")
+
+    monkeypatch.setattr(ray.util.metrics, "Histogram", refuse)
+    sink = Collected()
+    own = start(Metrics(), sink)
+    for name in ("first", "second"):
+        own.put(published(name))
+    own.end()
+    assert sum(map(len, sink.calls)) == 2
+    assert caplog.messages == ["metrics end here, transfers go on: ValueError('no metrics today')"]
+
+
+@pytest.mark.usefixtures("none_yet")
+def test_no_thread_fails_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for name in ("first", "second"):
+            reporter.report(published(name))
+    assert caplog.messages == ["no metrics of this process: can't start new thread"]
+
+
+@pytest.mark.usefixtures("none_yet")
+def test_a_free_starts_nothing() -> None:
+    reporter.touch()
+    assert reporter._reporter is None
+
+
+def test_a_forked_child_reports_nothing() -> None:
+    """Not what its parent did, nor what it does itself, which would pile up: the thread is the parent's."""
+    program = """
+import os
+from ray_hixl.ray import reporter
+from ray_hixl.ray.records import PublishRecord
+taken = []
+class Sink:
+    def take(self, records): taken.extend(records); os.write(1, b'%d ' % len(records))
+    def close(self): os.write(1, b'closed ')
+reporter._reporter = reporter.Reporter([Sink()])
+reporter._PAUSE_S = 3600.0
+reporter.report(PublishRecord('of the parent'))
+while not taken: pass
+reporter.report(PublishRecord('still in the queue'))
+if os.fork() == 0:
+    reporter.report(PublishRecord('of the child'))
+    os._exit(0 if reporter._reporter is None and len(os.listdir('/proc/self/task')) == 1 else 1)
+print('child', os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+reporter._end()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert ended.stdout.split() == ["1", "child", "0", "1", "closed"], ended.stderr
+
+
+def test_a_transfer_pays_a_microsecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of CPU time, in the thread that fetches; the best of 20."""
+    with ray_hixl.Engine() as owner, ray_hixl.Engine() as reader:
+        metadata = owner.publish([np.ones(1000)])
+        fetch = reader.fetch(metadata)
+        fetch.result()
+        monkeypatch.setattr(reporter, "_reporter", Reporter([Collected()]))
+        communicator = TransferMetadata()
+
+        def cost() -> float:
+            begin = time.thread_time()
+            for _ in range(1000):
+                record = FetchRecord("an object", metadata, communicator)
+                record.arrive()
+                record.end(fetch)
+                reporter.report(record)
+            return (time.thread_time() - begin) / 1000
+
+        best = min(cost() for _ in range(20))
+        assert reporter._reporter is not None
+        reporter._reporter.end()
+    print(f"{best * 1e6:.2f} us a fetch")
+    assert best < scaled(1e-6)
+
+
+def test_a_fetch_that_succeeds_is_a_line_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
+    with ray_hixl.Engine() as owner, ray_hixl.Engine() as reader:
+        metadata = owner.publish([np.ones(1000)])
+        fetch = reader.fetch(metadata)
+        fetch.result()
+        record = FetchRecord("an object", metadata, TransferMetadata())
+        record.end(fetch)
+        assert caplog.messages == []
+        with caplog.at_level(logging.DEBUG, "ray_hixl"):
+            record.end(fetch)
+    (line,) = caplog.messages
+    assert line.startswith("object an object came from the engine of process ")
+    assert line.endswith("8000 bytes by local")
