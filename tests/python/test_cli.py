@@ -19,6 +19,7 @@ from ray_hixl.cli.__main__ import main
         (["check"], "ray", "check asks the actors of a Ray cluster, which needs ray: pip install 'ray-hixl[ray]'"),
         (["bench", "--level", "engine"], "numpy", "which needs numpy: pip install 'ray-hixl[bench]'"),
         (["bench", "--level", "ray"], "ray", "--level ray measures handoffs between Ray actors, which needs ray"),
+        (["top"], "prometheus_client", "top reads the metrics of Ray's nodes, which needs prometheus_client: pip install 'ray[default]'"),
         (["bench", "--out", "somewhere"], "matplotlib", "--out draws plots, which needs matplotlib"),
     ],
 )
@@ -45,6 +46,7 @@ def test_sizes_of_the_demo_are_checked() -> None:
     ("arguments", "said"),
     [
         (["bench", "--rounds", "0"], "x>=1"),
+        (["top", "--interval", "0"], "x>=0.1"),
         (["bringup", "--soak", "-1"], "x>=1"),
         (["bringup", "--only", "1,99"], "there is no step 99"),
         (["bringup", "--only", "foo"], "there is no step foo"),

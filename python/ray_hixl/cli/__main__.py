@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
-INSTALLED_BY = {"ray": "'ray-hixl[ray]'", "torch": "torch", "numpy": "'ray-hixl[bench]'", "matplotlib": "'ray-hixl[bench]'"}
+INSTALLED_BY = {
+    "ray": "'ray-hixl[ray]'",
+    "torch": "torch",
+    "prometheus_client": "'ray[default]'",
+    "numpy": "'ray-hixl[bench]'",
+    "matplotlib": "'ray-hixl[bench]'",
+}
 
 
 def need(what: str, *packages: str) -> None:
@@ -141,9 +147,17 @@ def bench(level: str, rounds: int, quick: bool, out: Path | None) -> None:
 
 
 @main.command()
-def top() -> None:
-    """Show live transfers (not in this version)."""
-    raise click.ClickException("top: engines do not publish live figures in this version; ray_hixl.stats() has the counters")
+@click.option("--once", is_flag=True, help="Print one table and end.")
+@click.option("--interval", default=10.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds between two looks.")
+def top(once: bool, interval: float) -> None:
+    """Show what ray-hixl moves in every process of the running cluster: bytes, fetches, failures, links, memory.
+
+    Ray's processes hand their metrics on every 10 s (RAY_metrics_report_interval_ms), so that looking more often shows nothing more.
+    """
+    need("top reads the metrics of Ray's nodes", "ray", "prometheus_client")
+    from ray_hixl.cli import top as command
+
+    raise SystemExit(command.run(once, interval))
 
 
 if __name__ == "__main__":
