@@ -117,7 +117,7 @@ def test_what_cannot_take_records_is_dropped_with_one_line(start: Callable[..., 
     own.put(published("second"))
     own.end()
     assert sum(map(len, sink.calls)) == 2
-    assert caplog.messages == ["broken end here, transfers go on: OSError('the disk is full')"]
+    assert caplog.messages == ["no more broken of this process, transfers go on: OSError('the disk is full')"]
 
 
 @pytest.mark.usefixtures("cluster")
@@ -134,7 +134,7 @@ def test_metrics_that_ray_refuses_fail_nothing(
         own.put(published(name))
     own.end()
     assert sum(map(len, sink.calls)) == 2
-    assert caplog.messages == ["metrics end here, transfers go on: ValueError('no metrics today')"]
+    assert caplog.messages == ["no more metrics of this process, transfers go on: ValueError('no metrics today')"]
 
 
 @pytest.mark.usefixtures("none_yet")

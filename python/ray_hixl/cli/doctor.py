@@ -20,7 +20,7 @@ from ray_hixl.options import PREFIX, VARIABLES, Options
 from ray_hixl.versions import versions
 
 FAKE_HEADING = "FAKE CANN, NO NPU: "
-OTHER_VARIABLES = ("RAY_HIXL_CANN_PATH", "RAY_HIXL_ALLOW_FAKE_CANN")  # that are no options of an engine
+OTHER_VARIABLES = ("RAY_HIXL_CANN_PATH", "RAY_HIXL_ALLOW_FAKE_CANN", "RAY_HIXL_TRACE")  # that are no options of an engine
 
 
 def _limits() -> dict[str, str]:

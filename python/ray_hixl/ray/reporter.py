@@ -1,4 +1,4 @@
-"""The reporter: a thread that hands on what the transport did in this process, to Ray's metrics.
+"""The reporter: a thread that hands on what the transport did in this process, to Ray's metrics and to a trace if one is asked for.
 
 It starts with the first record, sleeps until there is another one, for as long as that takes, and hands on at most once a second: a process
 that does nothing is not woken up. A transfer pays for a put into a queue. Nothing that goes wrong here reaches a transfer: what cannot take
@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ray_hixl.ray.metrics import Metrics
 from ray_hixl.ray.records import Record
+from ray_hixl.ray.trace import trace_of_environment
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Reporter:
                 call(sink)
             except Exception as error:
                 self._sinks.remove(sink)
-                logger.warning("%s end here, transfers go on: %r", type(sink).__name__.lower(), error)
+                logger.warning("no more %s of this process, transfers go on: %r", type(sink).__name__.lower(), error)
 
 
 _lock = threading.Lock()  # guards the start
@@ -104,7 +105,7 @@ def _start(first: Record) -> None:
     with _lock:
         if _reporter is None and not _off:
             try:
-                _reporter = Reporter([Metrics()])
+                _reporter = Reporter([Metrics(), *trace_of_environment()])
                 atexit.register(_end)  # so late that it runs before Ray and the engines end
             except RuntimeError as error:
                 _off = True
