@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,3 +148,24 @@ def test_without_ray_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None
     own = metrics.Metrics()
     own.take([])
     assert own._made == {}
+
+
+def test_the_dashboard_asks_for_what_is_exported() -> None:
+    """All metrics, under the names and with the tags that Prometheus has, in panels that do not overlap."""
+    dashboard = json.loads((Path(__file__).parents[2] / "deploy" / "grafana" / "ray_hixl.json").read_text())
+    of_kind = {metrics.COUNTER: "_total", metrics.HISTOGRAM: "_bucket", metrics.GAUGE: ""}
+    tags = {f"ray_{name}{of_kind[metric.kind]}": {"NodeAddress", "pid", "actor", metric.tag, "le"} for name, metric in METRICS.items()}
+    asked, places = set(), set()
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        assert not cells & places, panel["title"]
+        places |= cells
+        for target in panel["targets"]:
+            (name,) = re.findall(r"\bray_hixl_\w+", target["expr"])
+            by = [tag for group in re.findall(r"by \(([^)]*)\)", target["expr"]) for tag in group.split(", ")]
+            assert set(by) <= tags[name], target["expr"]
+            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= set(by), target["expr"]
+            asked.add(name)
+    assert asked == tags.keys()
+    assert {x for x, _ in places} == set(range(24))
