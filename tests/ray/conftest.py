@@ -31,7 +31,7 @@ _retries: list[str] = []
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
     """A cluster of this session's own."""
-    yield ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, configure_logging=False)
     ray.shutdown()
 
 
