@@ -17,7 +17,9 @@ import torch
 import actors
 from documents import table
 from ray_hixl.ray import metrics
+from ray_hixl.ray.metadata import TransferMetadata
 from ray_hixl.ray.metrics import METRICS
+from ray_hixl.ray.records import FetchRecord, PublishRecord
 from versions import ray_agent
 
 STREAM = {"env_vars": {"RAY_HIXL_TRANSPORTS": "stream"}}
@@ -169,3 +171,19 @@ def test_the_dashboard_asks_for_what_is_exported() -> None:
             asked.add(name)
     assert asked == tags.keys()
     assert {x for x, _ in places} == set(range(24))
+
+
+def test_fetches_are_counted_by_what_brought_their_bytes_or_by_their_error() -> None:
+    def fetched(**how: Any) -> FetchRecord:
+        return FetchRecord("an object", b"", TransferMetadata(), started=1.0, arrived=1.5, ended=1.75, **how)
+
+    mixed, empty, failed = fetched(moved={"hixl": 8, "cma": 4}), fetched(moved={}), fetched(moved={"cma": 4}, code="peer_gone")
+    published = PublishRecord("an object", started=1.0, ended=1.25)
+    assert metrics.counts([mixed, empty, failed, mixed, published]) == {
+        ("hixl_fetches", "cma+hixl"): 2,
+        ("hixl_fetches", "none"): 1,
+        ("hixl_fetch_failures", "peer_gone"): 1,
+    }
+    queue, *others = metrics.durations([mixed, failed, published])
+    assert queue[0] == ("hixl_fetch_seconds", "queue")
+    assert others == [(("hixl_fetch_seconds", "fetch"), 0.5), (("hixl_fetch_seconds", "take"), 0.25), (("hixl_publish_seconds", ""), 0.25)]

@@ -115,6 +115,15 @@ def test_nodes_that_cannot_be_read_say_what_to_do() -> None:
     assert shown(found, found)[-1].endswith("anew")
 
 
+def test_a_cluster_that_shows_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **arguments: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "NodeManagerAddress": "192.0.2.1", "MetricsExportPort": -1}])
+    ended = CliRunner().invoke(main, ["top", "--once", "--interval", "0.1"])
+    assert ended.exit_code == 1
+    assert "node 192.0.2.1 shows no metrics" in ended.output
+
+
 def test_nothing_moved_yet_is_said() -> None:
     empty = snapshot(1.0, "")
     assert "No process has published or fetched by hixl yet." in shown(snapshot(2.0, ""), empty)
