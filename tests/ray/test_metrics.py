@@ -95,7 +95,7 @@ def test_the_last_second_of_an_actor_is_counted(fresh: Callable[..., Any]) -> No
     references = ray.get(source.call.remote(actors.put_all, lambda: [torch.ones(100), torch.ones(100)]))
     ray.get(consumer.call.remote(actors.get, references))
     consumer.__ray_terminate__.remote()
-    actors.eventually(lambda: value("fetches_total", pid=pid) == 2, 60.0)
+    actors.eventually(lambda: value("fetches_total", pid=pid, actor="Peer") == 2, 60.0)
 
 
 @ray_agent
@@ -148,7 +148,7 @@ def test_slabs_of_an_npu_are_an_arena() -> None:
 def test_without_ray_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     own = metrics.Metrics()
-    own.take([])
+    own.take([], "")
     assert own._made == {}
 
 

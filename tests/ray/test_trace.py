@@ -78,7 +78,7 @@ def test_a_publish_is_a_span() -> None:
 
 def test_what_a_killed_process_leaves_lacks_a_bracket_only(tmp_path: Path) -> None:
     trace = Trace(tmp_path)
-    trace.take([PublishRecord("an object")])
+    trace.take([PublishRecord("an object")], "")
     (path,) = tmp_path.iterdir()
     assert len(json.loads(path.read_text() + "]")) == 3
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeAlias
 import ray
 
 from ray_hixl import process
-from ray_hixl.ray import compat
 from ray_hixl.ray.records import FetchRecord, PublishRecord, Record
 
 Key: TypeAlias = tuple[str, str]  # a metric's name, and the value of its own tag; empty where it has none
@@ -64,17 +63,15 @@ class Metrics:
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
         self._counted: dict[Key, float] = {}
-        self._actor = ""
 
-    def take(self, records: Sequence[Record]) -> None:
+    def take(self, records: Sequence[Record], actor: str) -> None:
         """Counts the records, and what has changed since the last call."""
         if not ray.is_initialized():
             return
         stats = process.stats()
         counted = counters(stats)
         more, self._counted = increases(counted, self._counted), counted
-        self._actor = self._actor or compat.actor_name()
-        common = {"pid": str(os.getpid()), "actor": self._actor}
+        common = {"pid": str(os.getpid()), "actor": actor}
         for (name, own), value in (more | counts(records)).items():
             if value > 0:
                 self._metric(name).inc(value, self._tags(name, own, common))

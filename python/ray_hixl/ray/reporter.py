@@ -1,8 +1,8 @@
 """The reporter: a thread that hands on what the transport did in this process, to Ray's metrics and to a trace if one is asked for.
 
-It starts with the first record, sleeps until there is another one, for as long as that takes, and hands on at most once a second: a process
-that does nothing is not woken up. A transfer pays for a put into a queue. Nothing that goes wrong here reaches a transfer: what cannot take
-records any more is dropped, with one line in the log.
+It starts with the first record, sleeps until there is another one, for as long as that takes, and hands on a second later what came in
+that second: a process that does nothing is not woken up. A transfer pays for a put into a queue. Nothing that goes wrong here reaches a
+transfer: what cannot take records any more is dropped, with one line in the log.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from ray_hixl.ray import compat
 from ray_hixl.ray.metrics import Metrics
-from ray_hixl.ray.records import Record
+from ray_hixl.ray.records import FetchRecord, PublishRecord, Record
 from ray_hixl.ray.trace import trace_of_environment
 
 logger = logging.getLogger(__name__)
 
-_PAUSE_S = 1.0  # from one handing on to the next
-_LAST_S = 1.0  # for the last one, when the process ends
+_PAUSE_S = 1.0  # from the first record until it is handed on, with what came meanwhile
+_LAST_S = 1.0  # for the last time, when the process ends
+_TOUCH, _END = object(), object()
 
 
 class Sink(Protocol):
     """Where records go. Used by one thread."""
 
-    def take(self, records: Sequence[Record]) -> None:
-        """What was done since the last call, in no strict order; none where only counters have changed."""
+    def take(self, records: Sequence[Record], actor: str) -> None:
+        """What was done since the last call; nothing where only counters have changed. ``actor``: as ``compat.actor_name`` says."""
 
     def close(self) -> None:
         """Nothing comes any more."""
@@ -42,7 +44,7 @@ class Reporter:
     def __init__(self, sinks: list[Sink]) -> None:
         """:raises RuntimeError: the system has no thread."""
         self._sinks = sinks
-        self._records: SimpleQueue[Record | None] = SimpleQueue()  # the one queue that destructors may put into
+        self._records: SimpleQueue[object] = SimpleQueue()  # the one queue that destructors may put into
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hixl-report", daemon=True)
         self.put = self._records.put
@@ -51,26 +53,31 @@ class Reporter:
     def end(self) -> None:
         """Hands on what is left, and ends the thread; or leaves it alone after a second."""
         self._ending.set()
-        self.put(None)
+        self.put(_END)
         self._thread.join(_LAST_S)
 
     def _run(self) -> None:
-        while not self._ending.is_set():
-            self._hand_on([self._records.get(), *self._left()])
-            self._ending.wait(_PAUSE_S)
-        self._hand_on(self._left())
+        ended, actor = False, ""
+        while not ended:
+            first = self._records.get()
+            if first is not _END:
+                actor = actor or compat.actor_name()  # now, since Ray may end meanwhile
+            self._ending.wait(_PAUSE_S)  # or it would want Python's lock in the middle of a ray.get that goes on
+            came = [first, *self._left()]
+            records = [record for record in came if isinstance(record, PublishRecord | FetchRecord)]
+            self._hand_on(records, actor)
+            ended = _END in came
         self._each(lambda sink: sink.close())
 
-    def _left(self) -> list[Record | None]:
-        left = []
+    def _left(self) -> list[object]:
+        left: list[object] = []
         with suppress(Empty):
             while True:
                 left.append(self._records.get_nowait())
         return left
 
-    def _hand_on(self, records: list[Record | None]) -> None:
-        happened = [record for record in records if record is not None]
-        self._each(lambda sink: sink.take(happened))
+    def _hand_on(self, records: list[Record], actor: str) -> None:
+        self._each(lambda sink: sink.take(records, actor))
 
     def _each(self, call: Callable[[Sink], None]) -> None:
         for sink in list(self._sinks):
@@ -97,7 +104,7 @@ def report(record: Record) -> None:
 def touch() -> None:
     """Counters have changed; without a record. Any thread, also a destructor: takes no lock and starts nothing."""
     if (current := _reporter) is not None:
-        current.put(None)
+        current.put(_TOUCH)
 
 
 def _start(first: Record) -> None:

@@ -14,7 +14,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ray_hixl.ray import compat
 from ray_hixl.ray.records import PublishRecord, Record, wall
 
 VARIABLE = "RAY_HIXL_TRACE"
@@ -30,12 +29,12 @@ class Trace:
         self._file: Any = None
         self._ids = count(1)
 
-    def take(self, records: Sequence[Record]) -> None:
+    def take(self, records: Sequence[Record], actor: str) -> None:
         """Writes their events. :raises OSError: the file cannot be written."""
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w")
-            name = {"name": " ".join(filter(None, (compat.actor_name(), f"process {os.getpid()} on {socket.gethostname()}")))}
+            name = {"name": " ".join(filter(None, (actor, f"process {os.getpid()} on {socket.gethostname()}")))}
             self._file.write("[\n" + json.dumps({"ph": "M", "name": "process_name", "pid": os.getpid(), "args": name}))
         for record in records:
             for event in events(record, next(self._ids)):
