@@ -99,9 +99,15 @@ class Other:
 class Owner(Other):
     """Another process with an engine."""
 
-    def __init__(self, options: dict[str, Any] | None = None, prepare: str = "", environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        options: dict[str, Any] | None = None,
+        prepare: str = "",
+        environment: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         """``prepare`` runs before the engine is made, e.g. ``import torch``."""
-        super().__init__(environment)
+        super().__init__(environment, prefix)
         self.run(prepare)
         self.run("engine = ray_hixl.Engine(ray_hixl.Options(**options))", options=options or {})
         self.descriptor: bytes = self.get("engine.descriptor")
