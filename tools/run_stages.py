@@ -81,6 +81,7 @@ QUICK = [
     pytest("faults", BIN, "tests/fault", "--cases=200", "-n", "2"),
     pytest("Ray tests (newest)", BIN, "tests/ray"),
     pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, "tests/ray"),
+    pytest("several nodes", BIN, "tests/nodes"),
     npu_pytest("A2", 0, *NPU),
     npu_pytest("A2 RoCE", 1, *NPU_LINKS),
     npu_pytest("950", 1, *NPU),

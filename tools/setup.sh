@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(g++ libssl-dev libgtest-dev libgmock-dev ccache git)
-if [ "${1:-}" = tests ]; then  # thread-safety analysis and fuzzing; the oldest compiler that has to build the package
-  packages+=(clang-19 libclang-rt-19-dev g++-11)
+if [ "${1:-}" = tests ]; then  # thread-safety analysis and fuzzing; the oldest compiler that has to build the package; hosts of namespaces
+  packages+=(clang-19 libclang-rt-19-dev g++-11 iproute2)
 fi
 if [ "${1:-}" = tests ] && [ "$(dpkg --print-architecture)" = amd64 ]; then  # the cross build for aarch64
   packages+=(g++-aarch64-linux-gnu libssl-dev:arm64)
