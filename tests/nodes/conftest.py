@@ -16,7 +16,7 @@ sys.path[:0] = _PATHS
 pytest.register_assert_rewrite("support")
 os.environ["PYTHONPATH"] = os.pathsep.join([*_PATHS, *filter(None, [os.environ.get("PYTHONPATH")])])  # workers import actors.py
 os.environ["RAY_rdt_fetch_fail_timeout_milliseconds"] = "20000"  # noqa: SIM112  # read by Ray when it is imported, in workers, too
-os.environ["RAY_HIXL_STALL_TIMEOUT_S"] = "2"
+os.environ["RAY_HIXL_STALL_TIMEOUT_S"] = "4"
 
 import ray  # noqa: E402
 

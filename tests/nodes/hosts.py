@@ -71,6 +71,7 @@ class Host:
         (children,) = Path(f"/proc/{self._holder.pid}/task").glob("*/children")
         self._first = children.read_text().strip()
         self.enter = ("nsenter", "--target", self._first, "--net", "--mount", "--pid", "--")
+        self._started: list[subprocess.Popen[bytes]] = []
         self.cables: list[Cable] = []
         self.plug()
 
@@ -121,13 +122,19 @@ class Host:
         self.run("ip", "rule", "del", "pref", "0")
         self.run("ip", "rule", "add", "pref", "0", "to", address, "ipproto", "tcp", "prohibit")
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str) -> None:
         """A process there, which ends with the host."""
-        return subprocess.Popen([*self.enter, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._started.append(subprocess.Popen([*self.enter, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def kill(self, pid: int) -> None:
+        """Kills a process by the pid that it has there, and waits until it is dead: a signal alone lets it serve a last reader."""
+        self.run("sh", "-c", f"kill -KILL {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.01; done")
 
     def close(self) -> None:
         """Kills all that runs there."""
         self._holder.communicate(timeout=30)
+        for process in self._started:
+            process.wait(30)
 
 
 class FarOwner(Owner):
@@ -143,5 +150,5 @@ class FarOwner(Owner):
         return self._pid
 
     def kill(self) -> None:
-        self.at.run("kill", "-KILL", str(self.pid))
+        self.at.kill(self.pid)
         self.process.wait()
