@@ -48,9 +48,13 @@ class _Publication:
         self.freed = False
 
     def publish(self, tensors: list[torch.Tensor]) -> ObjectMetadata:
-        """Once; the same metadata at every call. Freed meanwhile: its metadata names an object that is gone."""
+        """Once; the same metadata at every call. Freed meanwhile: its metadata names an object that is gone.
+
+        Ray up to 2.55 publishes a try of a task that raised as well, without tensors: those of a later try take its place.
+        """
         with self.lock:
-            if self.metadata is None:
+            if self.metadata is None or (tensors and not len(self.metadata.tensor_meta)):
+                self._release()
                 self._publish(tensors)
                 if self.freed:
                     self._release()
