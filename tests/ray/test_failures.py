@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ import ray_hixl
 from ray_hixl.ray.compat import RayDirectTransportError
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 from ray_hixl.ray.transport import HiXLTensorTransport
-from versions import tensors_by_identity
+from versions import tensors_by_identity, tries_of_their_own
 from yardstick import scaled
 
 REFUSED: dict[str, Callable[[], torch.Tensor]] = {
@@ -100,6 +103,83 @@ def test_dead_source_ends_a_fetch_and_the_consumer_goes_on(fresh: Callable[..., 
     assert isinstance(error, ray_hixl.PeerGone)
     assert isinstance(error, RayDirectTransportError)
     assert torch.equal(ray.get(consumer.call.remote(lambda x: x, source.give.remote(torch.arange, 9))), torch.arange(9))
+
+
+def test_source_that_dies_before_the_object_is_made(fresh: Callable[..., Any], source: Any, consumer: Any) -> None:
+    doomed = fresh(max_restarts=0, max_concurrency=2)
+    pid = ray.get(doomed.call.remote(os.getpid))
+    handed = consumer.call.remote(len, doomed.give.remote(lambda: actors.kept.update(begun=True) or threading.Event().wait()))
+    actors.eventually(lambda: ray.get(doomed.call.remote(lambda: "begun" in actors.kept)))
+    actors.kill(pid)
+    assert isinstance(failure(lambda: ray.get(handed)), ray.exceptions.ActorDiedError)
+    assert torch.equal(ray.get(consumer.call.remote(lambda x: x, source.give.remote(torch.arange, 9))), torch.arange(9))
+
+
+def test_source_that_raises(source: Any, consumer: Any) -> None:
+    """Its own error reaches whoever wants the value: the consumer's caller, itself, the driver."""
+
+    def fail() -> torch.Tensor:
+        raise ZeroDivisionError("of the source")
+
+    for handed in (consumer.call.remote(len, source.give.remote(fail)), source.call.remote(len, source.give.remote(fail))):
+        assert isinstance(failure(lambda handed=handed: ray.get(handed)), ZeroDivisionError)
+    assert isinstance(failure(lambda: ray.get(source.give.remote(fail))), ZeroDivisionError)
+    assert torch.equal(ray.get(consumer.call.remote(lambda x: x, source.give.remote(torch.arange, 9))), torch.arange(9))
+
+
+def at_the_third_try() -> torch.Tensor:
+    actors.kept["tries"] = actors.kept.get("tries", 0) + 1
+    if actors.kept["tries"] < 3:
+        raise ValueError(f"try {actors.kept['tries']}")
+    return actors.numbers(3000, actors.kept.pop("tries"))
+
+
+@tries_of_their_own
+def test_a_task_that_is_tried_again(source: Any, consumer: Any) -> None:
+    retried = source.give.options(max_task_retries=2, retry_exceptions=True)
+    assert torch.equal(ray.get(consumer.call.remote(lambda x: x, retried.remote(at_the_third_try))), actors.numbers(3000, 3))
+    assert torch.equal(ray.get(retried.remote(at_the_third_try)), actors.numbers(3000, 3))
+    once = source.give.options(max_task_retries=1, retry_exceptions=True)
+    assert str(failure(lambda: ray.get(once.remote(at_the_third_try)))).endswith("try 2")
+    ray.get(source.call.remote(actors.kept.clear))
+
+
+def test_a_task_whose_process_dies_is_run_again(fresh: Callable[..., Any], consumer: Any, tmp_path: Path) -> None:
+    """After its tensors were published, and before Ray had the result: the object is that of the second run."""
+    mark = tmp_path / "published"
+    actor = fresh(max_restarts=1, max_task_retries=1)
+
+    def die_once() -> torch.Tensor:
+        if mark.exists():
+            return actors.numbers(3000, 2)
+        publish = HiXLTensorTransport.extract_tensor_transport_metadata
+
+        def publish_and_die(*arguments: Any) -> Any:
+            publish(*arguments)
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        HiXLTensorTransport.extract_tensor_transport_metadata = publish_and_die
+        return actors.numbers(3000, 1)
+
+    reference = actor.give.remote(die_once)
+    assert torch.equal(ray.get(consumer.call.remote(lambda x: x, reference)), actors.numbers(3000, 2))
+    assert mark.exists()
+
+
+def test_an_object_that_was_freed_under_its_borrower(source: Any, consumer: Any) -> None:
+    """By Ray's call, as when it frees what somebody still has a reference to."""
+
+    def free(object_id: str) -> None:
+        from ray_hixl.ray.compat import _util  # Ray's singletons
+
+        _util.get_tensor_transport_manager("HIXL").garbage_collect(object_id, None)
+
+    (reference,) = references = ray.get(source.call.remote(actors.put_all, lambda: [actors.numbers(3000, 1)]))
+    assert len(ray.get(consumer.call.remote(lambda refs: ray.get(refs[0]), references))) == 3000
+    ray.get(source.call.remote(free, reference.hex()))
+    for error in (failure(lambda: ray.get(consumer.call.remote(actors.get, references))), failure(lambda: ray.get(reference))):
+        assert isinstance(error, ray_hixl.ObjectFreed)
 
 
 def test_source_that_dies_under_a_get_in_the_driver(fresh: Callable[..., Any]) -> None:

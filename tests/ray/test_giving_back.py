@@ -29,7 +29,7 @@ from ray_hixl.ray.metadata import TransferMetadata
 from ray_hixl.ray.records import FetchRecord
 from ray_hixl.ray.requests import PendingFetch
 from ray_hixl.ray.transport import HiXLTensorTransport
-from versions import RAY, target_for_ref
+from versions import RAY, get_with_timeout, target_for_ref
 from waiting import stop
 
 LONG_S = 20.0  # nothing here takes as long but a wait
@@ -313,6 +313,7 @@ FAILURES: dict[str, tuple[Callable[[list[ray.ObjectRef]], Any], type[BaseExcepti
 
 
 @target_for_ref
+@get_with_timeout
 @pytest.mark.parametrize("failure", FAILURES)
 def test_targets_are_the_callers_again(source: Any, failure: str) -> None:
     get, error = FAILURES[failure]
@@ -379,7 +380,7 @@ def test_our_own_deadline_is_told_as_what_it_is(source: Any, timeout: float | No
     assert "the deadline passed" in str(error)
 
 
-@pytest.mark.skipif(RAY < (2, 56), reason="there ray.get has no timeout while it receives")
+@get_with_timeout
 def test_a_timeout_of_the_caller_is_rays(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the caller is in the middle of handling one of ours."""
     reference = new_object(source, 1)
@@ -396,6 +397,7 @@ def test_a_timeout_of_the_caller_is_rays(source: Any, monkeypatch: pytest.Monkey
 
 
 @target_for_ref
+@get_with_timeout
 def test_a_misfit_gives_the_targets_before_it_back(source: Any) -> None:
     target, short = torch.zeros(SIZE, dtype=torch.uint8), torch.zeros(7, dtype=torch.uint8)
     fine, misfit = new_object(source, 1, target), new_object(source, 2, short)
@@ -407,7 +409,7 @@ def test_a_misfit_gives_the_targets_before_it_back(source: Any) -> None:
     assert bool((target == 11).all())
 
 
-@pytest.mark.skipif(RAY < (2, 56), reason="there ray.get has no timeout while it receives")
+@get_with_timeout
 def test_without_targets_a_timeout_returns_at_once(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(begun, "STOP_S", LONG_S)
     references = [new_object(source, seed) for seed in range(3)]
@@ -421,6 +423,7 @@ def test_without_targets_a_timeout_returns_at_once(source: Any, monkeypatch: pyt
 
 
 @target_for_ref
+@get_with_timeout
 def test_a_get_after_a_failed_one_receives(source: Any) -> None:
     target = torch.zeros(SIZE, dtype=torch.uint8)
     reference = new_object(source, 3, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -104,6 +105,36 @@ def test_received_tensor_refuses_to_grow(source: Any) -> None:
     assert torch.equal(view, actors.numbers(500, 22))
 
 
+def test_an_actor_that_made_neither_side_hands_over(source: Any, consumer: Any, third: Any) -> None:
+    """It has their handles from the driver, and owns the object."""
+
+    def hand_over(giver: Any, taker: Any) -> torch.Tensor:
+        return ray.get(taker.call.remote(lambda tensor: tensor, giver.give.remote(actors.numbers, 3000, 14)))
+
+    assert torch.equal(ray.get(third.call.remote(hand_over, source, consumer)), actors.numbers(3000, 14))
+
+
+def test_transport_that_the_call_names(source: Any, consumer: Any) -> None:
+    """The method itself has none."""
+    before = ray.get(consumer.call.remote(actors.fetched))
+    reference = source.call.options(tensor_transport="hixl").remote(actors.numbers, 3000, 15)
+    assert torch.equal(ray.get(consumer.call.remote(lambda tensor: tensor, reference)), actors.numbers(3000, 15))
+    assert ray.get(consumer.call.remote(actors.fetched)) == before + 3000
+
+
+def test_a_busy_source_is_read(fresh: Any, consumer: Any) -> None:
+    """Its Python takes no part."""
+    busy = fresh(max_concurrency=2)
+    reference = busy.give.remote(actors.numbers, 3000, 16)
+    actors.created(reference)
+    ray.get(busy.call.remote(lambda: actors.kept.update(end=threading.Event())))
+    working = busy.call.remote(lambda: actors.kept["end"].wait(60))
+    assert torch.equal(ray.get(consumer.call.remote(lambda tensor: tensor, reference)), actors.numbers(3000, 16))
+    assert not ray.wait([working], timeout=0)[0]
+    ray.get(busy.call.remote(lambda: actors.kept["end"].set()))
+    assert ray.get(working)
+
+
 def test_result_of_a_consumer_goes_on(source: Any, consumer: Any, third: Any) -> None:
     first = source.give.remote(actors.numbers, 3000, 10)
     second = consumer.give.remote(lambda tensor: tensor.flip(0), first)
@@ -145,17 +176,17 @@ def test_duplicates_in_one_get(source: Any) -> None:
 
 
 def test_fan_out(source: Any, consumer: Any, third: Any) -> None:
-    """Several consumers of one object, twice each, and the driver meanwhile."""
+    """Eight fetches of one object by two consumers, and the driver meanwhile."""
     reference = source.give.remote(actors.numbers, 4 << 20, 13)
-    calls = [actor.call.remote(lambda tensor: tensor.to(torch.int64).sum().item(), reference) for actor in [consumer, third] * 2]
+    calls = [actor.call.remote(lambda tensor: tensor.to(torch.int64).sum().item(), reference) for actor in [consumer, third] * 4]
     expected = actors.numbers(4 << 20, 13)
     assert torch.equal(ray.get(reference), expected)
-    assert ray.get(calls) == [expected.to(torch.int64).sum().item()] * 4
+    assert ray.get(calls) == [expected.to(torch.int64).sum().item()] * 8
 
 
-def test_gets_of_several_threads(source: Any) -> None:
-    references = ray.get(source.call.remote(actors.put_all, lambda: [actors.numbers(30_000, seed) for seed in range(16)]))
-    with ThreadPoolExecutor(8) as pool:
+def test_gets_of_a_hundred_threads(source: Any) -> None:
+    references = ray.get(source.call.remote(actors.put_all, lambda: [actors.numbers(30_000, seed) for seed in range(100)]))
+    with ThreadPoolExecutor(100) as pool:
         arrived = list(pool.map(ray.get, references))
     assert all(torch.equal(tensor, actors.numbers(30_000, seed)) for seed, tensor in enumerate(arrived))
 
@@ -183,3 +214,40 @@ def test_twenty_handoffs_leave_nothing(source: Any, consumer: Any) -> None:
     assert ray.get(source.call.remote(lambda: ray_hixl.stats()["objects_published"])) == published + 20
     for peer in (source, consumer):
         actors.eventually(lambda peer=peer: not any(ray.get(peer.call.remote(actors.left)).values()))
+
+
+def reused() -> dict[str, int]:
+    """What a consumer needs for its first fetch and has for the next."""
+    stats = ray_hixl.stats()
+    return {"links": stats["links"], "lost": stats["links_lost"], "mapped": stats["landing"]["mapped_bytes"]}
+
+
+def test_the_same_layout_again_and_again(fresh: Any, source: Any) -> None:
+    """As weights are sent step by step: one link, the memory of the step before last, and one question for each object."""
+    receiver = fresh(num_cpus=0)
+
+    def step(number: int) -> None:
+        reference = source.give.remote(lambda: {f"layer.{index}": actors.numbers(100_000, number + index) for index in range(20)})
+        actors.created(reference)
+
+        def take(weights: dict[str, torch.Tensor]) -> bool:
+            actors.kept["weights"] = weights
+            return all(torch.equal(weights[f"layer.{index}"], actors.numbers(100_000, number + index)) for index in range(20))
+
+        assert ray.get(receiver.call.remote(take, reference))
+
+    for number in range(3):
+        step(number)
+    before = ray.get(receiver.call.remote(reused))
+    sessions = ray.get(source.call.remote(lambda: ray_hixl.stats()["sessions"]))
+    resolved, recycled = (
+        ray.get(source.call.remote(lambda: ray_hixl.stats()["resolved"])),
+        ray.get(receiver.call.remote(lambda: ray_hixl.stats()["landing"]["recycled"])),
+    )
+    for number in range(10):
+        step(number)
+    assert before["links"] == 1
+    assert ray.get(receiver.call.remote(reused)) == before
+    assert ray.get(source.call.remote(lambda: ray_hixl.stats()["sessions"])) == sessions
+    assert ray.get(source.call.remote(lambda: ray_hixl.stats()["resolved"])) == resolved + 10
+    assert ray.get(receiver.call.remote(lambda: ray_hixl.stats()["landing"]["recycled"])) >= recycled + 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import time
 import weakref
 from collections.abc import Callable
@@ -103,3 +104,41 @@ def test_consumer_that_dies_leaves_the_source_clean(fresh: Callable[..., Any], s
     actors.kill(pid)
     actors.eventually(lambda: ray.get(source.call.remote(lambda: ray_hixl.stats()["sessions"])) < sessions)
     assert torch.equal(ray.get(consumer.call.remote(lambda tensor: tensor, reference)), actors.numbers(MIB, 2))
+
+
+def test_consumer_that_dies_while_it_reads(fresh: Callable[..., Any], consumer: Any) -> None:
+    """The source stands still when the fetch starts, so that it is under way for certain when the consumer dies."""
+    stream = {"env_vars": {"RAY_HIXL_TRANSPORTS": "stream", "RAY_HIXL_STALL_TIMEOUT_S": "60"}}
+    read, doomed = fresh(runtime_env=stream), fresh(runtime_env=stream, max_concurrency=2)
+    pids = ray.get([actor.call.remote(os.getpid) for actor in (read, doomed)])
+    references = ray.get(read.call.remote(actors.put_all, lambda: [actors.numbers(8 * MIB, 1)]))
+    assert ray.get(doomed.call.remote(lambda refs: len(ray.get(refs[0])), references)) == 8 * MIB
+    stop(pids[0])
+    waiting = doomed.call.remote(lambda refs: ray.get(refs[0]), references)
+    actors.eventually(lambda: ray.get(doomed.call.remote(in_flight)) == 1)
+    actors.kill(pids[1])
+    os.kill(pids[0], signal.SIGCONT)
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        ray.get(waiting)
+    actors.eventually(lambda: ray.get(read.call.remote(lambda: ray_hixl.stats()["sessions"])) == 0)
+    assert torch.equal(ray.get(consumer.call.remote(actors.get, references))[0], actors.numbers(8 * MIB, 1))
+    references.clear()
+    actors.eventually(lambda: not any(ray.get(read.call.remote(actors.left)).values()))
+
+
+@pytest.mark.long
+def test_more_than_four_gib_in_one_tensor(source: Any, consumer: Any) -> None:
+    size = (4 << 30) + 12_345
+
+    def make() -> torch.Tensor:
+        tensor = torch.zeros(size, dtype=torch.uint8)
+        tensor[:1000] = actors.numbers(1000, 1)
+        tensor[(4 << 30) - 500 : (4 << 30) + 500] = actors.numbers(1000, 2)
+        tensor[-1000:] = actors.numbers(1000, 3)
+        return tensor
+
+    def look(tensor: torch.Tensor) -> list[torch.Tensor]:
+        return [tensor[:1000].clone(), tensor[(4 << 30) - 500 : (4 << 30) + 500].clone(), tensor[-1000:].clone()]
+
+    arrived = ray.get(consumer.call.remote(look, source.give.remote(make)))
+    assert all(torch.equal(part, actors.numbers(1000, seed)) for seed, part in enumerate(arrived, 1))

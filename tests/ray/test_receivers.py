@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,3 +74,66 @@ def test_actors_in_order_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, sou
     monkeypatch.setattr(compat, "is_to_come", lambda *arguments: asked.append(arguments))
     assert ray.get(consumer.call.remote(lambda tensor: int(tensor[0]), source.give.remote(torch.full, (10,), 7))) == 7
     assert asked == []
+
+
+def test_threaded_receiver_of_a_hundred_calls(source: Any, fresh: Any) -> None:
+    """Each takes an object and one that another call takes, too."""
+    receiver = fresh(max_concurrency=16, num_cpus=0)
+    shared = source.give.remote(torch.full, (10,), 1000)
+    handed = [
+        receiver.call.remote(lambda one, two: int(one[0] + two[0]), source.give.remote(torch.full, (10,), i), shared) for i in range(100)
+    ]
+    assert ray.get(handed, timeout=60) == [1000 + i for i in range(100)]
+
+
+@ray.remote(enable_tensor_transport=True, num_cpus=0, concurrency_groups={"aside": 2})
+class Grouped:
+    """Receives and gives in a concurrency group of its own while its other calls wait."""
+
+    def __init__(self) -> None:
+        self.end = threading.Event()
+
+    def wait(self) -> bool:
+        return self.end.wait(60)
+
+    @ray.method(concurrency_group="aside")
+    def take(self, tensor: torch.Tensor) -> int:
+        return int(tensor[0])
+
+    @ray.method(concurrency_group="aside", tensor_transport="hixl")
+    def give(self, number: int) -> torch.Tensor:
+        return torch.full((10,), number)
+
+    @ray.method(concurrency_group="aside")
+    def finish(self) -> None:
+        self.end.set()
+
+
+def test_concurrency_groups(source: Any, consumer: Any) -> None:
+    grouped = Grouped.remote()
+    waiting = grouped.wait.remote()
+    handed = [grouped.take.remote(source.give.remote(torch.full, (10,), i)) for i in range(MANY)]
+    assert ray.get(handed, timeout=60) == list(range(MANY))
+    assert ray.get(consumer.call.remote(lambda tensor: int(tensor[0]), grouped.give.remote(7)), timeout=60) == 7
+    assert not ray.wait([waiting], timeout=0)[0]
+    ray.get(grouped.finish.remote())
+    assert ray.get(waiting)
+    ray.kill(grouped)
+
+
+def read_in_forked_workers(tensors: list[torch.Tensor]) -> bool:
+    """By a DataLoader, while this process lets the tensors go."""
+    from torch.utils.data import DataLoader
+
+    torch.set_num_threads(1)
+    batches = iter(DataLoader(list(tensors), batch_size=4, num_workers=2, multiprocessing_context="fork"))
+    first = next(batches)
+    tensors.clear()
+    return torch.equal(torch.cat([first, *batches]), torch.arange(40).view(40, 1).expand(40, 1000))
+
+
+def test_workers_of_a_data_loader_in_an_actor(source: Any, fresh: Any) -> None:
+    receiver = fresh(num_cpus=0)
+    for _ in range(2):
+        reference = source.give.remote(lambda: [torch.full((1000,), i) for i in range(40)])
+        assert ray.get(receiver.call.remote(read_in_forked_workers, reference), timeout=60)

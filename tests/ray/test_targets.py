@@ -36,6 +36,13 @@ def test_stays_set_for_the_next_get(source: Any) -> None:
     assert torch.equal(target, actors.numbers(1000, 3))
 
 
+def test_a_target_that_nobody_keeps(source: Any) -> None:
+    """Ray holds it weakly: the value comes in new memory."""
+    reference = source.give.remote(lambda: [actors.numbers(1000, 6)])
+    ray.experimental.set_target_for_ref(reference, [torch.zeros(1000, dtype=torch.uint8)])
+    assert torch.equal(ray.get(reference)[0], actors.numbers(1000, 6))
+
+
 def test_in_an_actor(source: Any, consumer: Any) -> None:
     def receive(references: list[ray.ObjectRef]) -> bool:
         target = torch.zeros(1000, dtype=torch.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy
@@ -74,9 +75,9 @@ def test_two_thousand_tensors(source: Any, consumer: Any) -> None:
     assert all(torch.equal(*pair) for pair in zip(ray.get(reference), expected, strict=True))
 
 
-def test_two_thousand_equal_tensors(source: Any) -> None:
-    blocks = ray.get(source.give.remote(lambda: {f"layer.{index}": torch.full((16, 8), index) for index in range(2000)}))
-    assert all(torch.equal(blocks[f"layer.{index}"], torch.full((16, 8), index)) for index in range(2000))
+def test_ten_thousand_equal_tensors(source: Any) -> None:
+    blocks = ray.get(source.give.remote(lambda: {f"layer.{index}": torch.full((16, 8), index) for index in range(10_000)}))
+    assert all(torch.equal(blocks[f"layer.{index}"], torch.full((16, 8), index)) for index in range(10_000))
 
 
 @tensors_by_identity
@@ -189,6 +190,21 @@ def test_read_only_source(source: Any, consumer: Any) -> None:
         return torch.frombuffer(bytes(range(200)), dtype=torch.uint8)
 
     assert torch.equal(through(source, consumer, make), torch.arange(200, dtype=torch.uint8))
+
+
+def test_source_in_the_object_store(source: Any, consumer: Any) -> None:
+    """An array that Ray maps there, read-only."""
+    array = ray.put(numpy.arange(200_000))
+
+    def make() -> list[ray.ObjectRef]:
+        mapped = ray.get(array)
+        assert not mapped.flags.writeable
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of memory that must not be written
+            return [actors.put(torch.from_numpy(mapped))]
+
+    (arrived,) = ray.get(consumer.call.remote(actors.get, source.call.remote(make)))
+    assert torch.equal(arrived, torch.arange(200_000))
 
 
 def test_source_arena(source: Any, consumer: Any) -> None:
