@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 
 import pytest
 import torch
 
 import ray_hixl
-from support import Owner, eventually, run_python
+from support import Other, Owner, eventually, pattern, run_python
 
 # A program with an engine, and three fetched tensors of its own. Ends are added by the tests.
 WITH_TORCH = """
@@ -404,3 +405,23 @@ print(region.open, engine.stats()['objects'] >= 1, peer.read(batch), sound())
     assert names == ["register", "empty", "connect", "publish", "fetch", "region", "prepare", "read", "path", "targets", "stats"]
     assert all("fork" in line for line in said[:-2]), said
     assert said[-2:] == ["child 0", "True True None True"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts another /dev/shm, which root may")
+def test_a_small_dev_shm_does_not_matter(engine: ray_hixl.Engine) -> None:
+    """As containers have it: arenas are memfds, which its size does not bound. Read from there, and read there."""
+    small = 'mount -t tmpfs -o size=64k small /dev/shm && exec "$@"'
+    other = Other(prefix=["unshare", "--mount", "sh", "-c", small, "sh"])
+    nbytes = 16 << 20
+    other.run(
+        "import os; engine = ray_hixl.Engine(); arena = engine.empty(len(given)); memoryview(arena)[:] = given", given=pattern(nbytes, 1)
+    )
+    assert other.get("os.statvfs('/dev/shm').f_blocks * os.statvfs('/dev/shm').f_frsize") == 64 << 10
+    fetch = engine.fetch(other.get("engine.publish([arena])"))
+    assert fetch.result()[0].numpy().tobytes() == pattern(nbytes, 1)
+    assert fetch.bytes_by_transport() == {"shm": nbytes}
+    mine = engine.empty(nbytes)
+    memoryview(mine)[:] = pattern(nbytes, 2)
+    arrived = other.get("bytes(memoryview(engine.fetch(metadata).result()[0]))", metadata=engine.publish([mine]))
+    assert arrived == pattern(nbytes, 2)
+    other.close()
