@@ -69,6 +69,14 @@ def created(*references: ray.ObjectRef) -> None:
             raise TimeoutError(f"waiting for object {reference.hex()} to be created")
 
 
+def waits_for_metadata(object_id: str) -> bool:
+    """Does this process own an object whose metadata never came?"""
+    manager = ray_manager()
+    managed = getattr(manager, "_managed_rdt_metadata", None) or getattr(manager, "_managed_gpu_object_metadata", {})
+    known = managed.get(object_id)
+    return object_id in manager._queued_frees or (known is not None and known.tensor_transport_meta is None)
+
+
 def _objects_with_tensors() -> int:
     """Ray itself keeps the empty list of an object without tensors in the consumer for ever: those do not count."""
     store = ray_store()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,15 @@ from versions import RAY  # noqa: E402
 _LOSES_METADATA = RAY <= (2, 56)
 _LOST = re.compile(r"ObjectRef\((\w+)\) not found in RDT object store|waiting for object (\w+) to be created")
 _retries: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-rounds", type=int, default=10, help="how many rounds test_random_faults.py plays")
+    parser.addoption("--fault-seed", type=int, default=1, help="which; 0 draws a seed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.fault_seed = config.option.fault_seed or random.randrange(1, 1 << 31)
 
 
 @pytest.fixture(scope="session")
@@ -79,19 +89,17 @@ def fresh(cluster: Any) -> Iterator[Callable[..., Any]]:
         ray.kill(actor)
 
 
-def _lost_metadata(error: BaseException) -> bool:
+def _lost_metadata(error: BaseException, peers: list[Any]) -> bool:
     """Did Ray itself lose an object's metadata, so that our transport was never called for it?
 
-    Ray up to 2.56 drops metadata that comes before the reference is registered. The owner then never learns that the object exists.
+    Ray up to 2.56 drops metadata that comes before the reference is registered. The owner, this process or an actor, then never learns that
+    the object exists.
     """
     found = _LOST.search(str(error))
     if not _LOSES_METADATA or found is None:
         return False
     object_id = found.group(1) or found.group(2)
-    manager = actors.ray_manager()
-    managed = getattr(manager, "_managed_rdt_metadata", None) or getattr(manager, "_managed_gpu_object_metadata", {})
-    known = managed.get(object_id)
-    return object_id in manager._queued_frees or (known is not None and known.tensor_transport_meta is None)
+    return actors.waits_for_metadata(object_id) or any(ray.get([peer.call.remote(actors.waits_for_metadata, object_id) for peer in peers]))
 
 
 def _left(peers: list[Any], collect: bool = False) -> list[int]:
@@ -113,7 +121,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     try:
         result = yield
     except Exception as error:
-        if not _lost_metadata(error):
+        if not _lost_metadata(error, peers):
             raise
         _retries.append(pyfuncitem.nodeid)
         for peer in peers:
@@ -132,7 +140,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how often the one retry was needed."""
-    terminalreporter.write_line(f"Ray {ray.__version__}: lost metadata retries: {len(_retries)}")
+    """Says how often the one retry was needed, and how to play the random faults again."""
+    seed = terminalreporter.config.option.fault_seed
+    terminalreporter.write_line(f"Ray {ray.__version__}: lost metadata retries: {len(_retries)}; seed of the random faults: {seed}")
     for nodeid in _retries:
         terminalreporter.write_line(f"  {nodeid}")
