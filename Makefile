@@ -1,5 +1,5 @@
 # Thin on purpose: tools/setup.sh prepares the machine, tools/run_stages.py runs the tests stage by stage.
-.PHONY: help setup demo demo-npu test test-full bench format stubs clean
+.PHONY: help setup demo demo-npu test test-ray-matrix test-full bench format stubs clean
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -18,8 +18,13 @@ test:  ## everything that CI runs
 	@tools/setup.sh tests
 	@.venv/bin/python tools/run_stages.py test
 
-test-full:  ## the same, then the long runs and the mutants
+test-ray-matrix:  ## the Ray tests on every supported Ray
+	@tools/setup.sh rays
+	@.venv/bin/python tools/run_stages.py rays
+
+test-full:  ## what `make test` runs, then the other Rays, the long runs and the mutants
 	@tools/setup.sh tests
+	@tools/setup.sh rays
 	@.venv/bin/python tools/run_stages.py full
 
 bench: setup  ## measure against the peers; writes bench-results/

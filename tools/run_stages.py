@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the stages of `make test` or `make test-full` one after another, and prints what each one cost."""
+"""Runs the stages of `make test`, `make test-ray-matrix` or `make test-full` one after another, and prints what each one cost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 OLD_BIN = ROOT / ".venv-ray254" / "bin"
+RAY255_BIN = ROOT / ".venv-ray255" / "bin"
+RAY256_BIN = ROOT / ".venv-ray256" / "bin"
 NPU_BIN = ROOT / ".venv-npu" / "bin"
 
 
@@ -64,6 +66,15 @@ def cross() -> Stage:
     return Stage("aarch64 cross build", [configure, ["cmake", "--build", "--preset", "aarch64", "--target", "ray_hixl_object"]])
 
 
+RAY = ("tests/ray", "-m", "not long")
+NEWEST_RAY = pytest("Ray tests (newest)", BIN, *RAY)
+OLDEST_RAY = pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, *RAY, "--fault-rounds=3")
+OTHER_RAYS = [
+    pytest("Ray tests (2.55.1)", RAY255_BIN, *RAY, "--fault-rounds=3"),
+    pytest("Ray tests (2.56.1)", RAY256_BIN, *RAY, "--fault-rounds=3"),
+]
+RAYS = [OLDEST_RAY, *OTHER_RAYS, NEWEST_RAY]
+
 QUICK = [
     Stage("layers", [["python", "tools/check_layers.py"]]),
     Stage("lint", [["python", "tools/lint.py"]]),
@@ -79,8 +90,8 @@ QUICK = [
     pytest("Python tests", BIN, "tests/python", *TWO_FILES),
     pytest("attacks", BIN, "tests/attack"),
     pytest("faults", BIN, "tests/fault", "--cases=200", "-n", "2"),
-    pytest("Ray tests (newest)", BIN, "tests/ray"),
-    pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, "tests/ray"),
+    NEWEST_RAY,
+    OLDEST_RAY,
     pytest("several nodes", BIN, "tests/nodes"),
     npu_pytest("A2", 0, *NPU),
     npu_pytest("A2 RoCE", 1, *NPU_LINKS),
@@ -117,6 +128,9 @@ def python_under_asan() -> Stage:
 
 
 LONG = [
+    *OTHER_RAYS,
+    pytest("Ray tests, long", BIN, "tests/ray", "-m", "long"),
+    pytest("Ray faults, long", BIN, "tests/ray/test_random_faults.py", "--fault-rounds=200", "--fault-seed=0"),
     python_under_asan(),
     cpp("clang"),
     cpp("gcc11"),
@@ -146,6 +160,9 @@ LONG = [
 ]
 
 
+MODES = {"test": QUICK, "rays": RAYS, "full": QUICK + LONG}
+
+
 def run(stage: Stage) -> bool:
     env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"} | stage.env
     for command in stage.commands:
@@ -167,10 +184,10 @@ def table(times: list[tuple[str, float, bool]]) -> None:
 def main() -> int:
     mode = sys.argv[1] if len(sys.argv) > 1 else "test"
     wanted = sys.argv[2:]
-    known = QUICK + (LONG if mode == "full" else [])
+    known = MODES.get(mode, QUICK)
     stages = [s for s in known if not wanted or any(word in s.name for word in wanted)]
-    if mode not in ("test", "full") or not stages:
-        print(f"usage: run_stages.py test|full [part of a stage's name ...]; there are: {', '.join(s.name for s in known)}")
+    if mode not in MODES or not stages:
+        print(f"usage: run_stages.py {'|'.join(MODES)} [part of a stage's name ...]; there are: {', '.join(s.name for s in known)}")
         return 2
     times: list[tuple[str, float, bool]] = []
     for number, stage in enumerate(stages, 1):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets a machine up for building and testing: system packages, virtual environments, the package itself. Everything is stamped, so that a
-# second run does nothing. Usage: tools/setup.sh [npu|tests]   npu: also the environment with torch_npu; tests: that, and the one with the
-# oldest supported Ray
+# second run does nothing. Usage: tools/setup.sh [npu|tests|rays]   npu: also the environment with torch_npu; tests: that, and the one with
+# the oldest supported Ray; rays: those with every supported Ray, one each, and nothing else of tests
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,10 +55,16 @@ environment .venv requirements/dev.txt
 echo "setup: building ray_hixl"
 .venv/bin/python -m pip install -q --no-deps --no-build-isolation -Cbuild-dir=build/python --editable .
 with_wheel=()
+rays=()
 if [ "${1:-}" = tests ]; then
-  environment .venv-ray254 requirements/ray254.txt
-  with_wheel+=(.venv-ray254)
+  rays=(ray254)
+elif [ "${1:-}" = rays ]; then
+  rays=(ray254 ray255 ray256)
 fi
+for ray in ${rays[@]+"${rays[@]}"}; do
+  environment ".venv-$ray" "requirements/$ray.txt"
+  with_wheel+=(".venv-$ray")
+done
 if [ "${1:-}" = tests ] || [ "${1:-}" = npu ]; then
   environment .venv-npu requirements/npu.txt
   # Without dependencies: it names more than it needs here. Its import needs CANN libraries, real or fake, and `import torch` imports it:
