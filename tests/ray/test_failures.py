@@ -21,7 +21,7 @@ import ray_hixl
 from ray_hixl.ray.compat import RayDirectTransportError
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 from ray_hixl.ray.transport import HiXLTensorTransport
-from versions import tensors_by_identity, tries_of_their_own
+from versions import death_of_a_maker, tensors_by_identity, tries_of_their_own
 from yardstick import scaled
 
 REFUSED: dict[str, Callable[[], torch.Tensor]] = {
@@ -105,6 +105,7 @@ def test_dead_source_ends_a_fetch_and_the_consumer_goes_on(fresh: Callable[..., 
     assert torch.equal(ray.get(consumer.call.remote(lambda x: x, source.give.remote(torch.arange, 9))), torch.arange(9))
 
 
+@death_of_a_maker
 def test_source_that_dies_before_the_object_is_made(fresh: Callable[..., Any], source: Any, consumer: Any) -> None:
     doomed = fresh(max_restarts=0, max_concurrency=2)
     pid = ray.get(doomed.call.remote(os.getpid))

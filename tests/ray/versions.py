@@ -18,6 +18,7 @@ driver_put = _without(RAY <= (2, 56), "ray.put(_tensor_transport=) in the driver
 target_for_ref = _without(not hasattr(ray.experimental, "set_target_for_ref"), "ray.experimental.set_target_for_ref")
 target_device_for_ref = _without(not hasattr(ray.experimental, "set_target_device_for_ref"), "ray.experimental.set_target_device_for_ref")
 get_with_timeout = _without(RAY <= (2, 55), "ray.get whose timeout counts while it receives")
+death_of_a_maker = _without(RAY <= (2, 54), "word to a consumer that its object is never made: it waits out the timeout")
 tries_of_their_own = _without(RAY <= (2, 55), "store that frees what came behind the failed tries of a task")
 tensors_by_identity = _without(RAY <= (2, 54), "store keyed by tensor: its own asks each tensor for an address, which must differ")
 put_without_tensors = _without(RAY <= (2, 54), "ray.put(_tensor_transport=) of a value without tensors")
