@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 import ray
 
 import ray_hixl
-from ray_hixl.ray import compat
+from ray_hixl.ray import checks, compat
+from ray_hixl.ray.errors import to_ray
+from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 
 _HOOK = "worker_process_setup_hook"
 
@@ -61,7 +64,9 @@ def test_runtime_env_of_an_actor() -> None:
 
 _NAME_TAKEN = """
 import ray_hixl
-from ray_hixl.ray import compat
+from ray_hixl.ray import checks, compat
+from ray_hixl.ray.errors import to_ray
+from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 
 class Other(ray_hixl.HiXLTensorTransport):
     pass
@@ -161,10 +166,22 @@ def test_classes_that_are_shipped_by_value(cluster: Any) -> None:
     assert _run(_BY_VALUE, cluster.address_info["address"]).split() == ["45"] * 4
 
 
+def test_what_is_pickled_is_found_in_the_package() -> None:
+    """One thread that imports the package and another that imports a module of it may be called a deadlock by Python."""
+    error = to_ray(ray_hixl.PeerGone("gone"))
+    for one in (ray_hixl.HiXLTensorTransport, ObjectMetadata([], None), TransferMetadata(), checks.answer, error):
+        pickled = pickle.dumps(one)
+        assert b"ray_hixl.ray" in pickled
+        assert b"ray_hixl.ray." not in pickled, one
+        assert type(pickle.loads(pickled)) is type(one)
+
+
 _ARRIVES_WHERE_THE_NAME_IS_TAKEN = """
 import pickle, sys
 import ray_hixl
-from ray_hixl.ray import compat
+from ray_hixl.ray import checks, compat
+from ray_hixl.ray.errors import to_ray
+from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 from ray_hixl.ray.metadata import ObjectMetadata
 
 class Other(ray_hixl.HiXLTensorTransport):

@@ -27,10 +27,11 @@ def ray_class(plain: type[errors.HixlError]) -> type[HixlTransferError]:
 
 def _reduce(error: HixlTransferError) -> tuple[Any, ...]:
     plain = next(base for base in type(error).__mro__ if base in _classes)
-    return _rebuild, (plain, str(error), error.code)
+    return rebuild, (plain, str(error), error.code)
 
 
-def _rebuild(plain: type[errors.HixlError], message: str, code: str) -> HixlTransferError:
+def rebuild(plain: type[errors.HixlError], message: str, code: str) -> HixlTransferError:
+    """An error that was pickled."""
     return to_ray(plain(message, code=code))
 
 
