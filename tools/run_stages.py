@@ -66,7 +66,7 @@ def cross() -> Stage:
     return Stage("aarch64 cross build", [configure, ["cmake", "--build", "--preset", "aarch64", "--target", "ray_hixl_object"]])
 
 
-RAY = ("tests/ray", "-m", "not long")
+RAY = ("tests/ray", "-m", "not long", *TWO_FILES)  # on a cluster of each
 NEWEST_RAY = pytest("Ray tests (newest)", BIN, *RAY)
 OLDEST_RAY = pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, *RAY, "--fault-rounds=3")
 OTHER_RAYS = [
