@@ -45,16 +45,17 @@ CHIPS = {
     "A2": {"FAKE_CANN_SOC": "Ascend910B3"},  # over HCCS
     "A2 RoCE": {"FAKE_CANN_SOC": "Ascend910B3", "HCCL_INTRA_ROCE_ENABLE": "1"},
 }
+SHORT = ("-m", "not long")
 TWO_FILES = ("-n", "2", "--dist", "loadfile")  # at a time
 NPU = ("tests/npu", "--ignore=tests/npu/ray", *TWO_FILES)
 NPU_LINKS = tuple(f"tests/npu/test_{about}.py" for about in ("one_npu", "landing", "registered", "without_torch"))
 NPU_RAY = ("tests/npu/ray",)
 
 
-def npu_pytest(chip: str, queue: int, *tests: str) -> Stage:
+def npu_pytest(chip: str, queue: int, tests: tuple[str, ...], *options: str) -> Stage:
     """The real torch_npu over the FAKE CANN libraries of the dev build, as one of the chips, in one of its two queue modes."""
     subject = {NPU: "NPU", NPU_LINKS: "NPU links", NPU_RAY: "NPU and Ray"}[tests]
-    stage = pytest(f"{subject} (FAKE {chip}, queue {queue})", NPU_BIN, *tests)
+    stage = pytest(f"{subject} (FAKE {chip}, queue {queue})", NPU_BIN, *tests, *options)
     stage.commands[0].insert(0, "tools/fake_cann.sh")
     stage.env = {"TASK_QUEUE_ENABLE": str(queue), "FAKE_CANN_STRICT": "1"} | CHIPS[chip]
     return stage
@@ -66,7 +67,7 @@ def cross() -> Stage:
     return Stage("aarch64 cross build", [configure, ["cmake", "--build", "--preset", "aarch64", "--target", "ray_hixl_object"]])
 
 
-RAY = ("tests/ray", "-m", "not long", *TWO_FILES)  # on a cluster of each
+RAY = ("tests/ray", *SHORT, *TWO_FILES)  # on a cluster of each
 NEWEST_RAY = pytest("Ray tests (newest)", BIN, *RAY)
 OLDEST_RAY = pytest("Ray tests (oldest, 2.54.1)", OLD_BIN, *RAY, "--fault-rounds=3")
 OTHER_RAYS = [
@@ -93,10 +94,10 @@ QUICK = [
     NEWEST_RAY,
     OLDEST_RAY,
     pytest("several nodes", BIN, "tests/nodes"),
-    npu_pytest("A2", 0, *NPU),
-    npu_pytest("A2 RoCE", 1, *NPU_LINKS),
-    npu_pytest("950", 1, *NPU),
-    npu_pytest("A2", 1, *NPU_RAY),
+    npu_pytest("A2", 0, NPU, *SHORT),
+    npu_pytest("A2 RoCE", 1, NPU_LINKS, *SHORT),
+    npu_pytest("950", 1, NPU, *SHORT),
+    npu_pytest("A2", 1, NPU_RAY, *SHORT),
     Stage("pip install", [["python", "tools/check_install.py"]]),
 ]
 
@@ -148,12 +149,12 @@ LONG = [
         {"RAY_HIXL_TEST_SIGNALS": "1"},
     ),
     pytest("Python tests, long", BIN, "tests/python", "-m", "long"),
-    npu_pytest("950", 0, *NPU),
-    npu_pytest("A2", 1, *NPU),
-    npu_pytest("A2 RoCE", 0, *NPU),
-    npu_pytest("A2 RoCE", 1, *NPU),
-    npu_pytest("A2 RoCE", 1, *NPU_RAY),
-    npu_pytest("950", 1, *NPU_RAY),
+    npu_pytest("950", 0, NPU),
+    npu_pytest("A2", 1, NPU),
+    npu_pytest("A2 RoCE", 0, NPU),
+    npu_pytest("A2 RoCE", 1, NPU),
+    npu_pytest("A2 RoCE", 1, NPU_RAY),
+    npu_pytest("950", 1, NPU_RAY),
     Stage("doors of torch_npu's releases", [["python", "tools/torch_npu_doors.py"]]),
     pytest("faults, all", BIN, "tests/fault", "--seed=0", "-n", "2"),
     Stage("mutants", [["python", "tools/run_mutants.py"]]),

@@ -74,6 +74,7 @@ def test_wrong_bytes_fail_and_stop_what_needs_them(tmp_path: Path) -> None:
     assert "it needs step 4.1, which has not passed" in said
 
 
+@pytest.mark.long
 def test_a_crash_is_a_failed_step(tmp_path: Path) -> None:
     """The reader's process dies in the middle of its first transfer."""
     file = tmp_path / "report.json"
@@ -83,6 +84,7 @@ def test_a_crash_is_a_failed_step(tmp_path: Path) -> None:
     assert "ended with code 88" in failed["error"]
 
 
+@pytest.mark.long
 def test_codes_and_words_of_cann_are_in_the_report(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     run_cli("bringup", "--json", str(file), "--only", "6", environment={"FAKE_HIXL_FAIL_AT": "*:call:503900"}, code=1)
@@ -113,6 +115,7 @@ def test_contract_suite(tmp_path: Path, code: int, outcome: str) -> None:
     ]
 
 
+@pytest.mark.long
 def test_processes_that_cannot_share_an_npu(tmp_path: Path) -> None:
     """CANN 8.5 on A2: its refusal is what step 6 wants to see there."""
     conf, file = tmp_path / "hccn.conf", tmp_path / "report.json"
@@ -126,6 +129,7 @@ def test_processes_that_cannot_share_an_npu(tmp_path: Path) -> None:
     assert "refused" in report["steps"][-1]["evidence"][0]
 
 
+@pytest.mark.long
 def test_processes_of_one_npu_of_a2(tmp_path: Path) -> None:
     """Over HCCS it is refused by name, then taken over RoCE."""
     file = tmp_path / "report.json"
@@ -140,6 +144,7 @@ def test_processes_of_one_npu_of_a2(tmp_path: Path) -> None:
     assert moved[-1] == "3 x 2097152 bytes compared, all right"
 
 
+@pytest.mark.long
 def test_two_hosts(tmp_path: Path) -> None:
     """Both on this one. The file is a secret, and gone afterwards."""
     file = tmp_path / "peer.hixl"

@@ -24,12 +24,14 @@ def test_prefill_decode(address: dict[str, str]) -> None:
     assert f"the decode actor fetched {{'hixl': {2 * 4 * 2 * 16 * 55}}}: 2 layers, 3 requests" in printed
 
 
+@pytest.mark.long
 def test_weight_sync(address: dict[str, str]) -> None:
     printed = programs.run("weight_sync.py", "--device=npu", "--layers=2", "--rows=8", "--columns=6", "--versions=2", **address)
     assert "whole: 2 versions of 2 weights into the parameters of 2 rollout actors, equal" in printed
     assert "re-cut: 2 versions, 2 parts by rows read as 2 by columns, [192, 192] bytes a version, equal" in printed
 
 
+@pytest.mark.long
 def test_pipeline(address: dict[str, str]) -> None:
     printed = programs.run("pipeline.py", "--device=npu", "--stages=2", "--layers=1", "--width=16", "--rows=5", "--batches=3", **address)
     assert "3 micro-batches through 2 stages: equal to what one process makes" in printed
