@@ -39,19 +39,19 @@ def check(actor: Any, timeout: float = 5.0) -> list[Finding]:
     """
     if not isinstance(actor, ActorHandle):
         raise TypeError(f"check takes a handle of an actor; this is {arguments.described(actor)}")
-    answer, silence = _ask(actor, arguments.seconds(timeout, 5.0))
-    findings = [_look_at_flag(actor, answer), _look_at_order(actor)]
-    if answer is None:
+    told, silence = _ask(actor, arguments.seconds(timeout, 5.0))
+    findings = [_look_at_flag(actor, told), _look_at_order(actor)]
+    if told is None:
         return [*findings, silence]
-    return findings + list(_compare(answer)) + list(_describe_path(answer))
+    return findings + list(_compare(told)) + list(_describe_path(told))
 
 
-def _look_at_flag(actor: Any, answer: dict[str, Any] | None) -> Finding:
+def _look_at_flag(actor: Any, told: dict[str, Any] | None) -> Finding:
     """Whether the actor has a thread that receives. A handle that another job looked up by name does not tell; the answer's thread does."""
     name = "enable_tensor_transport"
     if _has_flag(actor):
         return Finding(_HANDLE, name, WORKS, "set: the actor has a thread of its own that receives")
-    if answer is not None and answer["apart"]:
+    if told is not None and told["apart"]:
         found = "this handle does not show it (one that was looked up by name does not), and the actor runs calls apart from each other"
         return Finding(_HANDLE, name, WARNING, found, "hand the handle of whoever made the actor on: calls with tensors need it")
     found = "not set: several objects at a time, or one while the actor is busy, wait for Ray's fetch timeout (60 s)"
@@ -133,40 +133,40 @@ def answer(actor: Any, descriptor: bytes, timeout: float) -> dict[str, Any]:
     return found
 
 
-def _compare(answer: dict[str, Any]) -> Iterator[Finding]:
-    if answer["ours"]:
+def _compare(told: dict[str, Any]) -> Iterator[Finding]:
+    if told["ours"]:
         yield Finding(_PROCESS, "registered", WORKS, "the transport is known there")
-    elif answer["holder"] is None:
+    elif told["holder"] is None:
         # The first object that arrives there brings it along; who gives objects needs it before.
         found = "the transport is not known there: methods of the actor that give tensors fail (Unsupported tensor transport)"
         yield Finding(_PROCESS, "registered", WARNING, found, _SWITCH_ON)
     else:
-        found = f"the name {NAME} is held there by {answer['holder']}, another package's class"
+        found = f"the name {NAME} is held there by {told['holder']}, another package's class"
         yield Finding(_PROCESS, "registered", MISSING, found, "uninstall one of the two packages, or register only one of them")
     here = versions()
     for name in _COMPARED:
-        there = answer["versions"][name]
+        there = told["versions"][name]
         if there == here[name]:
             yield Finding(_PROCESS, name, WORKS, there)
         else:
             yield Finding(_PROCESS, name, WARNING, f"{there} there, {here[name]} here", "use the same version on all nodes")
-    if answer["bare"]:
-        yield Finding(_PROCESS, "ray.get", WARNING, answer["bare"])
+    if told["bare"]:
+        yield Finding(_PROCESS, "ray.get", WARNING, told["bare"])
 
 
-def _describe_path(answer: dict[str, Any]) -> Iterator[Finding]:
-    if "transport" not in answer:
+def _describe_path(told: dict[str, Any]) -> Iterator[Finding]:
+    if "transport" not in told:
         yield Finding(
             _PATH,
             "connection",
             MISSING,
-            answer.get("error", "no engine"),
+            told.get("error", "no engine"),
             f"this process's engine listens on {process.options().host}: can the actor's node reach it? Options.host chooses an address",
         )
         return
-    if answer["transport"] is None:
+    if told["transport"] is None:
         yield Finding(_PATH, "host memory", MISSING, "no transport can move it", "let both sides have a common one: Options.transports")
     else:
-        yield Finding(_PATH, "host memory", WORKS, f"by {answer['transport']}; the actor's engine listens on {answer['host']}")
-    for name, reason in answer["refused"].items():
+        yield Finding(_PATH, "host memory", WORKS, f"by {told['transport']}; the actor's engine listens on {told['host']}")
+    for name, reason in told["refused"].items():
         yield Finding(_PATH, name, REFUSED, reason)

@@ -10,7 +10,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -129,10 +129,15 @@ def around_every_get(scope: Callable[[], AbstractContextManager[Any]]) -> None:
     _wrap(_GETS, lambda *_, **__: scope())
 
 
-def around_every_handoff(scope: Callable[[Any, Any, tuple[Any, ...]], AbstractContextManager[Any]]) -> None:
-    """Puts ``scope(manager, actor, arguments)`` around Ray's function that begins what a call of an actor hands over, in the process that
-    submits the call. Once. Where Ray has no such function, nothing is done.
+def before_every_handoff(call: Callable[[Any, Any, tuple[Any, ...]], None]) -> None:
+    """Makes ``call(manager, actor, arguments)`` before Ray's function begins what a call of an actor hands over, in the process that
+    submits it. Once. Where Ray has no such function, nothing is done.
     """
+
+    def scope(*arguments: Any, **named: Any) -> AbstractContextManager[None]:
+        call(*arguments, **named)
+        return nullcontext()
+
     _wrap(_HANDOFFS, scope)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import ray
@@ -21,8 +20,8 @@ from ray_hixl.ray import compat
 _MADE_S = 0.1  # metadata of an object that was made follow so soon; those of a task that failed never
 
 
-def one_handoff(manager: Any, actor: Any, arguments: tuple[Any, ...], *, name: str) -> AbstractContextManager[None]:
-    """Around what begins the handoffs of one call, in the process and thread that submit it: waits until all objects are made.
+def wait_until_made(manager: Any, actor: Any, arguments: tuple[Any, ...], *, name: str) -> None:
+    """Before the handoffs of one call begin, in the process and thread that submit it: waits until all objects are made.
 
     Not for actors that run calls in order; not in the thread of an event loop, which may have to run before anything is made; no longer
     than Ray's own fetch timeout. ``name`` is the transport's.
@@ -31,7 +30,6 @@ def one_handoff(manager: Any, actor: Any, arguments: tuple[Any, ...], *, name: s
         awaited = [reference for reference in arguments if compat.is_to_come(manager, reference, name)]
         if awaited and asyncio._get_running_loop() is None and process.options().ray_wait_for_source:
             _wait(manager, awaited, compat.fetch_timeout_s())
-    return nullcontext()
 
 
 def _wait(manager: Any, references: list[Any], timeout: float) -> None:

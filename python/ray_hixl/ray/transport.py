@@ -310,4 +310,4 @@ def timings() -> dict[str, dict[str, float]]:
 
 
 compat.around_every_get(requests.one_get)
-compat.around_every_handoff(partial(handoffs.one_handoff, name=NAME))
+compat.before_every_handoff(partial(handoffs.wait_until_made, name=NAME))
