@@ -1,4 +1,5 @@
-// The reader's half of stream: a few data connections to one peer, each busy with one job at a time, and a queue in front of them.
+// The reader's half of stream: a few data connections to one peer, each busy with one request at a time, and a queue in front of them.
+// Small jobs that wait there go together, as one request: what is asked for at once costs a few round trips, however many they are.
 #pragma once
 
 #include <memory>

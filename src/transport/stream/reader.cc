@@ -15,35 +15,9 @@
 namespace ray_hixl::transport::stream {
 namespace {
 
-constexpr int kTurnCalls = 32;         // a call may bring few bytes: 512 pieces of four
-constexpr std::uint64_t kRequest = 1;  // the one under way on a connection: no other is asked before its end
-
-// The pieces as spans of the owner's slots; neighbours are joined.
-control::Read to_request(const Job& job) {
-  control::Read request;
-  const Piece* last = nullptr;
-  for (const Piece& piece : job.pieces) {
-    if (last != nullptr && last->source == piece.source && last->offset + last->length == piece.offset) {
-      request.spans.back().length += piece.length;
-    } else {
-      request.spans.push_back({job.plan->sources[piece.source], piece.offset, piece.length});
-    }
-    last = &piece;
-  }
-  return request;
-}
+constexpr int kTurnCalls = 32;  // a call may bring few bytes: 512 pieces of four
 
 }  // namespace
-
-ReadRequest::ReadRequest(const Job& job) {
-  const control::Read request = to_request(job);
-  for (const control::ReadSpan& span : request.spans) bytes += span.length;
-  if (request.spans.size() <= control::Read::kMostSpans) {
-    frame = control::encode(kRequest, request);
-  } else {
-    status = Status(Code::kNotAvailable, "a batch of " + std::to_string(request.spans.size()) + " separate pieces; split it");
-  }
-}
 
 Reader::Reader(const Context& context, const Carrier& carrier, Fd socket)
     : context_(context), carrier_(carrier), socket_(std::move(socket)) {}
@@ -53,25 +27,25 @@ Reader::~Reader() {
   if (stall_timer_ != 0) context_.loop.cancel(stall_timer_);
 }
 
-void Reader::start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request, Ended ended) {
-  job_ = std::move(job);
+void Reader::start(std::shared_ptr<const ReadRequest> request, Ended ended) {
   request_ = std::move(request);
   ended_ = std::move(ended);
   phase_ = Phase::kAnswer;
   untouched_ = true;
   piece_ = 0;
   in_piece_ = 0;
-  wanted_ = request_->bytes;
+  wanted_ = request_->bytes();
   small_size_ = 0;
   sent_ = 0;
   watch(EPOLLIN);
-  if (!job_) return;
+  if (!request_) return;
   watch_stall();
   if (carrier_.open_inflow) {
-    inflow_ = carrier_.open_inflow(job_, [&loop = context_.loop, weak = weak_from_this(), job = std::weak_ptr(job_)] {
-      loop.post([weak, job] {
+    const std::shared_ptr<Job>& job = request_->jobs().front();
+    inflow_ = carrier_.open_inflow(job, [&loop = context_.loop, weak = weak_from_this(), request = std::weak_ptr(request_)] {
+      loop.post([weak, request] {
         const auto self = weak.lock();
-        if (self && self->job_ && self->job_ == job.lock()) self->on_room();
+        if (self && self->request_ && self->request_ == request.lock()) self->on_room();
       });
     });
   }
@@ -90,13 +64,13 @@ void Reader::on_event(std::uint32_t events) {
   const auto self = shared_from_this();  // who hears of the end may drop this
   if ((events & EPOLLOUT) != 0) {
     send_request();
-    if (!job_) return;
+    if (!request_) return;
   }
   if ((events & ~static_cast<std::uint32_t>(EPOLLOUT)) != 0) receive();
 }
 
 void Reader::send_request() {
-  const std::vector<std::byte>& frame = request_->frame;
+  const std::span<const std::byte> frame = request_->frame();
   if (sent_ == 0 && inflow_ && inflow_->room().empty()) return;  // the peer is not to be asked before it could be listened to
   while (sent_ < frame.size()) {
     const ssize_t sent = ::send(socket_.get(), frame.data() + sent_, frame.size() - sent_, MSG_NOSIGNAL);
@@ -124,8 +98,8 @@ void Reader::watch(std::uint32_t events) {
 // Takes what is there, up to a turn's worth.
 void Reader::receive() {
   const std::uint64_t turn_end = progress_ + kTurnBytes;
-  for (int call = 0; job_ && progress_ < turn_end && call < kTurnCalls; ++call) {
-    if (job_->transfer->stopping()) return abandon(job_->transfer->stop_reason());
+  for (int call = 0; request_ && progress_ < turn_end && call < kTurnCalls; ++call) {
+    if (const Status stopped = request_->stopped(); !stopped.is_ok()) return abandon(stopped);
     if (!(phase_ == Phase::kPayload ? receive_payload() : receive_small())) return;
   }
 }
@@ -156,7 +130,7 @@ bool Reader::receive_small() {
 }
 
 bool Reader::on_answer(const control::Frame& frame) {
-  if (frame.request != kRequest) {
+  if (frame.request != ReadRequest::kNumber) {
     broke("it answered another request");
     return false;
   }
@@ -197,13 +171,14 @@ void Reader::take_buffered_payload() {
 // `bytes` of payload are in place.
 void Reader::place(std::size_t bytes) {
   wanted_ -= bytes;
-  count_fetched(*job_->transfer, context_.counters, carrier_.kind, bytes);
+  // What several ask for is too little for anyone to watch it come.
+  if (request_->jobs().size() == 1) count_fetched(*request_->jobs().front()->transfer, context_.counters, carrier_.kind, bytes);
   if (inflow_) return inflow_->received(bytes);
   while (bytes > 0) {
-    const auto step = std::min<std::uint64_t>(bytes, job_->pieces[piece_].length - in_piece_);
+    const auto step = std::min<std::uint64_t>(bytes, request_->pieces()[piece_].length - in_piece_);
     in_piece_ += step;
     bytes -= step;
-    if (in_piece_ == job_->pieces[piece_].length) {
+    if (in_piece_ == request_->pieces()[piece_].length) {
       ++piece_;
       in_piece_ = 0;
     }
@@ -213,7 +188,7 @@ void Reader::place(std::size_t bytes) {
 // Where the next byte goes, and those that lie together with it.
 std::span<std::byte> Reader::next_room() {
   if (inflow_) return inflow_->room();
-  const Piece& piece = job_->pieces[piece_];
+  const Piece& piece = request_->pieces()[piece_];
   return {piece.local + in_piece_, static_cast<std::size_t>(piece.length - in_piece_)};
 }
 
@@ -226,8 +201,9 @@ void Reader::fill_vectors() {
   }
   std::size_t bytes = 0;
   std::uint64_t skip = in_piece_;
-  for (std::size_t i = piece_; i < job_->pieces.size() && vectors_.size() < kMostVectors && bytes < kCallBytes; ++i) {
-    const Piece& piece = job_->pieces[i];
+  const std::span<const Piece> pieces = request_->pieces();
+  for (std::size_t i = piece_; i < pieces.size() && vectors_.size() < kMostVectors && bytes < kCallBytes; ++i) {
+    const Piece& piece = pieces[i];
     const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(piece.length - skip, kCallBytes - bytes));
     vectors_.push_back({piece.local + skip, length});
     bytes += length;
@@ -258,18 +234,18 @@ bool Reader::receive_payload() {
 }
 
 // Of what goes either way for this request: then the connection can carry another one.
-bool Reader::is_last(const control::Frame& frame) const { return sent_ == request_->frame.size() && frame.bytes.size() == small_size_; }
+bool Reader::is_last(const control::Frame& frame) const { return sent_ == request_->frame().size() && frame.bytes.size() == small_size_; }
 
 void Reader::on_trailer(const control::Frame& frame) {
   const Result<control::ReadEnd> trailer = control::decode_read_end(frame.body);
-  const bool is_end = frame.type == control::MessageType::kReadEnd && frame.request == kRequest;
+  const bool is_end = frame.type == control::MessageType::kReadEnd && frame.request == ReadRequest::kNumber;
   if (!is_end || !trailer.is_ok() || !is_last(frame)) {
     return broke("it did not end its answer as it should");
   }
   end(trailer->status, true);
 }
 
-// One timer per job, set again only when it finds progress.
+// One timer per request, set again only when it finds progress.
 void Reader::watch_stall() {
   const Deadline deadline = Deadline::in(seconds_to_duration(context_.options.stall_timeout_s));
   stall_timer_ = context_.loop.at(deadline, [this, seen = progress_] {
@@ -287,11 +263,10 @@ void Reader::abandon(const Status& why) { end(why, false); }
 void Reader::broke(const std::string& why) { end(Status(Code::kPeerGone, "the data connection broke: " + why), false); }
 
 void Reader::end(const Status& status, bool reusable) {
-  if (!job_) return;
+  if (!request_) return;
   watch(0);
   if (stall_timer_ != 0) context_.loop.cancel(std::exchange(stall_timer_, 0));
   if (!reusable) socket_.reset();
-  job_ = nullptr;
   request_ = nullptr;
   std::exchange(ended_, nullptr)({status, reusable, untouched_, std::exchange(inflow_, nullptr)});
 }

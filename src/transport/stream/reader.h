@@ -1,4 +1,4 @@
-// Reader: the reader's end of one data connection. One job at a time: asks, then receives straight into place, or into an inflow where
+// Reader: the reader's end of one data connection. One request at a time: asks, then receives straight into place, or into an inflow where
 // that is not the host's. Loop thread only.
 #pragma once
 
@@ -13,24 +13,16 @@
 #include "base/fd.h"
 #include "control/messages.h"
 #include "net/loop.h"
-#include "transport/job.h"
 #include "transport/stream/carrier.h"
+#include "transport/stream/read_request.h"
 #include "transport/transport.h"
 
 namespace ray_hixl::transport::stream {
 
-// What a job asks of the owner. Made before the job comes to the loop, since it looks at every piece.
-struct ReadRequest {
-  explicit ReadRequest(const Job& job);
-  Status status;  // kNotAvailable if it is more than one request can ask for
-  std::vector<std::byte> frame;
-  std::uint64_t bytes = 0;
-};
-
 class Reader : public std::enable_shared_from_this<Reader> {
  public:
-  // How a job ended here. `reusable`: the connection may take another one. `untouched`: it broke before the first byte of an answer came.
-  // `inflow`: what has to end the job; null: who hears of this.
+  // How a request ended here. `reusable`: the connection may take another one. `untouched`: it broke before the first byte of an answer
+  // came. `inflow`: what has to end the job; null: who hears of this.
   struct End {
     Status status;
     bool reusable = false;
@@ -44,10 +36,11 @@ class Reader : public std::enable_shared_from_this<Reader> {
   Reader(const Reader&) = delete;
   Reader& operator=(const Reader&) = delete;
 
-  // REQUIRES: no job is under way. `ended` runs once, and may destroy the reader; nothing writes to the job's memory afterwards.
-  void start(std::shared_ptr<Job> job, std::shared_ptr<const ReadRequest> request, Ended ended);
-  // The job that is under way; null if there is none.
-  [[nodiscard]] const std::shared_ptr<Job>& job() const { return job_; }
+  // REQUIRES: none is under way; of one job where it goes into inflows. `ended` runs once, and may destroy the reader; nothing writes to
+  // the jobs' memory afterwards.
+  void start(std::shared_ptr<const ReadRequest> request, Ended ended);
+  // What is under way; null if nothing is.
+  [[nodiscard]] const std::shared_ptr<const ReadRequest>& request() const { return request_; }
   // Ends it now. The connection cannot be used any more.
   void abandon(const Status& why);
 
@@ -75,15 +68,14 @@ class Reader : public std::enable_shared_from_this<Reader> {
   const Context& context_;
   const Carrier& carrier_;
   Fd socket_;
-  std::shared_ptr<Job> job_;
-  Ended ended_;
   std::shared_ptr<const ReadRequest> request_;
+  Ended ended_;
   std::shared_ptr<Inflow> inflow_;  // null: the job's memory is the host's
   std::size_t sent_ = 0;            // bytes of its frame
   std::uint32_t watched_ = 0;       // epoll events; 0: it is not watched
   Phase phase_ = Phase::kAnswer;
   bool untouched_ = true;
-  std::size_t piece_ = 0;                // the next byte belongs to this piece,
+  std::size_t piece_ = 0;                // the next byte belongs to this piece of the request,
   std::uint64_t in_piece_ = 0;           // at this offset
   std::uint64_t wanted_ = 0;             // payload bytes still to come
   std::array<std::byte, 8192> small_{};  // frames, and payload that came along with them

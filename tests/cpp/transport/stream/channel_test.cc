@@ -57,6 +57,11 @@ class StreamChannelTest : public testing::Test {
     Event ended;
     Status result;
   };
+  // What the test leaves under way ends while it is still there.
+  void TearDown() override {
+    channel.close(Status(Code::kClosed, "the test is over"));
+    test::on_loop(*own.loop, [] {});
+  }
   // In so many pieces, which lie apart at the owner.
   std::unique_ptr<Read> submit(std::uint64_t pieces = 1, StreamChannel* by = nullptr,
                                std::unique_ptr<Read> read = std::make_unique<Read>()) {
@@ -76,13 +81,30 @@ class StreamChannelTest : public testing::Test {
     (by == nullptr ? channel : *by).submit(std::move(job));
     return read;
   }
-  // The owner's part: takes a request, and gives so many bytes of this value.
-  static void answer(RawSocket& owner, std::byte value) {
+  // The owner's part: takes a request for all bytes of so many reads, and gives each read its value.
+  static void answer(RawSocket& owner, const std::vector<std::byte>& values) {
+    const std::uint64_t bytes = values.size() * kBytes;
+    const std::uint64_t request = take_request(owner, bytes);
+    ASSERT_TRUE(owner.send(control::encode(request, control::Reading{bytes})));
+    for (const std::byte value : values) ASSERT_TRUE(owner.send(std::vector<std::byte>(kBytes, value)));
+    ASSERT_TRUE(owner.send(control::encode(request, control::ReadEnd{})));
+  }
+  static void answer(RawSocket& owner, std::byte value) { answer(owner, std::vector{value}); }
+  static void refuse(RawSocket& owner, std::uint64_t reads) {
+    const std::uint64_t request = take_request(owner, reads * kBytes);
+    ASSERT_TRUE(owner.send(control::encode(request, control::Failure{Status(Code::kInvalidRegion, "it was closed")})));
+  }
+  // Its number.
+  static std::uint64_t take_request(RawSocket& owner, std::uint64_t bytes) {
     const auto message = owner.message();
-    ASSERT_TRUE(message && message->type == control::MessageType::kRead);
-    ASSERT_TRUE(owner.send(control::encode(message->request, control::Reading{kBytes})));
-    ASSERT_TRUE(owner.send(std::vector<std::byte>(kBytes, value)));
-    ASSERT_TRUE(owner.send(control::encode(message->request, control::ReadEnd{})));
+    const bool is_read = message && message->type == control::MessageType::kRead;
+    EXPECT_TRUE(is_read);
+    if (!is_read) return 0;
+    std::uint64_t asked = 0;
+    const auto read = control::decode_read(message->body);
+    for (const control::ReadSpan& span : read->spans) asked += span.length;
+    EXPECT_EQ(asked, bytes);
+    return message->request;
   }
   RawSocket& owner(std::size_t number) {
     EXPECT_TRUE(test::eventually([&] { return port.connections() > number; }));
@@ -104,14 +126,30 @@ class StreamChannelTest : public testing::Test {
     for (const auto& read : reads) expect_bytes(*read, std::byte{1});
   }
   void read_once() { read_at_once(1); }
+  // On all four connections; the next one gets none before one of these was answered.
+  void keep_busy() {
+    for (std::size_t i = 0; i < 4; ++i) {
+      busy.push_back(submit());
+      EXPECT_TRUE(test::eventually([&] { return owner(i).has_input(); }));
+    }
+  }
+  // Behind those.
+  [[nodiscard]] std::vector<std::unique_ptr<Read>> keep_waiting(std::size_t number) {
+    std::vector<std::unique_ptr<Read>> reads;
+    for (std::size_t i = 0; i < number; ++i) reads.push_back(submit(2));
+    test::on_loop(*own.loop, [] {});
+    return reads;
+  }
   // Until `go_on`, the loop does nothing.
   void hold_loop(const Event& go_on) {
     own.loop->post([&go_on] { EXPECT_TRUE(go_on.wait()); });
   }
 
   static constexpr std::size_t kBytes = 20000;
+  static constexpr std::uint64_t kPiecesOfItsOwn = 1000;  // too many to be asked for with others
   const test::OwnContext own;
   PairPort port{*own.loop};
+  std::vector<std::unique_ptr<Read>> busy;
   const Carrier carrier{control::TransportKind::kStream, nullptr, nullptr, nullptr};
   StreamChannel channel{own.context, carrier, port};
 };
@@ -177,18 +215,92 @@ TEST_F(StreamChannelTest, a_request_that_the_connection_does_not_take_at_once_is
 }
 
 TEST_F(StreamChannelTest, has_four_connections_at_most_which_serve_in_the_order_of_asking) {
-  std::vector<std::unique_ptr<Read>> reads;
-  for (int i = 0; i < 4; ++i) reads.push_back(submit());
-  (void)owner(3);
-  for (int i = 0; i < 2; ++i) reads.push_back(submit());
+  keep_busy();
+  const auto big = submit(kPiecesOfItsOwn);
+  const auto last = submit();
+  test::on_loop(*own.loop, [] {});
   answer(owner(0), std::byte{1});
   answer(owner(0), std::byte{2});
-  expect_bytes(*reads[4], std::byte{2});
+  expect_bytes(*big, std::byte{2});
   answer(owner(0), std::byte{3});
-  expect_bytes(*reads[5], std::byte{3});
+  expect_bytes(*last, std::byte{3});
   for (std::size_t i = 1; i < 4; ++i) answer(owner(i), std::byte{1});
-  for (std::size_t i = 0; i < 4; ++i) expect_bytes(*reads[i], std::byte{1});
+  for (const auto& read : busy) expect_bytes(*read, std::byte{1});
   EXPECT_EQ(port.connections(), 4u);
+}
+
+TEST_F(StreamChannelTest, small_reads_that_wait_are_one_request) {
+  keep_busy();
+  const auto reads = keep_waiting(3);
+  answer(owner(0), std::byte{1});
+  answer(owner(0), {std::byte{2}, std::byte{3}, std::byte{4}});
+  for (std::size_t i = 0; i < 3; ++i) {
+    expect_bytes(*reads[i], static_cast<std::byte>(2 + i));
+    EXPECT_EQ(reads[i]->transfer->bytes_by_transport().at(0).bytes, kBytes);
+  }
+  EXPECT_EQ(own.counters.fetched[static_cast<std::size_t>(control::TransportKind::kStream)], 4 * kBytes);
+}
+
+TEST_F(StreamChannelTest, one_request_asks_for_as_much_as_one_call_receives) {
+  keep_busy();
+  const auto reads = keep_waiting(30);
+  answer(owner(0), std::byte{1});
+  answer(owner(0), std::vector(26, std::byte{2}));  // 512 KiB
+  answer(owner(0), std::vector(4, std::byte{3}));
+  for (std::size_t i = 0; i < 30; ++i) expect_bytes(*reads[i], static_cast<std::byte>(i < 26 ? 2 : 3));
+}
+
+TEST_F(StreamChannelTest, what_one_of_several_is_refused_for_is_not_the_others_fault) {
+  keep_busy();
+  const auto reads = keep_waiting(3);
+  answer(owner(0), std::byte{1});
+  refuse(owner(0), 3);
+  answer(owner(0), std::byte{2});
+  refuse(owner(0), 1);
+  answer(owner(0), std::byte{3});
+  expect_bytes(*reads[0], std::byte{2});
+  ASSERT_TRUE(reads[1]->ended.wait());
+  EXPECT_EQ(reads[1]->result.code(), Code::kInvalidRegion);
+  expect_bytes(*reads[2], std::byte{3});
+}
+
+TEST_F(StreamChannelTest, a_stop_of_one_of_several_costs_the_others_a_connection) {
+  keep_busy();
+  const auto reads = keep_waiting(3);
+  answer(owner(0), std::byte{1});
+  (void)take_request(owner(0), 3 * kBytes);
+  reads[1]->transfer->request_stop(Status(Code::kCancelled, "enough"));
+  channel.heed_stops();
+  ASSERT_TRUE(reads[1]->ended.wait());
+  EXPECT_EQ(reads[1]->result.code(), Code::kCancelled);
+  EXPECT_TRUE(owner(0).is_hung_up());
+  answer(owner(4), std::byte{2});
+  expect_bytes(*reads[0], std::byte{2});
+  answer(owner(4), std::byte{3});
+  expect_bytes(*reads[2], std::byte{3});
+}
+
+TEST_F(StreamChannelTest, who_hangs_up_in_the_middle_fails_all_of_several) {
+  keep_busy();
+  const auto reads = keep_waiting(2);
+  answer(owner(0), std::byte{1});
+  const std::uint64_t request = take_request(owner(0), 2 * kBytes);
+  ASSERT_TRUE(owner(0).send(control::encode(request, control::Reading{2 * kBytes})));
+  owner(0).hang_up();
+  for (const auto& read : reads) {
+    ASSERT_TRUE(read->ended.wait());
+    EXPECT_EQ(read->result.code(), Code::kPeerGone);
+  }
+}
+
+TEST_F(StreamChannelTest, several_whose_connection_was_closed_while_it_was_idle_are_asked_for_again) {
+  keep_busy();
+  const auto reads = keep_waiting(2);
+  answer(owner(0), std::byte{1});
+  (void)take_request(owner(0), 2 * kBytes);
+  owner(0).hang_up();
+  answer(owner(4), {std::byte{2}, std::byte{3}});
+  for (std::size_t i = 0; i < 2; ++i) expect_bytes(*reads[i], static_cast<std::byte>(2 + i));
 }
 
 TEST_F(StreamChannelTest, connections_that_the_owner_closed_while_they_were_idle_cost_nothing) {
