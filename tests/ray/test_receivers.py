@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import ray
 import torch
 
 import actors
-from ray_hixl.ray import compat
+from ray_hixl.ray import compat, handoffs
 
 MANY = 40
 
@@ -63,13 +64,60 @@ def test_a_task_that_fails_is_not_waited_for(source: Any, async_peer: Any) -> No
         ray.get(async_peer.call.remote(len, source.give.remote(fail)), timeout=30)
 
 
-def test_a_submitting_event_loop_is_not_blocked(source: Any, async_peer: Any) -> None:
+def test_the_same_reference_twice(source: Any, async_peer: Any) -> None:
+    reference = source.give.remote(lambda: (time.sleep(0.2), torch.full((10,), 7))[1])
+    assert ray.get(async_peer.call.remote(lambda one, two: int(one[0] + two[0]), reference, reference), timeout=30) == 14
+
+
+def hand_over(itself: Any, receiver: Any) -> tuple[Any, float]:
+    start = time.monotonic()
+    return receiver.call.remote(lambda tensor: int(tensor[0]), itself.give.remote(torch.full, (10,), 7)), time.monotonic() - start
+
+
+def test_what_an_actor_is_to_make_itself_is_not_waited_for(fresh: Any, async_peer: Any) -> None:
+    maker = fresh(num_cpus=0)
+    asked, took = ray.get(maker.call.remote(hand_over, maker, async_peer), timeout=90)
+    assert took < 10
+    assert ray.get(asked, timeout=30) == 7
+
+
+def test_a_submitting_event_loop_is_not_blocked(fresh: Any, async_peer: Any) -> None:
     """It may be what has to run before the object is made."""
+    source = fresh(max_concurrency=2, num_cpus=0)
+
+    def make_when_told() -> torch.Tensor:
+        actors.eventually(lambda: "told" in actors.kept)
+        return torch.full((10,), 7)
 
     async def submit() -> Any:
-        return async_peer.call.remote(lambda tensor: int(tensor[0]), source.give.remote(torch.full, (10,), 7))
+        asked = async_peer.call.remote(lambda tensor: int(tensor[0]), source.give.remote(make_when_told))
+        await source.call.remote(lambda: actors.kept.update(told=True))
+        return asked
 
     assert ray.get(asyncio.run(submit()), timeout=30) == 7
+
+
+def test_a_wait_ends_with_the_fetch_timeout(source: Any, fresh: Any) -> None:
+    busy = fresh(num_cpus=0)
+    reference = busy.give.remote(lambda: (time.sleep(5), torch.zeros(1))[1])
+    start = time.monotonic()
+    handoffs._wait(actors.ray_manager(), [reference], 0.5)
+    assert time.monotonic() - start < 4
+
+
+def test_metadata_follow_what_was_made(cluster: Any) -> None:
+    """The object may be there a moment before them. Those of tasks that failed never come, which is waited for once, however many."""
+    references = [ray.put(i) for i in range(30)]
+    asked: dict[str, float] = {}
+
+    def wait_for_metadata(name: str, timeout: float) -> None:
+        asked[name] = timeout
+        time.sleep(timeout)
+
+    handoffs._wait(SimpleNamespace(wait_for_tensor_transport_metadata=wait_for_metadata), references, 30)
+    assert list(asked) == [reference.hex() for reference in references]
+    assert max(asked.values()) > 0
+    assert sum(asked.values()) < 1
 
 
 def test_actors_in_order_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, source: Any, consumer: Any) -> None:

@@ -214,6 +214,32 @@ def test_an_abort_may_come_before_its_transfer(owner: Owner, transport: HiXLTens
     assert arrives(transport, metadata, TransferMetadata())
 
 
+def test_aborted_transfers_of_a_source_that_hangs_hold_up_those_behind_them_once(owner: Owner, transport: HiXLTensorTransport) -> None:
+    """Until one comes again."""
+
+    def time_of_an_aborted_one() -> float:
+        metadata, aborted = publish(owner), TransferMetadata()
+        transport.abort_transport("object", aborted)
+        with owner.stopped():
+            start = time.monotonic()
+            with pytest.raises(ray_hixl.TransferTimeout):
+                receive(transport, metadata, aborted).result(timeout=10)
+            return time.monotonic() - start
+
+    assert time_of_an_aborted_one() > 1.9
+    assert min(time_of_an_aborted_one() for _ in range(4)) < 0.5
+    assert arrives(transport, publish(owner), TransferMetadata())
+    assert time_of_an_aborted_one() > 1.9
+
+
+def test_a_transfer_that_begins_late_is_tried_and_the_clocks_are_doubted_once(
+    owner: Owner, transport: HiXLTensorTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        assert arrives(transport, publish(owner), TransferMetadata(submitted_at=time.time() - 75))
+    assert [record.message for record in caplog.records if "clocks" in record.message] == [caplog.records[0].message]
+
+
 class Untouchable:
     """An actor handle that nobody may ask for anything."""
 
@@ -271,6 +297,21 @@ def test_an_object_freed_while_it_is_published_is_gone(transport: HiXLTensorTran
     with pytest.raises(ray_hixl.ObjectFreed):
         engine.fetch(metadata.packed).result()
     eventually(lambda: ray_hixl.stats()["objects"] == 0)
+
+
+def test_whatever_goes_wrong_is_told_where_the_object_is_fetched(transport: HiXLTensorTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception would kill the source's actor on some versions of Ray; of tensors of every kind."""
+
+    def fail(tensors: list[torch.Tensor]) -> Published:
+        raise ZeroDivisionError("of the engine")
+
+    monkeypatch.setattr(process.engine(), "publish_owned", fail)
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    metadata = transport.extract_tensor_transport_metadata("object", [nested, torch.ones(4)])
+    assert len(metadata.tensor_meta) == 2
+    with pytest.raises(ray_hixl.HixlError, match=r"could not publish.*ZeroDivisionError.*of the engine"):
+        transport.recv_multiple_tensors("object", metadata, TransferMetadata())
+    transport.garbage_collect("object", metadata)
 
 
 def test_freeing_starts_no_engine(transport: HiXLTensorTransport) -> None:

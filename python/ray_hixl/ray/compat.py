@@ -161,9 +161,11 @@ def _class_of_managers() -> Any:
 
 
 def is_to_come(manager: Any, reference: Any, backend: str) -> bool:
-    """Is it a reference to an object of this transport that, as far as this process knows, is not made yet?"""
+    """Is it a reference to an object of this transport that, as far as this process knows, another one has still to make?"""
     found = _metadata_of(manager, reference)
-    return found is not None and found.tensor_transport_backend == backend and found.tensor_transport_meta is None
+    if found is None or found.tensor_transport_backend != backend or found.tensor_transport_meta is not None:
+        return False
+    return bool(getattr(found.src_actor, "_actor_id", None) != ray._private.worker.global_worker.actor_id)
 
 
 def _metadata_of(manager: Any, reference: Any) -> Any:

@@ -23,17 +23,18 @@ _MADE_S = 0.1  # metadata of an object that was made follow so soon; those of a 
 def wait_until_made(manager: Any, actor: Any, arguments: tuple[Any, ...], *, name: str) -> None:
     """Before the handoffs of one call begin, in the process and thread that submit it: waits until all objects are made.
 
-    Not for actors that run calls in order; not in the thread of an event loop, which may have to run before anything is made; no longer
-    than Ray's own fetch timeout. ``name`` is the transport's.
+    Not for actors that run calls in order; not in the thread of an event loop, which may have to run before anything is made; not for what
+    this actor itself is to make; no longer than Ray's own fetch timeout. ``name`` is the transport's.
     """
     if actor._ray_allow_out_of_order_execution:
-        awaited = [reference for reference in arguments if compat.is_to_come(manager, reference, name)]
+        awaited = list(dict.fromkeys(argument for argument in arguments if compat.is_to_come(manager, argument, name)))
         if awaited and asyncio._get_running_loop() is None and process.options().ray_wait_for_source:
             _wait(manager, awaited, compat.fetch_timeout_s())
 
 
 def _wait(manager: Any, references: list[Any], timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+    end = time.monotonic() + timeout
     made, _ = ray.wait(references, num_returns=len(references), timeout=timeout, fetch_local=False)
+    end = min(end, time.monotonic() + _MADE_S)
     for reference in made:
-        manager.wait_for_tensor_transport_metadata(reference.hex(), max(0.0, min(_MADE_S, deadline - time.monotonic())))
+        manager.wait_for_tensor_transport_metadata(reference.hex(), max(0.0, end - time.monotonic()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +12,8 @@ from typing import Any
 
 from ray_hixl.errors import HixlError
 from ray_hixl.ray import compat
+
+logger = logging.getLogger(__name__)
 
 _MOST_AGES = 10.0  # an age above so many timeouts is a wrong clock, too
 _MARGIN = 0.9  # our deadline ends inside Ray's, so that the error reaches the consumer it belongs to
@@ -43,6 +47,17 @@ class ObjectMetadata(compat.TensorTransportMetadata):
             _call_on_arrival()
 
 
+@functools.cache
+def _clocks_may_differ() -> None:
+    """Said once: it is so for every transfer then."""
+    logger.warning(
+        "a transfer began after Ray's own timeout for it, by the clocks of the host that submitted it and of this one: either it waited so "
+        "long behind others, or the clocks differ. Then every transfer has only %g s, which is too little for much: synchronise the clocks "
+        "(NTP)",
+        LAST_CHANCE_S,
+    )
+
+
 @dataclass
 class TransferMetadata(compat.CommunicatorMetadata):
     """One transfer: its id, and when Ray started to count its fetch timeout."""
@@ -62,5 +77,8 @@ class TransferMetadata(compat.CommunicatorMetadata):
         Ray hands an error that comes after its own timeout to the *next* fetch of the object. With nothing left, the fetch is tried for two
         more seconds: its bytes are right for whoever gets them.
         """
-        left = _MARGIN * (self.timeout_s - self.age_s(now))
-        return left if left > 0 else LAST_CHANCE_S
+        age = self.age_s(now)
+        if age < self.timeout_s:
+            return _MARGIN * (self.timeout_s - age)
+        _clocks_may_differ()
+        return LAST_CHANCE_S

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "HIXL"
 _MOST_ABORTED = 1024
+_NEXT_CHANCE_S = 0.1  # of a transfer that was aborted before it began, after one that failed
 
 
 class _Publication:
@@ -96,6 +97,7 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         self._transfers: dict[bytes, Fetch] = {}
         self._aborted: OrderedDict[bytes, None] = OrderedDict()
         self._lock = threading.Lock()  # guards _transfers and _aborted; no call is made with it held
+        self._last_chance_s = LAST_CHANCE_S  # of the next transfer that was aborted before it began
 
     def tensor_transport_backend(self) -> str:
         """Any process, any thread."""
@@ -133,11 +135,21 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         target_buffers: list[torch.Tensor] | None = None,
     ) -> list[torch.Tensor]:
         """Consumer's process, on the one thread of the actor's ``_ray_system`` group (2.54, 2.55: also where ``ray.get`` is called)."""
+        transfer = communicator_metadata.transfer_id
         with _Timed("receive"), requests.one_get() as get:
+            timeout = self._time_left(communicator_metadata)
+            request = _begin(get, obj_id, tensor_transport_metadata, communicator_metadata, target_buffers, timeout)
             try:
-                return _result(self._start(get, obj_id, tensor_transport_metadata, communicator_metadata, target_buffers))
+                with self._lock:
+                    self._transfers[transfer] = request.fetch
+                if self._take_abort(transfer):  # it came while the fetch was started, and found nothing to cancel
+                    request.fetch.cancel()
+                tensors = _result(request)
             finally:
-                self._forget(communicator_metadata.transfer_id)
+                with self._lock:
+                    self._transfers.pop(transfer, None)
+            self._last_chance_s = LAST_CHANCE_S
+            return tensors
 
     def fetch_multiple_tensors(
         self,
@@ -146,11 +158,10 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         communicator_metadata: TransferMetadata,
         target_buffers: list[torch.Tensor] | None = None,
     ) -> PendingFetch:
-        """Process and thread that call ``ray.get`` (2.56 and later), for every object before any is waited for."""
+        """Process and thread that call ``ray.get`` (2.56 and later), for every object before any is waited for. Never aborted by Ray."""
         with _Timed("receive"), requests.this_get() as get:
-            request = self._start(get, obj_id, tensor_transport_metadata, communicator_metadata, target_buffers)
-            self._forget(communicator_metadata.transfer_id)  # Ray never aborts this path
-            return request
+            timeout = communicator_metadata.budget_s()
+            return _begin(get, obj_id, tensor_transport_metadata, communicator_metadata, target_buffers, timeout)
 
     def wait_fetch_complete(self, fetch_request: PendingFetch, timeout: float = -1) -> list[torch.Tensor]:
         """The same thread, afterwards. ``timeout``: seconds; negative waits until the fetch's own deadline.
@@ -185,29 +196,15 @@ class HiXLTensorTransport(compat.TensorTransportManager):
         if fetch is not None:
             fetch.cancel()
 
-    def _start(
-        self,
-        get: Begun,
-        obj_id: str,
-        metadata: ObjectMetadata,
-        communicator: TransferMetadata,
-        targets: list[torch.Tensor] | None,
-    ) -> PendingFetch:
-        record = FetchRecord(obj_id, metadata.packed, communicator)
-        if metadata.failure is not None:
-            raise _failed(record, metadata.failure)
-        aborted = self._take_abort(communicator.transfer_id)
-        # Ray would hand the error of an aborted transfer to the next fetch of the object; its bytes are right for whoever gets them.
-        timeout = LAST_CHANCE_S if aborted else communicator.budget_s()
-        try:
-            fetch = process.engine().fetch_within(get, obj_id, metadata.packed, targets, timeout)
-        except HixlError as error:
-            raise _failed(record, error) from None
-        with self._lock:
-            self._transfers[communicator.transfer_id] = fetch
-        if self._take_abort(communicator.transfer_id):  # it came while the fetch was started, and found nothing to cancel
-            fetch.cancel()
-        return PendingFetch(obj_id, fetch, get, record)
+    def _time_left(self, communicator: TransferMetadata) -> float:
+        """Seconds for a receive. One that was aborted before is tried for a moment: Ray would hand its error to the next fetch of the
+        object, while its bytes are right for whoever gets them. Where such a try failed, the next ones get less time until a receive
+        succeeds, so that those behind them are not held up for each.
+        """
+        if not self._take_abort(communicator.transfer_id):
+            return communicator.budget_s()
+        timeout, self._last_chance_s = self._last_chance_s, _NEXT_CHANCE_S
+        return timeout
 
     def _take_abort(self, transfer_id: bytes) -> bool:
         """Was there an abort of a transfer that had not begun? It counts once."""
@@ -216,9 +213,23 @@ class HiXLTensorTransport(compat.TensorTransportManager):
             self._aborted.pop(transfer_id, None)
             return aborted
 
-    def _forget(self, transfer_id: bytes) -> None:
-        with self._lock:
-            self._transfers.pop(transfer_id, None)
+
+def _begin(
+    get: Begun,
+    obj_id: str,
+    metadata: ObjectMetadata,
+    communicator: TransferMetadata,
+    targets: list[torch.Tensor] | None,
+    timeout: float,
+) -> PendingFetch:
+    record = FetchRecord(obj_id, metadata.packed, communicator)
+    if metadata.failure is not None:
+        raise _failed(record, metadata.failure)
+    try:
+        fetch = process.engine().fetch_within(get, obj_id, metadata.packed, targets, timeout)
+    except HixlError as error:
+        raise _failed(record, error) from None
+    return PendingFetch(obj_id, fetch, get, record)
 
 
 def _result(request: PendingFetch, timeout: float | None = None) -> list[torch.Tensor]:
@@ -264,8 +275,16 @@ def _describe(packed: bytes, tensors: list[torch.Tensor]) -> ObjectMetadata:
 
 def _describe_failure(error: Exception, tensors: list[torch.Tensor]) -> ObjectMetadata:
     failure = error if isinstance(error, HixlError) else HixlError(f"the source could not publish: {error!r}")
-    shapes = [(tensor.shape, tensor.dtype) for tensor in tensors]
+    shapes = [(_shape(tensor), tensor.dtype) for tensor in tensors]
     return ObjectMetadata(shapes, compat.tensor_device(_device_type(tensors)), failure=failure)
+
+
+def _shape(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Nested tensors have none."""
+    try:
+        return tuple(tensor.shape)
+    except RuntimeError:
+        return ()
 
 
 def _device_type(tensors: list[torch.Tensor]) -> str:
