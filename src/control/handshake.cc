@@ -14,7 +14,7 @@ namespace {
 constexpr std::string_view kMagic = "RHXL";
 
 // Every message begins with magic (4), version (2), step (1), zero (1).
-enum class Step : std::uint8_t { kHello = 1, kChallenge = 2, kProof = 3 };
+enum class Step : std::uint8_t { kHello = 1, kChallenge = 2, kProof = 3, kOther = 4 };
 constexpr std::size_t kPrefixBytes = 8;
 
 constexpr std::size_t kHelloBytes = kPrefixBytes + 1 + 1 + 2 * sizeof(Incarnation) + sizeof(Nonce) + sizeof(Capabilities);
@@ -62,6 +62,9 @@ Status check_prefix(ByteView bytes, Step step) {
   }
   const std::uint8_t found = reader.u8();
   const std::uint8_t zero = reader.u8();
+  if (step == Step::kChallenge && found == static_cast<std::uint8_t>(Step::kOther) && zero == 0) {
+    return {Code::kPeerGone, "another engine listens there now: the one that was meant has ended, or was restarted"};
+  }
   return found == static_cast<std::uint8_t>(step) && zero == 0 ? Status::ok() : malformed();
 }
 
@@ -166,6 +169,7 @@ Status Handshake::on_hello(ByteView message) {
   Result<Hello> hello = decode_hello(message);
   if (!hello.is_ok()) return hello.status();
   if (hello->server != self_) {
+    last_word_ = begin(Step::kOther).take();
     return refusal("the peer wants another incarnation of this engine (it was restarted): use a descriptor of the engine that runs now");
   }
   hello_ = *hello;
@@ -204,7 +208,7 @@ Mac Handshake::client_mac(ByteView proof_head) const {
 void Handshake::fail(Status why) {
   state_ = State::kFailed;
   error_ = std::move(why);
-  output_.clear();
+  output_ = std::move(last_word_);
 }
 
 }  // namespace ray_hixl::control

@@ -6,7 +6,8 @@
 //   proof {mac(key, "client", hello, challenge)}    ->
 //
 // Every message has a fixed size; bytes are in docs/protocol.md. A side that sees anything else fails for good and sends nothing more, so
-// a client whose hello was refused only sees the connection close. States and transitions are one table in handshake.cc.
+// a client whose hello was refused only sees the connection close; but a server that the hello does not mean says so: other {}. States and
+// transitions are one table in handshake.cc.
 // Not thread-safe: one owner.
 #pragma once
 
@@ -52,7 +53,8 @@ class Handshake {
   // What to send to the peer now; empty if nothing.
   [[nodiscard]] std::vector<std::byte> take_output();
   [[nodiscard]] State state() const { return state_; }
-  // Why it failed, as kConnectError: not a ray-hixl engine, another version, another incarnation (it was restarted), the key is wrong.
+  // Why it failed, as kConnectError: not a ray-hixl engine, another version, the key is wrong; (server) another incarnation is meant. As
+  // kPeerGone (client): another engine listens where the one that was meant did.
   [[nodiscard]] const Status& error() const { return error_; }
   // Who the client is and what it wants. REQUIRES (server): state() == kDone.
   [[nodiscard]] const Hello& hello() const { return hello_; }
@@ -82,6 +84,7 @@ class Handshake {
   std::vector<std::byte> hello_bytes_;
   std::vector<std::byte> challenge_bytes_;
   std::vector<std::byte> output_;
+  std::vector<std::byte> last_word_;  // goes out although it failed
 };
 
 }  // namespace ray_hixl::control

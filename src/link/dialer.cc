@@ -124,10 +124,9 @@ class Dial : public std::enable_shared_from_this<Dial> {
       handshake_ = control::Handshake::client(hello_, peer_.key);
       return connect_in(hang_ups_ * kHangUpPause);
     }
-    end(Status(Code::kConnectError,
-               answered_ ? "it hung up during the handshake"
-                         : "it hung up without a word, " + std::to_string(hang_ups_) +
-                               " times: it was restarted, or the descriptor is not its own, or it has more connections than it can serve"));
+    end(Status(Code::kConnectError, answered_ ? "it hung up during the handshake"
+                                              : "it hung up without a word, " + std::to_string(hang_ups_) +
+                                                    " times: it has more connections than it can serve, or is no engine of ray-hixl"));
   }
 
   std::size_t on_bytes(std::span<const std::byte> bytes) {

@@ -32,6 +32,7 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
     std::shared_ptr<Link> improves;  // the link that it is to replace; nobody waits for such an opening
     std::map<std::uint64_t, Waiter> waiters;
     std::shared_ptr<Link> link;  // once it is authenticated
+    bool broke_off = false;      // one that was authenticated did, before it was up
   };
   using Openings = std::multimap<Incarnation, std::shared_ptr<Opening>>;
   using UpLinks = std::multimap<Incarnation, std::shared_ptr<Link>>;
@@ -58,6 +59,7 @@ struct Links::Impl : std::enable_shared_from_this<Links::Impl> {
   void join(const control::EngineDescriptor& peer, Deadline deadline, Opened opened);
   void start(const std::shared_ptr<Opening>& opening, Deadline deadline);
   void authenticated(const std::shared_ptr<Opening>& opening, Deadline deadline, Result<Dialed> dialed);
+  void came_up(const std::shared_ptr<Opening>& opening, Deadline deadline, const Status& status);
   void finished(Opening& opening, const Status& status);
   [[nodiscard]] Result<std::shared_ptr<Link>> install(const std::shared_ptr<Link>& link);
   void improve(const control::EngineDescriptor& peer);
@@ -144,8 +146,8 @@ void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadlin
   if (met.size() == kMostMet) met.erase(met.begin());  // incarnations are random: any of them
   met.insert(opening->peer.incarnation);
   Link::Callbacks callbacks;
-  callbacks.ready = [weak = weak_from_this(), opening](const Status& status) {
-    if (const auto impl = weak.lock()) impl->finished(*opening, status);
+  callbacks.ready = [weak = weak_from_this(), opening, deadline](const Status& status) {
+    if (const auto impl = weak.lock()) impl->came_up(opening, deadline, status);
   };
   callbacks.gone = [weak = weak_from_this(), incarnation = opening->peer.incarnation] {
     if (const auto impl = weak.lock()) impl->forget_lost(incarnation);
@@ -158,6 +160,14 @@ void Links::Impl::authenticated(const std::shared_ptr<Opening>& opening, Deadlin
     const auto link = weak.lock();
     if (link && !link->is_ready()) link->close(Status(Code::kConnectError, "it authenticated itself, but sent no welcome"));
   });
+}
+
+// Or did not. Who breaks off has died mostly, which shows as nobody listens any more: it is dialled once again.
+void Links::Impl::came_up(const std::shared_ptr<Opening>& opening, Deadline deadline, const Status& status) {
+  const bool again = status.code() == Code::kPeerGone && !opening->improves && !std::exchange(opening->broke_off, true);
+  if (!again || !is_open(*opening)) return finished(*opening, status);
+  opening->link = nullptr;
+  start(opening, deadline);
 }
 
 // The link is up, or cannot be: tells everyone who still waits.

@@ -154,13 +154,25 @@ TEST(Handshake, refuses_another_version_before_the_message_is_complete) {
   }
 }
 
-TEST(Handshake, refuses_a_hello_for_another_incarnation_without_an_answer) {
+TEST(Handshake, tells_who_means_another_incarnation_that_it_is_another_one) {
   Hello hello = example_hello();
   hello.server[0] ^= std::byte{1};
   Handshake client = Handshake::client(hello, kKey);
   Handshake server = example_server();
   server.on_bytes(client.take_output());
+  const Bytes other = server.take_output();
+  EXPECT_EQ(other, documented("other"));
   expect_refused(server, "another incarnation");
+  client.on_bytes(other);
+  EXPECT_EQ(client.state(), State::kFailed);
+  EXPECT_EQ(client.error().code(), Code::kPeerGone);
+}
+
+// Only the one who asked takes that for an answer.
+TEST(Handshake, a_server_is_not_told_that_it_is_another_one) {
+  Handshake server = example_server();
+  server.on_bytes(documented("other"));
+  expect_refused(server, "malformed");
 }
 
 TEST(Handshake, refuses_purposes_and_transports_that_do_not_exist) {

@@ -286,12 +286,13 @@ class Impostor {
     thread_ = std::thread([this] { accept(); });
   }
   ~Impostor() {
-    ::shutdown(listener_.get(), SHUT_RDWR);
+    stop_listening();
     thread_.join();
   }
   Impostor(const Impostor&) = delete;
   Impostor& operator=(const Impostor&) = delete;
   [[nodiscard]] Bytes descriptor() const { return control::encode(descriptor_); }
+  void stop_listening() { ::shutdown(listener_.get(), SHUT_RDWR); }
 
   static Bytes welcome(TransportKind transport = TransportKind::kStream) {
     control::Welcome message;
@@ -376,6 +377,27 @@ TEST(BadOwner, that_speaks_before_its_welcome_or_hangs_up_is_not_connected_to) {
     const OwnEngine engine;
     EXPECT_THAT(engine->connect(impostor.descriptor(), kConnect).status(), FailsWith(Code::kConnectError));
   }
+}
+
+TEST(BadOwner, that_ends_before_its_welcome_is_gone) {
+  Impostor* self = nullptr;
+  Impostor impostor([&](RawSocket& socket) {
+    self->stop_listening();
+    socket.hang_up();
+  });
+  self = &impostor;
+  const OwnEngine engine;
+  EXPECT_THAT(engine->connect(impostor.descriptor(), kConnect).status(), FailsWith(Code::kPeerGone));
+}
+
+TEST(BadOwner, that_breaks_off_once_before_its_welcome_is_connected_to) {
+  bool is_first = true;
+  const Impostor impostor([&](RawSocket& socket) {
+    if (std::exchange(is_first, false)) return socket.hang_up();
+    (void)socket.send(Impostor::welcome());
+  });
+  const OwnEngine engine;
+  EXPECT_TRUE(engine->connect(impostor.descriptor(), kConnect).is_ok());
 }
 
 TEST(BadOwner, that_authenticates_itself_and_then_says_nothing_is_given_up_in_time) {

@@ -164,7 +164,17 @@ TEST(Dial, says_what_it_may_be_if_the_owner_hangs_up_again_and_again) {
   const Listener listener;
   Dialing dialing(listener, 10s);
   for (int i = 0; i < 4; ++i) listener.accept(listener.over_unix).hang_up();
-  EXPECT_THAT(dialing.result().status().message(), AllOf(HasSubstr("4 times"), HasSubstr("restarted"), HasSubstr("more connections")));
+  EXPECT_THAT(dialing.result().status().message(), AllOf(HasSubstr("4 times"), HasSubstr("no engine"), HasSubstr("more connections")));
+}
+
+TEST(Dial, takes_another_engine_at_the_address_for_the_end_of_the_one_that_it_means) {
+  const Listener listener;
+  Dialing dialing(listener, 10s);
+  test::RawSocket socket = listener.accept(listener.over_unix);
+  EXPECT_FALSE(socket.shake_hands(Handshake::server({std::byte{1}}, listener.descriptor.key)));
+  const Status status = dialing.result().status();
+  EXPECT_EQ(status.code(), Code::kPeerGone);
+  EXPECT_THAT(status.message(), HasSubstr("another engine listens there"));
 }
 
 // A connection on which something was said.

@@ -98,7 +98,7 @@ class RawSocket {
       if (handshake.state() == State::kFailed) return false;
       const std::size_t used = handshake.on_bytes(input_);
       input_.erase(input_.begin(), input_.begin() + static_cast<std::ptrdiff_t>(used));
-      if (used == 0 && !receive()) return false;
+      if (used == 0 && handshake.state() != State::kFailed && !receive()) return false;
     }
     return false;
   }
