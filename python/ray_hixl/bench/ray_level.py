@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ray
 import torch
 
 import ray_hixl
-from ray_hixl.bench import floor
+from ray_hixl.bench import floor, own_costs
 from ray_hixl.bench.rounds import Row, measure
 from ray_hixl.bench.shapes import KIB, MIB, Shape
 
@@ -25,6 +26,7 @@ _ZERO_COPY = {"env_vars": {"RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}}
 _FAN_OUT = 4
 _REFS = 100
 _WARMUP = 2
+_FLOOR = floor.NAME
 
 
 class Producer:
@@ -50,7 +52,7 @@ class Producer:
     def hixl(self) -> list[torch.Tensor]:
         return self._tensors
 
-    @ray.method(tensor_transport=floor.NAME)
+    @ray.method(tensor_transport=_FLOOR)
     def floor(self) -> list[torch.Tensor]:
         return self._tensors
 
@@ -60,6 +62,10 @@ class Producer:
 
     @ray.method(tensor_transport="hixl")
     def one(self, index: int) -> torch.Tensor:
+        return self._tensors[index]
+
+    @ray.method(tensor_transport=_FLOOR)
+    def one_of_the_floor(self, index: int) -> torch.Tensor:
         return self._tensors[index]
 
     def one_plain(self, index: int) -> torch.Tensor:
@@ -141,8 +147,9 @@ def run(shapes: list[Shape], rounds: int, progress: Callable[[str], None]) -> tu
             share[shape.name] = (_own_seconds(pairs["hixl"]) - before) / (rounds + _WARMUP)
         progress("Ray level, fan-out and many references")
         rows += _fan_out(pairs["hixl"][0], pairs["object store"][0], rounds)
-        rows += _many_references(*pairs["hixl"], *pairs["object store"], rounds)
-        return rows, {"our_seconds_per_handoff": share}
+        rows += _many_references({name: pairs[name] for name in ("hixl", "object store", "floor")}, rounds)
+        progress("Ray level, what is ours alone")
+        return rows, {"our_seconds_per_handoff": share, "own_costs": own_costs.measure(rounds)}
     finally:
         ray.shutdown()
 
@@ -182,14 +189,26 @@ def _fan_out(ours: Any, theirs: Any, rounds: int) -> list[Row]:
     return measure(shape.name, _FAN_OUT * shape.bytes, {"hixl": through(ours.hixl), "object store": through(theirs.plain)}, rounds)
 
 
-def _many_references(producer: Any, consumer: Any, plain_producer: Any, plain_consumer: Any, rounds: int) -> list[Row]:
+def _many_references(pairs: dict[str, tuple[Any, Any]], rounds: int) -> list[Row]:
     size = 64 * KIB
-    ray.get([producer.prepare_many.remote(_REFS, size), plain_producer.prepare_many.remote(_REFS, size)])
-    ours = [producer.one.remote(index) for index in range(_REFS)]
-    theirs = [plain_producer.one_plain.remote(index) for index in range(_REFS)]
-    ray.wait(ours, num_returns=_REFS, fetch_local=False)
-    contestants = {
-        "hixl": lambda: ray.get(consumer.use_many.remote(*ours)),
-        "object store": lambda: ray.get(plain_consumer.use_many.remote(*theirs)),
-    }
-    return measure(f"{_REFS} references of 64 KiB", _REFS * size, contestants, rounds)
+    to_actor: dict[str, Callable[[], None]] = {}
+    to_driver: dict[str, Callable[[], None]] = {}
+    for name, (producer, consumer) in pairs.items():
+        ray.get(producer.prepare_many.remote(_REFS, size))
+        give = {"hixl": producer.one, "floor": producer.one_of_the_floor}.get(name, producer.one_plain)
+        references = [give.remote(index) for index in range(_REFS)]
+        ray.wait(references, num_returns=_REFS, fetch_local=False)
+        to_actor[name] = partial(_use_many, consumer, references)
+        to_driver[name] = partial(_get_many, references)
+    return [
+        *measure(f"{_REFS} references of 64 KiB", _REFS * size, to_actor, rounds),
+        *measure("100 references in one ray.get", _REFS * size, to_driver, rounds),
+    ]
+
+
+def _use_many(consumer: Any, references: list[Any]) -> None:
+    ray.get(consumer.use_many.remote(*references))
+
+
+def _get_many(references: list[Any]) -> None:
+    _discard(ray.get(references))
