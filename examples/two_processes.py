@@ -20,6 +20,7 @@ def own(pipe: Connection) -> None:
         metadata = engine.publish([b"first", bytearray(b"second")])
         pipe.send((engine.descriptor, region.descriptor, metadata))  # bytes, and secrets: who has them can read
         pipe.recv()  # until the reader is done
+        engine.release(metadata)  # frees the object; closing the engine would, too
 
 
 def main() -> None:

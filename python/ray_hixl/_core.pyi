@@ -333,6 +333,10 @@ class Metadata:
         """Raises what publishing ran into, if anything."""
 
     @property
+    def engine(self) -> bytes:
+        """Descriptor of the engine that published it."""
+
+    @property
     def owner(self) -> str:
         """The engine that published it, as errors name it."""
 

@@ -360,8 +360,20 @@ class Engine:
         return landing != _core.HOST and (landing is not None or self._options.landing_device != "cpu")
 
     def release(self, metadata: bytes) -> None:
-        """Frees an object published here: no peer reads it any more once this returned; its memory goes when the last reader is gone."""
-        self._objects.release(arguments.packed(metadata, "release takes the metadata that publish() returned"))
+        """Frees an object published here: no peer reads it any more once this returned; its memory goes when the last reader is gone.
+
+        Idempotent: of an object that was released, or whose engine was closed, nothing is left to do.
+
+        :raises InvalidArgument: the bytes are no object's metadata, or another engine published it, which has to release it.
+        """
+        packed = arguments.packed(metadata, "release takes the metadata that publish() returned")
+        if not self._objects.release(packed):
+            self._check_own(packed)
+
+    def _check_own(self, packed: bytes) -> None:
+        published = _core.Metadata.decode(packed)
+        if published.engine != self.descriptor:
+            raise InvalidArgument(f"the {published.owner} published this object, so that only that engine can release it")
 
     def stats(self) -> dict[str, Any]:
         """Counters since the engine was made; docs/ray.md explains each."""

@@ -215,6 +215,8 @@ void bind_objects(nb::module_& module) {
       .def(
           "raise_failure", [](const Metadata& metadata) { raise_if_failed(metadata.error()); },
           "Raises what publishing ran into, if anything.")
+      .def_prop_ro(
+          "engine", [](const Metadata& metadata) { return to_bytes(metadata.engine()); }, "Descriptor of the engine that published it.")
       .def_prop_ro("owner", &owner_of, "The engine that published it, as errors name it.")
       .def_prop_ro("nbytes", &Metadata::bytes)
       .def("__len__", &Metadata::size)

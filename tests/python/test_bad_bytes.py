@@ -106,7 +106,6 @@ def test_metadata_cut_and_lengthened(engine: ray_hixl.Engine, blobs: tuple[bytes
             assert type(caught.value) is InvalidArgument
         with pytest.raises(InvalidArgument, match="not valid object metadata"):
             _core.Metadata.decode(packed)
-        engine.release(packed)
 
 
 def test_metadata_with_random_changes(owner: Owner, blobs: tuple[bytes, bytes, bytes]) -> None:

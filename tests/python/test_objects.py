@@ -164,9 +164,18 @@ def test_freed_while_fetched(owner: Owner, transports: tuple[str, ...]) -> None:
 
 def test_release_of_what_is_not_ours(engine: ray_hixl.Engine, owner: Owner) -> None:
     metadata = owner.get("engine.publish([given])", given=DATA)
-    for other in (metadata, b"", b"nonsense", metadata[:20]):
-        engine.release(other)
+    with pytest.raises(
+        ray_hixl.InvalidArgument, match=rf"the engine of process {owner.pid} at .* published this object, so that only that"
+    ):
+        engine.release(metadata)
+    for other in (b"", b"nonsense", metadata[:20], engine.descriptor):
+        with pytest.raises(ray_hixl.InvalidArgument, match="not valid object metadata"):
+            engine.release(other)
     assert np.asarray(engine.fetch(metadata).result()[0]).tobytes() == DATA
+
+
+def test_release_of_what_failed_is_nothing(engine: ray_hixl.Engine) -> None:
+    engine.release(engine.publish_quietly([object()]))
 
 
 def test_publish_quietly_hands_the_error_to_the_fetch(engine: ray_hixl.Engine, owner: Owner) -> None:
