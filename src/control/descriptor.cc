@@ -10,17 +10,11 @@ namespace {
 
 constexpr std::string_view kEngineMagic = "RHXE";
 constexpr std::string_view kRegionMagic = "RHXR";
+constexpr std::string_view kObjectMagic = "RHXO";
 constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kLongestUnixName = 107;  // sockaddr_un::sun_path without the leading zero of an abstract name
 constexpr std::size_t kLongestHost = 64;       // an IPv6 address with a scope
 constexpr std::uint8_t kRemoteWriteFlag = 1;
-
-// What the first bytes of something that should have been a descriptor say it is.
-std::string_view describe_magic(ByteView magic) {
-  if (std::ranges::equal(magic, as_bytes(kEngineMagic))) return "they are an engine's descriptor";
-  if (std::ranges::equal(magic, as_bytes(kRegionMagic))) return "they are a region's descriptor";
-  return "they are no descriptor of ray-hixl";
-}
 
 // Consumes magic and version; says what is wrong with them.
 Status read_prefix(ByteReader& reader, std::string_view magic, std::string_view what) {
@@ -28,7 +22,7 @@ Status read_prefix(ByteReader& reader, std::string_view magic, std::string_view 
   const std::uint16_t version = reader.u16();
   if (!reader.ok()) return {Code::kInvalidArgument, std::string(what) + " is truncated: pass all of its bytes"};
   if (!std::ranges::equal(found, as_bytes(magic))) {
-    return {Code::kInvalidArgument, "these bytes are not " + std::string(what) + ": " + std::string(describe_magic(found))};
+    return {Code::kInvalidArgument, "these bytes are not " + std::string(what) + ": they are " + std::string(say_what_is(found))};
   }
   if (version != kVersion) {
     return {Code::kInvalidArgument, std::string(what) + " has version " + std::to_string(version) + ", this ray-hixl reads version " +
@@ -72,6 +66,16 @@ Result<RemoteRegion> read_region(ByteReader& reader) {
 }
 
 }  // namespace
+
+std::string_view say_what_is(ByteView bytes) {
+  const auto begins = [&](std::string_view magic) {
+    return std::ranges::equal(bytes.first(std::min(bytes.size(), magic.size())), as_bytes(magic));
+  };
+  if (begins(kEngineMagic)) return "an engine's descriptor, which connect() takes";
+  if (begins(kRegionMagic)) return "a region's descriptor, which region() of a peer takes";
+  if (begins(kObjectMagic)) return "the metadata of an object, which fetch() takes";
+  return "nothing that ray-hixl gives";
+}
 
 std::string EngineDescriptor::name() const {
   std::string name = "engine of process " + std::to_string(pid);

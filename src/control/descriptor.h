@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/bytes.h"
@@ -27,6 +28,9 @@ struct EngineDescriptor {
   // "engine of process 123 at 127.0.0.1:4567": how errors and logs name a peer.
   [[nodiscard]] std::string name() const;
 };
+
+// "an engine's descriptor, which ...": what bytes that are not what was wanted are by their beginning.
+[[nodiscard]] std::string_view say_what_is(ByteView bytes);
 
 // Malformed, truncated, trailing bytes or an unknown version: kInvalidArgument saying which.
 [[nodiscard]] std::vector<std::byte> encode(const EngineDescriptor& descriptor);

@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "control/descriptor.h"
+#include "control/fields.h"
 #include "control/messages.h"
 #include "control/status_codec.h"
 #include "object/placement.h"
@@ -11,7 +13,7 @@
 namespace ray_hixl {
 namespace {
 
-constexpr std::uint32_t kMagic = 0x4f584852;  // "RHXO" in memory
+constexpr std::string_view kMagic = "RHXO";
 constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kLongestDescriptor = 4096;
 
@@ -134,7 +136,9 @@ std::vector<Metadata::Placement> decode_placements(ByteReader& in) {
 }
 
 Result<MetadataHead> read_head(ByteReader& in) {
-  if (in.u32() != kMagic) return malformed("it does not begin like any");
+  const ByteView magic = in.bytes(kMagic.size());
+  if (!std::ranges::equal(magic, control::as_bytes(kMagic)))
+    return malformed("these bytes are " + std::string(control::say_what_is(magic)));
   const std::uint16_t version = in.u16();
   if (in.ok() && version != kVersion) {
     return malformed("version " + std::to_string(version) + ", but this ray-hixl reads version " + std::to_string(kVersion) +
@@ -162,7 +166,7 @@ void append_tensor(std::vector<Metadata::Run>& runs, std::uint32_t layout) {
 
 Bytes encode_metadata(const ObjectDescription& object) {
   ByteWriter out;
-  out.u32(kMagic);
+  out.bytes(control::as_bytes(kMagic));
   out.u16(kVersion);
   out.u32(object.handle.slot);
   out.u64(object.handle.generation);

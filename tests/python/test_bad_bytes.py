@@ -78,12 +78,20 @@ def test_one_for_the_other(engine: ray_hixl.Engine, peer: ray_hixl.Peer, blobs: 
         engine.connect(region)
     with pytest.raises(InvalidRegion, match="not a region's descriptor: they are an engine's descriptor"):
         peer.region(descriptor)
-    for other in (metadata, b"garbage" * 20):
-        with pytest.raises(InvalidArgument, match="they are no descriptor of ray-hixl"):
+    junk = b"garbage" * 20
+    for other, what in ((metadata, "the metadata of an object, which fetch\\(\\) takes"), (junk, "nothing that ray-hixl gives")):
+        with pytest.raises(InvalidArgument, match=f"not an engine's descriptor: they are {what}$"):
             engine.connect(other)
-    for other in (descriptor, region, b"garbage" * 20):
-        with pytest.raises(InvalidArgument, match="not valid object metadata: it does not begin like any"):
-            engine.fetch(other).result()
+        with pytest.raises(InvalidRegion, match=f"not a region's descriptor: they are {what}$"):
+            peer.region(other)
+    for other, what in (
+        (descriptor, "an engine's descriptor, which connect\\(\\) takes"),
+        (region, "a region's descriptor, which region\\(\\) of a peer takes"),
+        (junk, "nothing that ray-hixl gives"),
+    ):
+        for call in (lambda other: engine.fetch(other).result(), engine.release):
+            with pytest.raises(InvalidArgument, match=f"not valid object metadata: these bytes are {what}$"):
+                call(other)
 
 
 def test_other_versions(engine: ray_hixl.Engine, peer: ray_hixl.Peer, blobs: tuple[bytes, bytes, bytes]) -> None:

@@ -91,8 +91,8 @@ TEST(EngineDescriptor, of_another_version_is_refused_naming_both_versions) {
 }
 
 TEST(EngineDescriptor, garbage_and_a_regions_descriptor_are_told_apart) {
-  expect_error(decode_engine(Bytes(200, std::byte{0x5a})).status(), Code::kInvalidArgument, "no descriptor of ray-hixl");
-  expect_error(decode_engine(encode(example_region())).status(), Code::kInvalidArgument, "a region's descriptor");
+  expect_error(decode_engine(Bytes(200, std::byte{0x5a})).status(), Code::kInvalidArgument, "nothing that ray-hixl gives");
+  expect_error(decode_engine(encode(example_region())).status(), Code::kInvalidArgument, "a region's descriptor, which region()");
 }
 
 TEST(EngineDescriptor, names_that_are_too_long_or_no_address_are_refused) {
