@@ -33,6 +33,7 @@ class BatchBuilder {
                            std::uint64_t length) {
     RAY_HIXL_RETURN_IF_ERROR(use_local(local));
     RAY_HIXL_RETURN_IF_ERROR(use_source(remote));
+    ++op_;
     const MemoryRange& range = local.impl()->range();
     RAY_HIXL_RETURN_IF_ERROR(check_inside(local_offset, length, range.length, "local"));
     RAY_HIXL_RETURN_IF_ERROR(check_inside(remote_offset, length, remote.length, "remote"));
@@ -60,7 +61,10 @@ class BatchBuilder {
     const RemoteRegion& described = region.described();
     if (described.owner != engine_.self()) return invalid("the local region belongs to another engine");
     Result<std::shared_ptr<const memory::SlotContent>> pin = engine_.slots().pin(described.handle);
-    if (!pin.is_ok()) return pin.status().with_context("the local region is not open");
+    if (pin.status().code() == Code::kInvalidRegion) {
+      return invalid("the local region was closed: register its memory again, and keep the new Region while reads use it");
+    }
+    if (!pin.is_ok()) return pin.status();
     pins_.push_back(*std::move(pin));
     batch_->locals.push_back(local);
     locals_.insert(&region);
@@ -72,7 +76,10 @@ class BatchBuilder {
     if (remote.owner != owner_) return invalid("the remote region belongs to another engine than this peer, or to an earlier life of it");
     if (!plan_->sources.empty() && plan_->sources[source_] == remote.handle) return Status::ok();
     const auto [found, added] = sources_.try_emplace(remote.handle, static_cast<std::uint32_t>(plan_->sources.size()));
-    if (added) plan_->sources.push_back(remote.handle);
+    if (added) {
+      plan_->sources.push_back(remote.handle);
+      plan_->first_op.push_back(op_);
+    }
     source_ = found->second;
     return Status::ok();
   }
@@ -100,6 +107,7 @@ class BatchBuilder {
   std::unordered_map<Handle, std::uint32_t> sources_;
   const RegionImpl* last_local_ = nullptr;
   std::uint32_t source_ = 0;
+  std::size_t op_ = 0;  // that is being added
 };
 
 std::string op_name(std::size_t index) { return "op " + std::to_string(index); }

@@ -310,11 +310,14 @@ Status Flight::check_before() const {
 
 Status Flight::check_sources() const {
   if (!host_->shows_generations()) return Status::ok();
-  for (const Handle& source : plan_->sources) {
-    if (host_->is_live(source)) continue;
-    host_->resolver().forget(source);
+  for (std::size_t i = 0; i < plan_->sources.size(); ++i) {
+    if (host_->is_live(plan_->sources[i])) continue;
+    host_->resolver().forget(plan_->sources[i]);
     RAY_HIXL_RETURN_IF_ERROR(host_->check_alive());  // a peer that ended takes all of its memory with it
-    return Status(Code::kInvalidRegion, "the " + host_->peer_name() + " closed or freed the memory before it was read to the end");
+    const std::string what = "the " + host_->peer_name() + " closed or freed the memory before it was read to the end";
+    if (plan_->first_op.empty()) return Status(Code::kInvalidRegion, what);
+    return Status(Code::kInvalidRegion, "op " + std::to_string(plan_->first_op[i]) + ": " + what +
+                                            ": its Region was closed, or its handle dropped: keep the Region while others read");
   }
   return Status::ok();
 }

@@ -62,7 +62,8 @@ class Kept {
 // Immutable once shared, but for what is Kept. Where pieces overlap here, any of their bytes may stay.
 struct Plan {
   std::vector<Handle> sources;
-  std::vector<Piece> pieces;  // address is 0, except in device memory where the owner told it
+  std::vector<std::size_t> first_op;  // of a batch: the op that first names each source, for errors; else empty
+  std::vector<Piece> pieces;          // address is 0, except in device memory where the owner told it
   std::vector<DevicePlace> places;
   std::uint64_t bytes = 0;
   // In device memory here: is what lies behind a piece, up to the next multiple of device::Slabs::kAlignment, nobody else's? Then it may

@@ -106,11 +106,29 @@ def test_closed_remote_region(owner: Owner, transports: tuple[str, ...], region:
         exactly(InvalidRegion, f"process {owner.pid} ", lambda: both.peer.read([(both.local, 0, both.peer.region(both.descriptor), 0, 1)]))
 
 
+def test_closed_region_among_others(both: Both, owner: Owner) -> None:
+    """The error names the op, and what the owner's side has to do."""
+    owner.run("regions = [engine.register(bytearray(16)) for _ in range(3)]")
+    remotes = [both.peer.region(descriptor) for descriptor in owner.get("[region.descriptor for region in regions]")]
+    ops = [(both.local, 0, remotes[i], 0, 16) for i in (0, 0, 2, 1, 2)]
+    batch = both.peer.prepare(ops)
+    both.peer.read(batch)
+    owner.run("regions.pop(1)")  # the last handle
+    what = "closed or freed the memory .*: its Region was closed, or its handle dropped: keep the Region while others read$"
+    for read in (lambda: both.peer.read(batch), lambda: both.peer.read(ops)):
+        exactly(InvalidRegion, f"^op 3: the engine of process {owner.pid} at .* {what}", read)
+    exactly(InvalidRegion, "^op 0: the engine", lambda: both.peer.read([(both.local, 0, remotes[1], 0, 1)]))
+
+
 def test_closed_local_region(both: Both) -> None:
     batch = both.peer.prepare([(both.local, 0, both.remote, 0, 4)])
     both.local.close()
     exactly(InvalidRegion, "local region of the batch was closed", lambda: both.peer.read(batch))
-    exactly(InvalidRegion, "op 0: the local region is not open", lambda: both.peer.prepare([(both.local, 0, both.remote, 0, 4)]))
+    exactly(
+        InvalidRegion,
+        "op 0: the local region was closed: register its memory again",
+        lambda: both.peer.prepare([(both.local, 0, both.remote, 0, 4)]),
+    )
 
 
 def test_batch_keeps_its_local_regions_open(both: Both) -> None:
