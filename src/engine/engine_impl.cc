@@ -182,6 +182,11 @@ bool EngineImpl::retire_slot(const Handle& handle, SlotUse use) {
   return true;
 }
 
+Status check_time(Deadline deadline, const std::string& peer) {
+  if (!deadline.passed()) return Status::ok();
+  return Status(Code::kTransferTimeout, "the timeout left no time to read from the " + peer + ", which was not asked for anything");
+}
+
 std::shared_ptr<transport::TransferState> EngineImpl::new_transfer(Deadline deadline, transport::TransferState::Settle explain) {
   counters_->transfers_started.fetch_add(1, std::memory_order_relaxed);
   counters_->transfers_in_flight.fetch_add(1, std::memory_order_relaxed);

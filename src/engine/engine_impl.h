@@ -39,6 +39,9 @@ namespace ray_hixl {
   return Deadline::in(timeout < std::chrono::nanoseconds::zero() ? std::chrono::nanoseconds::zero() : timeout);
 }
 
+// Not ok where no time is left before the peer is asked for anything, which says nothing of the peer.
+[[nodiscard]] Status check_time(Deadline deadline, const std::string& peer);
+
 class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
  public:
   [[nodiscard]] static Result<std::shared_ptr<EngineImpl>> create(const Options& options);

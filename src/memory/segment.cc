@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -18,12 +19,18 @@ namespace {
 constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
 constexpr int kSourceSeals = kSizeSeals | F_SEAL_FUTURE_WRITE;
 
-std::string mebibytes(std::uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+// In the unit that takes at most four digits.
+std::string in_units(std::uint64_t bytes) {
+  constexpr std::array kUnits{"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  std::size_t unit = 0;
+  for (; bytes >= 10000; bytes >>= 10) ++unit;
+  return std::to_string(bytes) + " " + kUnits[unit];
+}
 
 Status check_room(std::uint64_t length) {
   const std::uint64_t available = available_memory();
   if (length <= available) return Status::ok();
-  return Status(Code::kOutOfMemory, "a segment of " + mebibytes(length) + " does not fit: " + mebibytes(available) +
+  return Status(Code::kOutOfMemory, "a segment of " + in_units(length) + " does not fit: " + in_units(available) +
                                         " are available to this process. Free tensors, or give the machine or the container more memory");
 }
 
@@ -58,17 +65,17 @@ const char* what_is_wrong(const Fd& fd, std::uint64_t length) {
 
 Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t bytes, ArenaKind kind) {
   if (bytes == 0) return Status(Code::kInvalidArgument, "a segment of 0 bytes");
-  if (bytes > std::uint64_t{INT64_MAX} - kGranule) return Status(Code::kOutOfMemory, "no machine has " + mebibytes(bytes));
+  if (bytes > std::uint64_t{INT64_MAX} - kGranule) return Status(Code::kOutOfMemory, "no machine has " + in_units(bytes));
   const std::uint64_t length = (bytes + kGranule - 1) / kGranule * kGranule;
   RAY_HIXL_RETURN_IF_ERROR(check_room(length));
   const char* const name = kind == ArenaKind::kSource ? "ray-hixl-source" : "ray-hixl-landing";
   Fd fd = Fd::make([name] { return ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); });
   if (!fd) return no_segment();
   if (::ftruncate(fd.get(), static_cast<off_t>(length)) != 0) {
-    return errno_status(Code::kOutOfMemory, "cannot size a segment to " + mebibytes(length));
+    return errno_status(Code::kOutOfMemory, "cannot size a segment to " + in_units(length));
   }
   void* base = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
-  if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + mebibytes(length));
+  if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + in_units(length));
   std::unique_ptr<Segment> segment(new Segment(id, std::move(fd), static_cast<std::byte*>(base), length));
   ::madvise(base, length, MADV_HUGEPAGE);  // where the system has huge pages for shared memory; refused elsewhere
   RAY_HIXL_RETURN_IF_ERROR(populate(segment->fd_, segment->base_, length));
@@ -90,7 +97,7 @@ Result<std::shared_ptr<const SegmentView>> SegmentView::map(const Fd& fd, std::u
     return Status(Code::kInvalidArgument, std::string("refused a segment of the peer: ") + why);
   }
   void* base = ::mmap(nullptr, length, PROT_READ, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
-  if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + mebibytes(length) + " of the peer");
+  if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + in_units(length) + " of the peer");
   return std::shared_ptr<const SegmentView>(new SegmentView(static_cast<const std::byte*>(base), length));
 }
 

@@ -69,7 +69,10 @@ void set_no_delay(const Fd& socket) {
 Result<Fd> listen_at(const SocketAddress& address, const std::string& where) {
   Result<Fd> socket = new_socket(address.storage.ss_family);
   if (!socket.is_ok()) return socket;
-  if (::bind(socket->get(), address.get(), address.length) != 0) return errno_status(Code::kConnectError, "cannot bind to " + where);
+  if (::bind(socket->get(), address.get(), address.length) != 0) {
+    if (errno == EADDRNOTAVAIL) return Status(Code::kInvalidArgument, "cannot bind to " + where + ": no interface here has this address");
+    return errno_status(Code::kConnectError, "cannot bind to " + where);
+  }
   if (::listen(socket->get(), kBacklog) != 0) return errno_status(Code::kConnectError, "cannot listen on " + where);
   return socket;
 }

@@ -22,7 +22,7 @@ class Slow:
 
     def __init__(self, engine: ray_hixl.Engine, owner: Owner) -> None:
         owner.run("region = engine.register(given)", given=DATA)
-        self.owner = owner
+        self.engine, self.owner = engine, owner
         self.peer = engine.connect(owner.descriptor)
         self.into = bytearray(len(DATA))
         self.local = engine.register(self.into)
@@ -93,6 +93,18 @@ def test_deadline_belongs_to_the_transfer(slow: Slow) -> None:
         assert isinstance(caught.value, TimeoutError)
         with pytest.raises(ray_hixl.TransferTimeout):
             slow.peer.read(slow.batch, timeout=0)
+
+
+def test_no_time_at_all(slow: Slow) -> None:
+    """Says nothing of the peer, which is well."""
+    metadata = slow.owner.get("engine.publish([bytearray(3)])")
+    for call in (lambda: slow.peer.read(slow.batch, timeout=0), lambda: slow.engine.fetch(metadata, timeout=0).result()):
+        with pytest.raises(
+            ray_hixl.TransferTimeout,
+            match=rf"the timeout left no time to read from the engine of process {slow.owner.pid} at .*, which was not asked for anything$",
+        ):
+            call()
+    slow.peer.read([], timeout=0)
 
 
 def test_deadline_of_the_options(owner: Owner) -> None:
