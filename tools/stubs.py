@@ -22,7 +22,7 @@ PYTHON_HEAD = '''"""The options as Python sees them. Made by ``make stubs`` out 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from ray_hixl._core import Options as CoreOptions
 
@@ -34,12 +34,14 @@ class OptionTable:
 
     def __init__(
         self,
-        *,
+        *unnamed: NoReturn,
 {arguments}
+        **unknown: NoReturn,
     ) -> None:
-        self._set({{name: value for name, value in locals().items() if name != "self" and value is not None}})
+        given = {{name: value for name, value in locals().items() if name not in ("self", "unnamed", "unknown") and value is not None}}
+        self._set(given, unnamed, unknown)
 
-    def _set(self, given: dict[str, Any]) -> None:
+    def _set(self, given: dict[str, Any], unnamed: tuple[Any, ...], unknown: dict[str, Any]) -> None:
         raise NotImplementedError
 '''
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from ray_hixl._core import Options as CoreOptions
 
@@ -15,7 +15,7 @@ class OptionTable:
 
     def __init__(
         self,
-        *,
+        *unnamed: NoReturn,
         transports: Sequence[str] | None = None,
         host: str | None = None,
         publish: str | None = None,
@@ -41,10 +41,12 @@ class OptionTable:
         ray_wait_for_source: bool | None = None,
         checksum: bool | None = None,
         tls: bool | None = None,
+        **unknown: NoReturn,
     ) -> None:
-        self._set({name: value for name, value in locals().items() if name != "self" and value is not None})
+        given = {name: value for name, value in locals().items() if name not in ("self", "unnamed", "unknown") and value is not None}
+        self._set(given, unnamed, unknown)
 
-    def _set(self, given: dict[str, Any]) -> None:
+    def _set(self, given: dict[str, Any], unnamed: tuple[Any, ...], unknown: dict[str, Any]) -> None:
         raise NotImplementedError
 
     @property

@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from ray_hixl import _core, arguments, begun
 from ray_hixl.errors import HixlError, InvalidArgument, NotAvailable
-from ray_hixl.options import Options
+from ray_hixl.options import Options, misplaced
 from ray_hixl.tensors import use_torch
 
 if TYPE_CHECKING:
@@ -200,7 +200,9 @@ class Engine:
     tensors stay readable, and an engine made there works in full (docs/threading.md).
     """
 
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: Options | None = None, **misplaced_options: NoReturn) -> None:
+        if misplaced_options:
+            raise TypeError(misplaced(misplaced_options))
         use_torch()
         self._options = arguments.options(options) or Options()
         self._core = _core.Engine.create(self._options.core)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from ray_hixl import _core
 from ray_hixl._option_table import OptionTable
@@ -23,18 +24,42 @@ def _to_text(value: object) -> str:
     return str(value)
 
 
+def _no_option(name: str) -> str:
+    near = difflib.get_close_matches(name, _NAMES, 1)
+    return f"there is no option {name!r}: " + (f"did you mean {near[0]!r}?" if near else "docs/options.md lists them")
+
+
+def misplaced(given: dict[str, Any]) -> str:
+    """What is wrong with keyword arguments of an engine."""
+    name, value = next(iter(given.items()))
+    return f"options go in as one: Engine(Options({name}={value!r}))" if name in _NAMES else _no_option(name)
+
+
 class Options(OptionTable):
     """Immutable. Each option takes its argument, else the variable ``RAY_HIXL_<NAME>``, else its default. docs/options.md lists them.
 
     :raises InvalidArgument: a value out of its range.
     :raises NotAvailable: a value that a later version will take.
+    :raises TypeError: there is no such option.
     """
 
-    def _set(self, given: dict[str, Any]) -> None:
-        self._core = _core.Options.from_environment()
+    def _set(self, given: dict[str, Any], unnamed: tuple[Any, ...], unknown: dict[str, Any]) -> None:
+        if unnamed:
+            raise TypeError("options are given by name: Options(name=value, ...)")
+        if unknown:
+            raise TypeError(_no_option(next(iter(unknown))))
+        core = _core.Options.from_environment()
         for name, value in given.items():
-            self._core.set(name, _to_text(value))
-        self._chosen = {name for name in _NAMES if name in given or PREFIX + name.upper() in os.environ}
+            core.set(name, _to_text(value))
+        chosen = {name for name in _NAMES if name in given or PREFIX + name.upper() in os.environ}
+        vars(self).update(_core=core, _chosen=chosen)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        if name in _NAMES:
+            raise AttributeError(f"options are fixed once they are made: make new ones, Options({name}=...)")
+        raise AttributeError(_no_option(name))
+
+    _chosen: set[str]
 
     @property
     def core(self) -> _core.Options:

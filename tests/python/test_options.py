@@ -170,15 +170,26 @@ def test_switches_that_are_off_are_fine() -> None:
 
 
 def test_unknown_knob() -> None:
-    with pytest.raises(TypeError, match="colour"):
-        Options(colour="red")  # type: ignore[call-arg]
+    for name, match in (
+        ("colour", "^there is no option 'colour': docs/options.md lists them$"),
+        ("hots", r"^there is no option 'hots': did you mean 'host'\?$"),
+    ):
+        for made in (Options, ray_hixl.Engine):
+            with pytest.raises(TypeError, match=match):
+                made(**{name: "red"})
+        with pytest.raises(AttributeError, match=match):
+            setattr(Options(), name, "red")
+    with pytest.raises(TypeError, match=r"^options are given by name: Options\(name=value, ...\)$"):
+        Options("cma")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^options go in as one: Engine\(Options\(host='::1'\)\)$"):
+        ray_hixl.Engine(host="::1")  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="no option 'colour'; there are transports, host"):
         _core.Options().set("colour", "red")
 
 
 def test_immutable() -> None:
     options = Options()
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match=r"options are fixed once they are made: make new ones, Options\(host=...\)"):
         options.host = "::1"
 
 
