@@ -79,6 +79,11 @@ class Options(OptionTable):
         """Variables that give another process the same options: what was chosen, by argument or environment."""
         return {PREFIX + name.upper(): text for name, text in self._values(self._chosen).items()}
 
+    def differences(self, other: Options) -> str:
+        """Which options differ from those of ``other``, for an error: what they are here, and there."""
+        here, there = self._values(_NAMES), other._values(_NAMES)
+        return ", ".join(f"{name} is {here[name]!r} here, {there[name]!r} was asked for" for name in _NAMES if here[name] != there[name])
+
     def _values(self, names: Iterable[str]) -> dict[str, Any]:
         """As text, which is what the core reads anyway."""
         return {name: _to_text(getattr(self._core, name)) for name in names}

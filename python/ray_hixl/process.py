@@ -94,7 +94,10 @@ def configure(options: Options) -> None:
     with _lock:
         current = _options if _options is not None or _engine is None else Options()
         if current is not None and current != options:
-            raise InvalidArgument(f"this process already uses other options: {current}; it cannot change to {options}")
+            raise InvalidArgument(
+                f"this process already uses other options: {current.differences(options)}. They are fixed by the first use: choose them "
+                "before it, in every process that uses ray_hixl"
+            )
         _options = options
 
 
