@@ -101,8 +101,8 @@ class OptionTable:
 
     @property
     def landing_device(self) -> str:
-        """Where received NPU tensors come to, 'npu:<index>' or 'cpu', where neither the call nor a target chooses; empty: the NPU that
-        this process uses (docs/npu.md).
+        """Where received NPU tensors come to, 'npu:<index>' or 'cpu', where neither the call nor a target chooses; 'npu' or empty: the
+        NPU that this process uses (docs/npu.md).
         """
         return self._core.landing_device
 

@@ -11,6 +11,8 @@ from ray_hixl import _core
 from ray_hixl.errors import InvalidArgument
 from ray_hixl.options import Options
 
+_DEVICES = "'cpu', 'npu' (the current one) or 'npu:<index>'"
+
 
 def seconds(timeout: float | None, default: float) -> float:
     """A timeout of a call. :raises InvalidArgument: it is negative, or no number."""
@@ -61,18 +63,21 @@ def nbytes(value: Any) -> int:
     raise TypeError(f"a number of bytes is wanted, from 0 to 2^64; this is {described(value)}{hint}")
 
 
-def landing(device: Any) -> int | None:
-    """Where NPU tensors are to come: the index of ``"npu:<index>"``, or ``_core.HOST`` for the CPU; None for None.
+def device(name: Any) -> int | None:
+    """The index of an NPU by its name; ``_core.HOST`` for the CPU, None for ``"npu"``, the current one.
 
-    :raises InvalidArgument: anything else.
+    :raises InvalidArgument: another device.
+    :raises TypeError: neither a name nor a torch.device.
     """
-    if device is None:
-        return None
-    kind, _, index = str(device).partition(":")
-    if kind == "cpu" and index in ("", "0"):
+    if not isinstance(name, str) and not hasattr(name, "type"):
+        raise TypeError(f"device takes {_DEVICES}; this is {described(name)}")
+    kind, colon, index = str(name).partition(":")
+    if kind == "cpu" and (index == "0" or not colon):
         return _core.HOST
-    if kind != "npu" or not index.isdecimal() or len(index) > 5:
-        raise InvalidArgument(f"device takes 'npu:<index>', 'cpu', or None for the NPU that this process uses; this is {str(device)!r}")
+    if kind == "npu" and not colon:
+        return None
+    if kind != "npu" or not (index.isascii() and index.isdecimal()) or len(index) > 5:
+        raise InvalidArgument(f"device takes {_DEVICES}; this is {str(name)!r}")
     return int(index)
 
 

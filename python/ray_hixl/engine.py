@@ -236,7 +236,8 @@ class Engine:
     def empty(self, nbytes: int, device: str = "cpu", pinned: bool = False) -> Buffer:
         """Memory that peers can read as it is, registered as ``.region``.
 
-        :param device: ``"cpu"``: born in the source arena, which peers on this host map. ``"npu:0"``: in a slab of that NPU.
+        :param device: ``"cpu"``: born in the source arena, which peers on this host map. ``"npu:0"``: in a slab of that NPU; ``"npu"``:
+            of the current one.
         :param pinned: memory of the CPU that an NPU's runtime pins, and that HIXL moves from and to NPUs and other such memory, where it
             takes it (docs/npu.md): then ``.region.kind`` is ``"pinned"``, else ``"host"``. An allocation and a registration of its own:
             few and large ones. The NPU is that of the option ``landing_device``, else the current one.
@@ -244,18 +245,18 @@ class Engine:
         :raises OutOfMemory: the NPU's slabs are at ``Options.slab_cap_bytes``, or the NPU is full.
         """
         use_torch()
-        index = npu_index(device)
+        index = _device_index(device)
         if pinned:
-            if index is not None:
-                raise InvalidArgument(f"pinned memory is the CPU's: device='cpu', not {device!r}")
+            if index != _core.HOST:
+                raise InvalidArgument(f"pinned memory is the CPU's: device='cpu', not {str(device)!r}")
             wish = self._options.landing_device
-            index = npu_index(wish if wish.startswith("npu") else "npu")
-        return self._core.empty(arguments.nbytes(nbytes), index, pinned)
+            index = _device_index(wish if wish.startswith("npu") else "npu")
+        return self._core.empty(arguments.nbytes(nbytes), None if index == _core.HOST else index, pinned)
 
     def reserve(self, nbytes: int, device: str) -> None:
         """At least so many bytes in the slabs of an NPU, taken now rather than when they are needed. Raises as ``empty`` does."""
-        index = npu_index(device)
-        if index is None:
+        index = _device_index(device)
+        if index == _core.HOST:
             raise NotAvailable("only an NPU's memory is reserved: the arenas of the CPU grow by themselves")
         use_torch()
         self._core.reserve(index, arguments.nbytes(nbytes))
@@ -322,8 +323,8 @@ class Engine:
         :param targets: contiguous tensors or buffers of the same shapes and dtypes, to receive into, which share no memory, on any
             device; by default new memory. What arrives goes right there, but where a target is on an NPU and not registered: then all of
             it comes to new memory, and ``result`` copies it.
-        :param device: ``"npu:<index>"`` or ``"cpu"``, for NPU tensors without a target.
-        :raises InvalidArgument: a target does not fit. The fetch ends with it where this process sees no such NPU.
+        :param device: ``"npu:<index>"``, ``"npu"`` (the current one) or ``"cpu"``, for NPU tensors without a target.
+        :raises InvalidArgument: a target does not fit, or another device. The fetch ends with it where this process sees no such NPU.
         :raises NotAvailable: NPU tensors, and what is missing here for them.
         """
         block = begun.ended_on_error()
@@ -347,7 +348,7 @@ class Engine:
         packed = arguments.packed(metadata, "fetch takes the metadata that publish() returned")
         listed = None if targets is None else arguments.listed(targets, "targets")
         seconds = arguments.seconds(timeout, self._options.transfer_timeout_s)
-        landing = arguments.landing(device)
+        landing = None if device is None else _device_index(device)
         if _core.knows_torch() and _core.touches_npu(packed) and self._comes_to_npus(listed, landing):
             _npu_to_receive_with().refuse_capture("fetching npu tensors")
         core, copied, exports = self._objects.fetch(self._core, packed, listed, seconds, block, name, landing)
@@ -392,15 +393,11 @@ class Engine:
         self.close()
 
 
-def npu_index(device: str) -> int | None:
-    """The index of an NPU by its name; of the current one for ``"npu"``. None for the CPU. :raises NotAvailable: another device."""
-    kind, _, index = str(device).partition(":")
-    if kind == "cpu":
-        return None
-    if kind != "npu" or not (index.isdigit() or index == ""):
-        raise NotAvailable(f"there is memory of 'cpu' and 'npu:<index>', not of {str(device)!r}")
-    if index:
-        return int(index)
+def _device_index(name: str) -> int:
+    """As ``arguments.device``, of the current NPU for ``"npu"``. :raises NotAvailable: nobody knows here which that is."""
+    index = arguments.device(name)
+    if index is not None:
+        return index
     use_torch()
     if not _core.knows_torch():
         return 0

@@ -178,7 +178,8 @@ def empty(size: int | Sequence[int], *, dtype: torch.dtype | None = None, device
     :param size: a length, or a list of them.
     :param device: ``"cpu"``, ``"npu"`` (the current one) or ``"npu:<index>"``.
     :param pinned: memory of the CPU that HIXL moves from and to NPUs, where it takes it: see ``Engine.empty``.
-    :raises NotAvailable: another device, or npu memory cannot be moved here, and what is missing.
+    :raises InvalidArgument: another device, or a size below 0.
+    :raises NotAvailable: npu memory cannot be moved here, and what is missing.
     :raises OutOfMemory: the NPU's slabs are at ``Options.slab_cap_bytes``, or the NPU is full.
     """
     import torch

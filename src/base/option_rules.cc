@@ -152,7 +152,7 @@ bool DeviceName::read(std::string_view text, std::string& value) const {
 }
 
 Status DeviceName::check(std::string_view name, const std::string& value) const {
-  return value.empty() || value == "cpu" || npu_index(value) ? Status::ok() : refuse(name, value, takes());
+  return value.empty() || value == "cpu" || value == "npu" || npu_index(value) ? Status::ok() : refuse(name, value, takes());
 }
 
 std::optional<std::int32_t> npu_index(std::string_view text) {

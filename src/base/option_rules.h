@@ -125,7 +125,7 @@ class Seconds {
 // An NPU by its index, the CPU, or nothing.
 class DeviceName {
  public:
-  [[nodiscard]] std::string takes() const { return "'npu:<index>', 'cpu', or nothing"; }
+  [[nodiscard]] std::string takes() const { return "'npu:<index>', 'npu', 'cpu', or nothing"; }
   [[nodiscard]] bool read(std::string_view text, std::string& value) const;
   [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
   [[nodiscard]] std::string write(const std::string& value) const { return value; }

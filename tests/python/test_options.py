@@ -66,7 +66,6 @@ BAD: list[tuple[str, Any]] = [
     ("slab_bytes", 0),
     ("slab_bytes", "64MiB"),
     ("slab_cap_bytes", -1),
-    ("landing_device", "npu"),
     ("landing_device", "npu:-1"),
     ("landing_device", "npu:1 "),
     ("landing_device", "npu:70000"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -376,9 +378,25 @@ def test_empty_goes_back_to_the_arena() -> None:
 
 
 def test_empty_elsewhere() -> None:
-    for device in ("meta", "cuda:0", "npu:x", "npu:-1"):
-        with pytest.raises(ray_hixl.NotAvailable, match=f"there is memory of 'cpu' and 'npu:<index>', not of '{device}'"):
-            ray_hixl.empty(3, device=device)
+    """One text, whatever takes a device."""
+    with ray_hixl.Engine() as engine:
+        metadata = engine.publish([b"abc"])
+        calls: list[Callable[[Any], Any]] = [
+            lambda device: ray_hixl.empty(3, device=device),
+            lambda device: ray_hixl.register_memory_pool(3, device),
+            lambda device: engine.empty(3, device=device),
+            lambda device: engine.fetch(metadata, device=device),
+        ]
+        for call in calls:
+            for device in ("meta", "cuda:0", torch.device("cuda", 1), "npu:x", "npu:-1", "npu:", "npu:1000000", "cpu:3", ""):
+                takes = re.escape(f"device takes 'cpu', 'npu' (the current one) or 'npu:<index>'; this is '{device}'")
+                with pytest.raises(ray_hixl.InvalidArgument, match=takes):
+                    call(device)
+            with pytest.raises(TypeError, match=r"device takes 'cpu', .*; this is 5$"):
+                call(5)
+        assert engine.empty(3, device=torch.device("cpu")).nbytes == engine.empty(3, device="cpu:0").nbytes == 3
+        for name in ("", "npu", "cpu"):
+            assert ray_hixl.Options(landing_device=name).landing_device == name
 
 
 def test_npu_memory_where_there_is_none() -> None:

@@ -52,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{"idle_timeout_s", "1e-9", Code::kInvalidArgument, "from 0.001"},
         Setting{"slab_bytes", "0", Code::kInvalidArgument, "above 0"},
         Setting{"slab_cap_bytes", "4 GiB", Code::kInvalidArgument, "whole number of bytes"},
-        Setting{"landing_device", "npu", Code::kInvalidArgument, "npu:<index>"},
+        Setting{"landing_device", "npu:", Code::kInvalidArgument, "npu:<index>"},
         Setting{"landing_device", "npu:65536", Code::kInvalidArgument, "npu:<index>"},
         Setting{"landing_device", "cpu:0", Code::kInvalidArgument, "'cpu'"}, Setting{"hixl_ports", "80-90", Code::kInvalidArgument, "1024"},
         Setting{"hixl_ports", "2000", Code::kInvalidArgument, "first-last"},
