@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Op: TypeAlias = tuple[Region, int, RemoteRegion, int, int]
 
+_KINDS = "a kind of memory, 'host', 'device' or 'pinned'"
 _WRITE = "writing into a peer's memory is not built yet: let the peer read it (peer.read there), or publish an object"
 
 
@@ -145,7 +146,8 @@ class Peer:
         if len(arrays) != 6:
             raise TypeError("prepare takes ops, or locals, local_index, local_offset, remotes, remote_index, remote_offset, nbytes")
         local_index, local_offset, remotes, remote_index, remote_offset, nbytes = arrays
-        return self._core.prepare_arrays(list(ops), local_index, local_offset, list(remotes), remote_index, remote_offset, nbytes)
+        locals_, remotes = arguments.listed(ops, "local regions"), arguments.listed(remotes, "remote regions")
+        return self._core.prepare_arrays(locals_, local_index, local_offset, remotes, remote_index, remote_offset, nbytes)
 
     def read_async(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> Transfer:
         """Starts reading. ``timeout``: seconds until it ends at the latest; by default the option ``transfer_timeout_s`` (30)."""
@@ -183,9 +185,16 @@ class Peer:
 
         :param local: kind of memory here, ``"host"``, ``"device"`` or ``"pinned"``: see ``Region.kind``.
         :param remote: kind of memory there, or a region: memory of the source arena may take another way than ordinary memory.
+        :raises InvalidArgument: no kind of memory. Which NPU it is does not matter, so that ``"npu:0"`` is none, either.
         """
+        if not isinstance(local, str):
+            raise TypeError(f"local takes {_KINDS}; this is {arguments.described(local)}")
         if isinstance(remote, str):
             return self._core.path_of_kinds(local, remote)
+        if not isinstance(remote, _core.RemoteRegion):
+            raise TypeError(
+                f"remote takes {_KINDS}, or a region of the peer: peer.region(descriptor); this is {arguments.described(remote)}"
+            )
         return self._core.path_of_region(local, remote)
 
     def close(self) -> None:

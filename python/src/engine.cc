@@ -101,6 +101,9 @@ std::string described(nb::handle object) {
   return "of type " + nb::cast<std::string>(object.type().attr("__name__"));
 }
 
+constexpr const char* kLocal = "a Region: engine.register(memory), or the .region of engine.empty()";
+constexpr const char* kRemote = "a RemoteRegion: peer.region(descriptor)";
+
 // What is wrong with a part of an op: what it is, and what it shall be.
 [[noreturn]] void refuse_part(std::size_t index, const char* part, nb::handle found, const std::string& wanted) {
   throw StatusError{
@@ -121,9 +124,9 @@ BatchOp read_op(nb::handle item, std::size_t index) {
                "op " + std::to_string(index) + " is no tuple of local region, local offset, remote region, remote offset, bytes")};
   }
   if (!nb::isinstance<LocalRegion>(op[0])) {
-    refuse_part(index, "local region", op[0], "a Region: engine.register(memory), or the .region of engine.empty()");
+    refuse_part(index, "local region", op[0], kLocal);
   }
-  if (!nb::isinstance<RemoteRegion>(op[2])) refuse_part(index, "remote region", op[2], "a RemoteRegion: peer.region(descriptor)");
+  if (!nb::isinstance<RemoteRegion>(op[2])) refuse_part(index, "remote region", op[2], kRemote);
   return {destination(nb::cast<const LocalRegion&>(op[0]), index), read_number(index, "local offset", op[1]),
           nb::cast<const RemoteRegion&>(op[2]), read_number(index, "remote offset", op[3]), read_number(index, "number of bytes", op[4])};
 }
@@ -136,6 +139,21 @@ Batch prepare_ops(const Peer& peer, const nb::list& list) {
   return value_or_raise(peer.prepare(ops));
 }
 
+// `list`, whose elements must be regions: what a `T` is called, and where one is from.
+template <class T>
+std::vector<T> regions_in(const nb::list& list, const char* part, const char* wanted) {
+  std::vector<T> regions;
+  regions.reserve(list.size());
+  for (const nb::handle item : list) {
+    if (!nb::isinstance<T>(item)) {
+      throw StatusError{Status(Code::kInvalidArgument,
+                               std::string(part) + " " + std::to_string(regions.size()) + " is " + described(item) + ", not " + wanted)};
+    }
+    regions.push_back(nb::cast<const T&>(item));
+  }
+  return regions;
+}
+
 // A one-dimensional array of int64, valid while the object lives.
 std::span<const std::int64_t> int64s(nb::handle object, const char* name, std::vector<ReadTensor>& kept) {
   kept.push_back(read_tensor(object, Subject::named(name)));
@@ -146,17 +164,20 @@ std::span<const std::int64_t> int64s(nb::handle object, const char* name, std::v
   return {reinterpret_cast<const std::int64_t*>(read.range.address), read.shape[0]};
 }
 
-Batch prepare_arrays(const Peer& peer, const std::vector<LocalRegion>& locals, nb::handle local_index, nb::handle local_offset,
-                     const std::vector<RemoteRegion>& remotes, nb::handle remote_index, nb::handle remote_offset, nb::handle nbytes) {
+Batch prepare_arrays(const Peer& peer, const nb::list& locals, nb::handle local_index, nb::handle local_offset, const nb::list& remotes,
+                     nb::handle remote_index, nb::handle remote_offset, nb::handle nbytes) {
   const ForeignCalls calls;
   std::vector<Region> regions;
-  for (const LocalRegion& local : locals) regions.push_back(destination(local, regions.size()));
+  for (const LocalRegion& local : regions_in<LocalRegion>(locals, "local region", kLocal)) {
+    regions.push_back(destination(local, regions.size()));
+  }
+  const std::vector<RemoteRegion> sources = regions_in<RemoteRegion>(remotes, "remote region", kRemote);
   std::vector<ReadTensor> kept;
   BatchArrays arrays;
   arrays.locals = regions;
   arrays.local_index = int64s(local_index, "local_index", kept);
   arrays.local_offset = int64s(local_offset, "local_offset", kept);
-  arrays.remotes = remotes;
+  arrays.remotes = sources;
   arrays.remote_index = int64s(remote_index, "remote_index", kept);
   arrays.remote_offset = int64s(remote_offset, "remote_offset", kept);
   arrays.length = int64s(nbytes, "nbytes", kept);
@@ -192,7 +213,7 @@ MemoryKind kind_named(const std::string& name) {
   if (name == "host") return MemoryKind::kHost;
   if (name == "device") return MemoryKind::kDevice;
   if (name == "pinned") return MemoryKind::kPinned;
-  throw StatusError{Status(Code::kInvalidArgument, "memory is 'host', 'device' or 'pinned', not '" + name + "'")};
+  throw StatusError{Status(Code::kInvalidArgument, "memory is 'host' (the CPU's), 'device' (an NPU's) or 'pinned', not '" + name + "'")};
 }
 
 const char* name_of(MemoryKind kind) {

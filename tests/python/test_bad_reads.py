@@ -213,6 +213,19 @@ def test_malformed_arrays(both: Both, column: int, value: Any, match: str) -> No
     exactly(InvalidArgument, match, lambda: both.peer.prepare([both.local], *columns[:2], [both.remote], *columns[2:]))
 
 
+def test_what_is_no_list_of_regions(both: Both) -> None:
+    prepare: Any = both.peer.prepare
+    one = np.zeros(1, np.int64)
+    for locals_, remotes, error, match in (
+        (None, [both.remote], TypeError, "a list of local regions is wanted, .* of type NoneType"),
+        (both.local, [both.remote], TypeError, "a list of local regions is wanted, .* of type Region"),
+        ([both.local], both.remote, TypeError, "a list of remote regions is wanted, .* of type RemoteRegion"),
+        ([both.local, 5], [both.remote], InvalidArgument, r"local region 1 is 5, not a Region: engine.register\(memory\)"),
+        ([both.local], [both.local], InvalidArgument, r"remote region 0 is of type Region, not a RemoteRegion: peer.region"),
+    ):
+        exactly(error, match, lambda locals_=locals_, remotes=remotes: prepare(locals_, one, one, remotes, one, one, one))
+
+
 def test_wrong_types(both: Both) -> None:
     engine: Any = both.engine
     peer: Any = both.peer

@@ -105,10 +105,21 @@ def test_device_memory_where_there_is_none(peer: ray_hixl.Peer) -> None:
     assert refused == dict.fromkeys(("shm", "cma", "stream"), "it moves host memory; hixl and staged move device memory")
 
 
-@pytest.mark.parametrize("kinds", [("gpu", "host"), ("host", "gpu"), ("", "host")])
+@pytest.mark.parametrize("kinds", [("gpu", "host"), ("host", "gpu"), ("", "host"), ("host", "npu:0")])
 def test_unknown_kind(peer: ray_hixl.Peer, kinds: tuple[str, str]) -> None:
-    with pytest.raises(ray_hixl.InvalidArgument, match="memory is 'host', 'device' or 'pinned', not '"):
+    with pytest.raises(ray_hixl.InvalidArgument, match=r"memory is 'host' \(the CPU's\), 'device' \(an NPU's\) or 'pinned', not '"):
         peer.path(*kinds)
+
+
+def test_what_is_no_kind(peer: ray_hixl.Peer, owner: Owner) -> None:
+    descriptor = owner.get("engine.register(bytearray(4)).descriptor")
+    with pytest.raises(TypeError, match=r"^local takes a kind of memory, 'host', 'device' or 'pinned'; this is 5$"):
+        peer.path(5)  # type: ignore[arg-type]
+    for remote, said in ((descriptor, "of type bytes"), (None, "of type NoneType"), (3, "3")):
+        with pytest.raises(
+            TypeError, match=rf"^remote takes a kind .*, or a region of the peer: peer.region\(descriptor\); this is {said}$"
+        ):
+            peer.path("host", remote)  # type: ignore[arg-type]
 
 
 def test_stale_region(engine: ray_hixl.Engine, peer: ray_hixl.Peer, owner: Owner) -> None:
