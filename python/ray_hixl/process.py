@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray_hixl import _core, arguments
 from ray_hixl.engine import Engine
-from ray_hixl.errors import InvalidArgument, InvalidRegion, NotAvailable
+from ray_hixl.errors import InvalidArgument, InvalidRegion, NotAvailable, UnsupportedTensor
 from ray_hixl.options import Options
-from ray_hixl.tensors import use_torch
+from ray_hixl.tensors import explain_refusal, use_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,6 +135,7 @@ def register_memory(tensor: torch.Tensor) -> None:
     on (docs/npu.md). Tensors in it are then published without a copy and can be targets of fetches. Do it early: peers that are connected
     already must make a new connection to reach it. A storage that was resized is registered anew by the next call.
 
+    :raises UnsupportedTensor: the tensor has no storage of its own: it is sparse, for example.
     :raises NotAvailable: HIXL cannot have the memory (a tensor in an expandable segment that begins before that), or there is no HIXL.
     """
     storage, memory = _registrable(tensor)
@@ -221,14 +222,17 @@ def set_stream(stream: torch.npu.Stream | None) -> None:
 
 
 def _storage_of(tensor: torch.Tensor) -> torch.UntypedStorage:
-    """:raises NotAvailable: it is on a device whose memory cannot be registered."""
+    """:raises NotAvailable: it is on a device whose memory cannot be registered. :raises UnsupportedTensor: it has no one storage."""
     import torch
 
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"a torch tensor is wanted, this is {arguments.described(tensor)}; Engine.register takes any buffer")
     if tensor.device.type not in ("cpu", "npu"):
         raise NotAvailable(f"the tensor is on {tensor.device}: memory of CPUs and NPUs can be registered")
-    return tensor.untyped_storage()
+    try:
+        return tensor.untyped_storage()
+    except NotImplementedError as error:  # sparse, and whatever else torch keeps in several tensors
+        raise UnsupportedTensor(explain_refusal(tensor, "the tensor", str(error))) from error
 
 
 def _registrable(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:

@@ -346,6 +346,12 @@ def test_register_memory_of_another_device() -> None:
             call(torch.ones(3, device="meta"))
 
 
+def test_register_memory_of_what_has_no_storage() -> None:
+    for call in (ray_hixl.register_memory, ray_hixl.deregister_memory):
+        with pytest.raises(ray_hixl.UnsupportedTensor, match=r"the tensor is no plain dense memory: it is sparse .*tensor.to_dense"):
+            call(torch.eye(3).to_sparse())
+
+
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64, torch.int4], ids=str)
 @pytest.mark.parametrize("size", [5, (2, 3), (), (0, 4), torch.Size([7])], ids=str)
 def test_empty(size: int | tuple[int, ...], dtype: torch.dtype | None) -> None:
