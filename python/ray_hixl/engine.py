@@ -162,8 +162,9 @@ class Peer:
 
     def read(self, batch_or_ops: Batch | Sequence[Op], timeout: float | None = None) -> None:
         """Reads, and returns when every byte is there. Whatever it raises, Ctrl-C too, nothing writes to the local memory any more, or the
-        error says so.
+        error says so. Where the ops' local ranges overlap, any of their bytes may stay.
 
+        :raises InvalidArgument: of an engine in this process: what is read and where it goes share memory.
         :raises HixlError: how it failed.
         """
         seconds = arguments.seconds(timeout, self._options.transfer_timeout_s)
@@ -333,7 +334,8 @@ class Engine:
             device; by default new memory. What arrives goes right there, but where a target is on an NPU and not registered: then all of
             it comes to new memory, and ``result`` copies it.
         :param device: ``"npu:<index>"``, ``"npu"`` (the current one) or ``"cpu"``, for NPU tensors without a target.
-        :raises InvalidArgument: a target does not fit, or another device. The fetch ends with it where this process sees no such NPU.
+        :raises InvalidArgument: a target does not fit, or another device. The fetch ends with it where a target shares memory with what
+            is fetched, which is of this process, other than as the same bytes. The fetch ends with it where this process sees no such NPU.
         :raises NotAvailable: NPU tensors, and what is missing here for them.
         """
         block = begun.ended_on_error()

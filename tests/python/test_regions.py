@@ -197,3 +197,24 @@ def test_reading_its_own_memory(engine: ray_hixl.Engine) -> None:
     peer = engine.connect(engine.descriptor)
     assert read_all(engine, peer, engine.register(DATA).descriptor) == DATA
     assert peer.path().transport == "local"
+
+
+@pytest.mark.parametrize("shift", [-64, -1, 1, 64, 255])
+def test_what_is_read_and_where_it_goes_are_apart(engine: ray_hixl.Engine, shift: int) -> None:
+    """In one process they may be the same memory; then neither is changed, but where each byte is copied onto itself."""
+    peer = engine.connect(engine.descriptor)
+    memory = bytearray(range(256)) * 4
+    before = bytes(memory)
+    region = engine.register(memory)
+    remote = peer.region(region.descriptor)
+    refused = pytest.raises(ray_hixl.InvalidArgument, match="what is read and where it goes share memory: take a target apart from it")
+    with refused:
+        peer.read([(region, 256 + shift, remote, 256, 256)])
+    with refused:
+        peer.read([(region, 0, remote, 512, 64), (region, 900, remote, 63, 1)])  # one op writes what the other reads
+    with refused:
+        engine.fetch(engine.publish([memoryview(memory)[256:512]]), [memoryview(memory)[256 + shift : 512 + shift]]).result()
+    assert memory == before
+    peer.read([(region, 256, remote, 256, 256), (region, 0, remote, 512, 256), (region, 768, remote, 512, 256)])
+    assert memory == before
+    assert engine.fetch(engine.publish([memory]), [memory]).result()[0] is memory

@@ -2,6 +2,7 @@
 //
 // Pinned content is alive, but local reads it like any other code of this process: whoever unmaps published memory under its owner's feet
 // (by hand, not by freeing it) crashes the process.
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -41,6 +42,39 @@ Result<std::vector<Copy>> to_copies(const std::vector<Piece>& pieces, const Sour
   return copies;
 }
 
+// Ranges of memory, sorted and apart.
+using Ranges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
+
+Ranges sources_of(const std::vector<Copy>& copies) {
+  Ranges sources;
+  sources.reserve(copies.size());
+  for (const Copy& copy : copies) sources.emplace_back(copy.from, copy.from + copy.length);
+  if (!std::ranges::is_sorted(sources)) std::ranges::sort(sources);
+  std::size_t last = 0;
+  for (const auto& next : sources) {
+    if (next.first < sources[last].second) {
+      sources[last].second = std::max(sources[last].second, next.second);
+    } else {
+      sources[++last] = next;
+    }
+  }
+  sources.resize(std::min(sources.size(), last + 1));
+  return sources;
+}
+
+// Copies run at once, in parts: what one writes, no other may read. What is copied onto itself stays as it is.
+Status check_apart(const std::vector<Copy>& copies) {
+  const Ranges sources = sources_of(copies);
+  for (const Copy& copy : copies) {
+    const auto to = reinterpret_cast<std::uint64_t>(copy.to);
+    if (to == copy.from) continue;
+    const auto next = std::ranges::upper_bound(sources, to, {}, &Ranges::value_type::second);
+    if (next == sources.end() || next->first >= to + copy.length) continue;
+    return Status(Code::kInvalidArgument, "what is read and where it goes share memory: take a target apart from it");
+  }
+  return Status::ok();
+}
+
 class LocalChannel final : public Channel {
  public:
   LocalChannel(const Context& context, const PeerView& peer)
@@ -56,6 +90,7 @@ class LocalChannel final : public Channel {
     if (!sources.is_ok()) return job->end(sources.status());
     const Result<std::vector<Copy>> copies = to_copies(job->pieces, *sources);
     if (!copies.is_ok()) return job->end(copies.status());
+    if (const Status apart = check_apart(*copies); !apart.is_ok()) return job->end(apart);
     if (!link_checks_) check_afterwards(*job);
     puller_.pull(std::move(job), *copies, memcpy_mover(std::make_shared<const Sources>(*std::move(sources))));
   }
