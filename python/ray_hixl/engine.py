@@ -23,10 +23,13 @@ _WRITE = "writing into a peer's memory is not built yet: let the peer read it (p
 
 
 class Transfer:
-    """A read under way. Ends exactly once; its deadline belongs to it, not to ``wait``."""
+    """A read under way. Ends exactly once; its deadline belongs to it, not to ``wait``. Until its end was waited for, it keeps the engine
+    and the peer that it reads with.
+    """
 
-    def __init__(self, core: _core.Transfer) -> None:
+    def __init__(self, core: _core.Transfer, origin: _core.Engine | _core.Peer) -> None:
         self._core = core
+        self._origin: _core.Engine | _core.Peer | None = origin  # one that nobody keeps is closed, which would end it
 
     def wait(self, timeout: float | None = None) -> bool:
         """True once it succeeded; False if ``timeout`` seconds were not enough: it goes on.
@@ -38,6 +41,7 @@ class Transfer:
         """
         if not self._core.wait(arguments.patience(timeout)):
             return False
+        self._origin = None
         self._core.raise_failure()
         return True
 
@@ -58,11 +62,13 @@ class Transfer:
 class Fetch(Transfer):
     """An object on its way here."""
 
-    def __init__(self, core: _core.Fetch, targets: list[Any] | None, copied: bool, exports: list[Any], timeout: float) -> None:
+    def __init__(
+        self, core: _core.Fetch, engine: _core.Engine, targets: list[Any] | None, copied: bool, exports: list[Any], timeout: float
+    ) -> None:
         """``copied``: it goes into new memory, and from there to the targets. ``exports``: what keeps the targets' bytes where they are.
         ``timeout``: its own, which the copies to the targets have once more.
         """
-        super().__init__(core.transfer)
+        super().__init__(core.transfer, engine)
         self._fetch: _core.Fetch | None = core  # until the tensors were taken
         self._targets = targets
         self._copied = copied
@@ -121,7 +127,7 @@ class Fetch(Transfer):
 
 
 class Peer:
-    """A connection to another engine, for reading there. Closing it ends its transfers with ``Closed``."""
+    """A connection to another engine, for reading there. Keeps its engine. Closing it ends its transfers with ``Closed``."""
 
     def __init__(self, core: _core.Peer, options: Options) -> None:
         self._core = core
@@ -155,7 +161,7 @@ class Peer:
         seconds = arguments.seconds(timeout, self._options.transfer_timeout_s)
         block = begun.ended_on_error()
         try:
-            return Transfer(self._core.read_async(batch, seconds, block))
+            return Transfer(self._core.read_async(batch, seconds, block), self._core)
         except BaseException as error:
             block.end(error)
             raise
@@ -363,7 +369,7 @@ class Engine:
         if _core.knows_torch() and _core.touches_npu(packed) and self._comes_to_npus(listed, landing):
             _npu_to_receive_with().refuse_capture("fetching npu tensors")
         core, copied, exports = self._objects.fetch(self._core, packed, listed, seconds, block, name, landing)
-        return Fetch(core, listed, copied, exports, seconds)
+        return Fetch(core, self._core, listed, copied, exports, seconds)
 
     def _comes_to_npus(self, targets: list[Any] | None, landing: int | None) -> bool:
         """May any tensor of an NPU come to one here?"""

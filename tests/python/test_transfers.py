@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -147,6 +148,21 @@ def test_closing_the_engine_ends_its_transfers(owner: Owner) -> None:
         engine.close()
         with pytest.raises(ray_hixl.Closed):
             transfer.wait(5.0)
+
+
+def test_an_engine_that_nobody_keeps_ends_no_transfer(owner: Owner) -> None:
+    """Nor does such a peer. Once the end was waited for they are closed, as ever when they are dropped."""
+    made = ray_hixl.Engine(ray_hixl.Options(transports=("stream",)))
+    slow, metadata = Slow(made, owner), owner.get("engine.publish([given])", given=DATA)
+    with owner.stopped():
+        transfers = [slow.start(), made.fetch(metadata)]
+        del made, slow.peer, slow.engine, slow.batch, slow.local
+        gc.collect()
+        assert [transfer.done for transfer in transfers] == [False, False]
+    assert all(transfer.wait() for transfer in transfers)
+    assert slow.into == DATA
+    eventually(lambda: owner.get("engine.stats()['sessions']") == 0)
+    assert ray_hixl.Engine().connect(owner.descriptor).path().transport == "cma"
 
 
 def test_dropping_the_handle_does_not_cancel(slow: Slow) -> None:
