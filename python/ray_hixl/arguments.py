@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from numbers import Real
-from typing import Any
+from typing import Any, SupportsIndex
 
 from ray_hixl import _core
 from ray_hixl.errors import InvalidArgument
@@ -15,20 +15,22 @@ _DEVICES = "'cpu', 'npu' (the current one) or 'npu:<index>'"
 
 
 def seconds(timeout: float | None, default: float) -> float:
-    """A timeout of a call. :raises InvalidArgument: it is negative, or no number."""
+    """A timeout of a call. :raises InvalidArgument: it is negative, or NaN. :raises TypeError: it is no number."""
     if timeout is None:
         return default
     if not isinstance(timeout, Real) or not timeout >= 0:
-        raise InvalidArgument(f"timeout takes seconds >= 0, or None for the engine's option ({default:g}); this is {described(timeout)}")
+        raise _wrong(timeout, Real)(
+            f"timeout takes seconds >= 0, or None for the engine's option ({default:g}); this is {described(timeout)}"
+        )
     return _float(timeout)
 
 
 def patience(timeout: float | None) -> float | None:
-    """How long to wait at most. :raises InvalidArgument: it is no number."""
+    """How long to wait at most. :raises InvalidArgument: it is NaN. :raises TypeError: it is no number."""
     if timeout is None:
         return None
     if not isinstance(timeout, Real) or timeout != timeout:  # NaN
-        raise InvalidArgument(f"timeout takes seconds, or None to wait to the end; this is {described(timeout)}")
+        raise _wrong(timeout, Real)(f"timeout takes seconds, or None to wait to the end; this is {described(timeout)}")
     return _float(timeout)
 
 
@@ -56,11 +58,11 @@ def options(value: Any) -> Options | None:
 
 
 def nbytes(value: Any) -> int:
-    """:raises TypeError: it is no whole number from 0 to 2^64."""
+    """:raises InvalidArgument: it is not from 0 to 2^64. :raises TypeError: it is no whole number."""
     if _is_length(value):
         return operator.index(value)
     hint = "" if isinstance(value, Real) else "; for a tensor of a shape there is ray_hixl.empty()"
-    raise TypeError(f"a number of bytes is wanted, from 0 to 2^64; this is {described(value)}{hint}")
+    raise _wrong(value, SupportsIndex)(f"a number of bytes is wanted, from 0 to 2^64; this is {described(value)}{hint}")
 
 
 def device(name: Any) -> int | None:
@@ -82,11 +84,12 @@ def device(name: Any) -> int | None:
 
 
 def shape(size: Any) -> list[int]:
-    """:raises TypeError: it is neither a length nor a list of them."""
+    """:raises InvalidArgument: a length below 0. :raises TypeError: it is neither a length nor a list of them."""
     lengths = list(size) if hasattr(size, "__iter__") else [size]
     if all(_is_length(length) for length in lengths):
         return [operator.index(length) for length in lengths]
-    raise TypeError(f"a size is wanted, a whole number >= 0 or a list of them; this is {', '.join(described(each) for each in lengths)}")
+    error = InvalidArgument if all(isinstance(length, SupportsIndex) for length in lengths) else TypeError
+    raise error(f"a size is wanted, a whole number >= 0 or a list of them; this is {', '.join(described(each) for each in lengths)}")
 
 
 def described(value: Any) -> str:
@@ -94,6 +97,11 @@ def described(value: Any) -> str:
     if isinstance(value, Real) and (not isinstance(value, int) or abs(value) < 10**20):
         return repr(value)
     return f"of type {type(value).__name__}"
+
+
+def _wrong(value: Any, kind: Any) -> type[Exception]:
+    """The error of a wrong value of the right ``kind``, else of a wrong type."""
+    return InvalidArgument if isinstance(value, kind) else TypeError
 
 
 def _is_length(value: Any) -> bool:
