@@ -58,12 +58,48 @@ def test_no_flag(cluster: Any) -> None:
     ray.kill(plain)
 
 
-def test_a_handle_that_does_not_show_the_flag(consumer: Any) -> None:
-    """One that was looked up by name in another job."""
-    handle = ray.cloudpickle.loads(ray.cloudpickle.dumps(consumer))
+def without_the_flag(actor: Any) -> Any:
+    """A handle as one that was looked up by name in another job."""
+    handle = ray.cloudpickle.loads(ray.cloudpickle.dumps(actor))
     handle._ray_enable_tensor_transport = False
-    found = named(ray_hixl.check(handle), "enable_tensor_transport")
+    return handle
+
+
+def test_a_handle_that_does_not_show_the_flag(consumer: Any) -> None:
+    found = named(ray_hixl.check(without_the_flag(consumer)), "enable_tensor_transport")
     assert (found.verdict, "hand the handle" in found.remedy) == (WARNING, True)
+
+
+def test_an_async_actor_shows_the_thread_that_the_handle_does_not(cluster: Any) -> None:
+    receiver = actors.AsyncPeer.remote()
+    found = named(ray_hixl.check(without_the_flag(receiver)), "enable_tensor_transport")
+    assert (found.verdict, "hand the handle" in found.remedy) == (WARNING, True)
+    ray.kill(receiver)
+
+
+class Answering:
+    def nothing(self) -> None:
+        """Something to call."""
+
+
+class AsyncAnswering:
+    async def nothing(self) -> None:
+        """Something to call."""
+
+
+@pytest.mark.parametrize(
+    ("answering", "options"),
+    [(AsyncAnswering, {}), (Answering, {"max_concurrency": 2}), (Answering, {"concurrency_groups": {"theirs": 1}})],
+    ids=["async", "threaded", "with groups of its own"],
+)
+def test_no_flag_on_an_actor_that_runs_calls_apart(cluster: Any, answering: type, options: dict[str, Any]) -> None:
+    """That its answer comes from another thread than the main one shows nothing."""
+    actor = ray.remote(num_cpus=0, **options)(answering).remote()
+    found = named(ray_hixl.check(actor), "enable_tensor_transport")
+    assert (found.verdict, "@ray.remote(enable_tensor_transport=True)" in found.remedy) == (MISSING, True)
+    if "concurrency_groups" not in options:  # a handle that was looked up does not show whose groups they are
+        assert named(ray_hixl.check(without_the_flag(actor)), "enable_tensor_transport").verdict == MISSING
+    ray.kill(actor)
 
 
 def test_out_of_order(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:

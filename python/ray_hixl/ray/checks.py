@@ -47,15 +47,25 @@ def check(actor: Any, timeout: float = 5.0) -> list[Finding]:
 
 
 def _look_at_flag(actor: Any, told: dict[str, Any] | None) -> Finding:
-    """Whether the actor has a thread that receives. A handle that another job looked up by name does not tell; the answer's thread does."""
+    """Whether the actor has a thread that receives. The handle of its maker tells; one that another job looked up by name may not."""
     name = "enable_tensor_transport"
     if _has_flag(actor):
         return Finding(_HANDLE, name, WORKS, "set: the actor has a thread of its own that receives")
-    if told is not None and told["apart"]:
+    if not actor._ray_original_handle and told is not None and _answered_apart(actor, told):
         found = "this handle does not show it (one that was looked up by name does not), and the actor runs calls apart from each other"
         return Finding(_HANDLE, name, WARNING, found, "hand the handle of whoever made the actor on: calls with tensors need it")
-    found = "not set: several objects at a time, or one while the actor is busy, wait for Ray's fetch timeout (60 s)"
+    found = (
+        "not set, or the handle was looked up by name and does not show it: without it several objects at a time, or one while the actor "
+        "is busy, wait for Ray's fetch timeout (60 s)"
+    )
     return Finding(_HANDLE, name, MISSING, found, "@ray.remote(enable_tensor_transport=True) on the actor's class")
+
+
+def _answered_apart(actor: Any, told: dict[str, Any]) -> bool:
+    """Does the answer show that thread? A threaded actor's never does: all of its calls run beside each other."""
+    if told["loops"]:
+        return compat.RECEIVING_GROUP in told["loops"]
+    return told["apart"] and not actor._ray_allow_out_of_order_execution
 
 
 def _look_at_order(actor: Any) -> Finding:
@@ -80,7 +90,7 @@ def _ask(actor: Any, timeout: float) -> tuple[dict[str, Any] | None, Finding]:
     """What the actor's process said; else why it said nothing."""
     begin = time.monotonic()
     # Where there is no such group, a call of it can end the actor.
-    call = actor.__ray_call__.options(concurrency_group="_ray_system") if _has_flag(actor) else actor.__ray_call__
+    call = actor.__ray_call__.options(concurrency_group=compat.RECEIVING_GROUP) if _has_flag(actor) else actor.__ray_call__
     asked = call.remote(answer, process.engine().descriptor, timeout)
     try:
         return ray.get(asked, timeout=timeout), _silent("")
@@ -118,6 +128,7 @@ def answer(actor: Any, descriptor: bytes, timeout: float) -> dict[str, Any]:
         "ours": holder is HiXLTensorTransport,
         "bare": compat.why_gets_are_bare(),
         "apart": threading.current_thread() is not threading.main_thread(),
+        "loops": compat.event_loops(),
     }
     try:
         own = process.engine()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ import ray._private.state as _state
 import torch
 from ray.exceptions import RaySystemError
 
+RECEIVING_GROUP = "_ray_system"  # the concurrency group of an actor that was made with enable_tensor_transport=True
+
 _OLDEST = (2, 54)
 _GETS = "fetch_and_get_rdt_objects"
 _HANDOFFS = "queue_or_trigger_out_of_band_tensor_transfer"
+_LOOP = "AsyncIO Thread: "  # how an async actor's threads are named, then the concurrency group
 _MARK = "_ray_hixl_scope"  # of our function around Ray's; decorators that copy what they wrap copy it along
 _NOT_PLAIN = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR  # functions that return before they have run
 
@@ -105,6 +109,12 @@ def actor_name() -> str:
 def fetch_timeout_s() -> float:
     """Seconds after which this Ray gives a transfer up (``RAY_rdt_fetch_fail_timeout_milliseconds``)."""
     return float(getattr(_constants, "RDT_FETCH_FAIL_TIMEOUT_SECONDS", 60.0))
+
+
+def event_loops() -> list[str]:
+    """The concurrency groups of the async actor that this process is, each of which has an event loop; none where it is no such actor."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name.removeprefix(_LOOP) for name in names if name.startswith(_LOOP)]
 
 
 def living_actors() -> int:
