@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +18,11 @@ import ray
 
 import actors
 import ray_hixl
+from ray_hixl import process
 from ray_hixl.findings import MISSING, REFUSED, WARNING, WORKS, Finding
-from ray_hixl.ray import checks, compat
+from ray_hixl.ray import answers, checks, compat
 from ray_hixl.versions import versions
+from waiting import stop
 
 
 def named(findings: list[Finding], name: str) -> Finding:
@@ -105,7 +112,7 @@ def test_no_flag_on_an_actor_that_runs_calls_apart(cluster: Any, answering: type
 def test_out_of_order(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     receiver = actors.AsyncPeer.remote()
     assert named(ray_hixl.check(receiver), "order of calls").verdict == WORKS
-    monkeypatch.setattr(checks.process, "options", lambda: ray_hixl.Options(ray_wait_for_source=False))
+    monkeypatch.setattr(process, "options", lambda: ray_hixl.Options(ray_wait_for_source=False))
     found = named(ray_hixl.check(receiver), "order of calls")
     assert (found.verdict, "ray.wait" in found.remedy) == (WARNING, True)
     ray.kill(receiver)
@@ -136,20 +143,102 @@ def test_not_installed_there(fresh: Any) -> None:
     assert (found.verdict, "pip install" in found.remedy) == (MISSING, True)
 
 
-def test_not_reached(fresh: Any) -> None:
-    """An engine that listens on another address than the one that is told."""
+@pytest.fixture
+def asker(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """An engine that ``check`` takes for the one of this process, in a process that stands still, as if packets to it were swallowed."""
+    engine = "import ray_hixl, time; own = ray_hixl.Engine(); print(own.descriptor.hex(), flush=True); time.sleep(600)"
+    stopped = subprocess.Popen([sys.executable, "-c", engine], stdout=subprocess.PIPE, text=True)
+    assert stopped.stdout is not None
+    descriptor = bytes.fromhex(stopped.stdout.readline())
+    stop(stopped.pid)
+    monkeypatch.setattr(process, "engine", lambda: SimpleNamespace(descriptor=descriptor))
+    yield stopped
+    stopped.kill()
+    stopped.wait()
+
+
+def test_an_engine_that_is_gone(consumer: Any, asker: subprocess.Popen[str]) -> None:
+    asker.kill()
+    asker.wait()
+    found = named(ray_hixl.check(consumer), "connection")
+    assert (found.verdict, "PeerGone" in found.found, "Options.host" in found.remedy) == (MISSING, True, True)
+
+
+def test_where_packets_are_swallowed_the_actor_says_so_in_time(consumer: Any, asker: subprocess.Popen[str]) -> None:
+    findings = ray_hixl.check(consumer, timeout=6.0)
+    assert "ConnectError" in named(findings, "connection").found
+    assert named(findings, "registered").verdict == WORKS, "the rest is told, too"
+
+
+def test_the_actor_connects_no_longer_than_its_option(fresh: Any, asker: subprocess.Popen[str]) -> None:
     actor = fresh(runtime_env={"env_vars": {"RAY_HIXL_CONNECT_TIMEOUT_S": "0.5"}})
+    begin = time.monotonic()
+    assert "ConnectError" in named(ray_hixl.check(actor, timeout=180.0), "connection").found
+    assert time.monotonic() - begin < 90.0, "half of check's time"
 
-    def listen_elsewhere() -> Any:
-        own = ray_hixl.Engine(ray_hixl.Options(host="127.0.0.2"))
-        descriptor = own.descriptor
-        own.close()
-        return descriptor
 
-    gone = listen_elsewhere()
-    told = ray.get(actor.call.remote(checks.answer, None, gone, 1.0))
-    (found,) = checks._describe_path(told)
-    assert (found.verdict, "Options.host" in found.remedy) == (MISSING, True)
+def test_what_is_known_when_time_is_up_is_told(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "answer", lambda *_: {**answers.answer(*_), "path": None})
+    findings = ray_hixl.check(consumer, timeout=1.0)
+    assert (named(findings, "registered").verdict, named(findings, "connection").verdict) == (WORKS, MISSING)
+    assert "not yet whether it reaches" in named(findings, "connection").found
+
+
+def is_connecting(*_: Any) -> bool:
+    return any(thread.name.startswith("hixl-check") for thread in threading.enumerate())
+
+
+_PATIENT = {"runtime_env": {"env_vars": {"RAY_HIXL_CONNECT_TIMEOUT_S": "300"}}}
+
+
+@pytest.mark.parametrize("kind", ["receives", "runs an event loop"])
+def test_the_actor_goes_on_while_it_connects(cluster: Any, source: Any, asker: subprocess.Popen[str], kind: str) -> None:
+    actor = actors.Peer.options(**_PATIENT).remote() if kind == "receives" else ray.remote(**_PATIENT)(AsyncAnswering).remote()
+    with ThreadPoolExecutor(1) as thread:
+        checking = thread.submit(ray_hixl.check, actor, 600.0)
+        try:
+            actors.eventually(lambda: ray.get(actor.__ray_call__.remote(is_connecting)), 60.0)
+            if kind == "receives":
+                assert ray.get(actor.call.remote(len, source.give.remote(actors.numbers, 10, 1))) == 10
+            assert ray.get(actor.__ray_call__.remote(is_connecting))
+            assert not checking.done()
+        finally:
+            asker.kill()
+    assert named(checking.result(), "connection").verdict == MISSING
+    ray.kill(actor)
+
+
+def test_a_question_that_nobody_waits_for_is_taken_back(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an actor that was busy would start an engine later. Ray's word may come too late for one question, not for all."""
+    taken_back: list[Any] = []
+    monkeypatch.setattr(ray, "cancel", lambda asked, real=ray.cancel: (taken_back.append(asked), real(asked)))
+    plain = ray.remote(num_cpus=0)(Answering).remote()
+
+    def wait_for(end: Path) -> None:
+        while not end.exists():
+            time.sleep(0.01)
+
+    def is_taken_back() -> bool:
+        end = tmp_path / str(len(taken_back))
+        busy = plain.__ray_call__.remote(lambda _: wait_for(end))
+        ray_hixl.check(plain, timeout=0.5)
+        end.touch()
+        ray.get(busy)
+        try:
+            ray.get(taken_back[-1])
+        except ray.exceptions.TaskCancelledError:
+            return True
+        return False
+
+    actors.eventually(is_taken_back, 60.0)
+    ray.kill(plain)
+
+
+def test_questions_are_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "_connect", lambda *_: {})
+    for question in range(3 * answers._KEPT):
+        answers.answer(None, str(question), b"", 1.0)
+    assert list(answers._connecting) == [str(question) for question in range(2 * answers._KEPT, 3 * answers._KEPT)]
 
 
 def test_another_version_and_another_class() -> None:
@@ -158,7 +247,6 @@ def test_another_version_and_another_class() -> None:
         "ours": False,
         "holder": "other.Hixl",
         "bare": "",
-        "apart": True,
     }
     findings = list(checks._compare(told))
     assert (named(findings, "ray-hixl").verdict, named(findings, "registered").verdict) == (WARNING, MISSING)

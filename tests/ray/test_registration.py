@@ -11,7 +11,7 @@ import pytest
 import ray
 
 import ray_hixl
-from ray_hixl.ray import checks, compat
+from ray_hixl.ray import answers, compat
 from ray_hixl.ray.errors import to_ray
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 
@@ -169,7 +169,7 @@ def test_classes_that_are_shipped_by_value(cluster: Any) -> None:
 def test_what_is_pickled_is_found_in_the_package() -> None:
     """One thread that imports the package and another that imports a module of it may be called a deadlock by Python."""
     error = to_ray(ray_hixl.PeerGone("gone"))
-    for one in (ray_hixl.HiXLTensorTransport, ObjectMetadata([], None), TransferMetadata(), checks.answer, error):
+    for one in (ray_hixl.HiXLTensorTransport, ObjectMetadata([], None), TransferMetadata(), answers.answer, error):
         pickled = pickle.dumps(one)
         assert b"ray_hixl.ray" in pickled
         assert b"ray_hixl.ray." not in pickled, one

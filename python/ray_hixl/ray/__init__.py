@@ -1,6 +1,7 @@
 """The Ray side of ray_hixl. Importing it imports Ray and torch."""
 
-from ray_hixl.ray.checks import answer, check
+from ray_hixl.ray.answers import answer
+from ray_hixl.ray.checks import check
 from ray_hixl.ray.errors import rebuild
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 from ray_hixl.ray.registration import register, register_hixl_tensor_transport, runtime_env

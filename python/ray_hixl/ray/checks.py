@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -11,10 +11,10 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from ray_hixl import arguments, process
-from ray_hixl.errors import HixlError
 from ray_hixl.findings import MISSING, REFUSED, WARNING, WORKS, Finding
 from ray_hixl.ray import compat
-from ray_hixl.ray.transport import NAME, HiXLTensorTransport
+from ray_hixl.ray.answers import answer
+from ray_hixl.ray.transport import NAME
 from ray_hixl.versions import versions
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _HANDLE, _PROCESS, _PATH = "the actor's handle", "the actor's process", "from this process to the actor"
 _COMPARED = ("ray-hixl", "ray", "torch", "python")
+_PAUSE_S = 0.05  # until the actor is asked again whether it has connected
 _SWITCH_ON = "ray.init(runtime_env=ray_hixl.runtime_env()), or ray_hixl.register() in the module that defines the actor"
 
 
@@ -32,8 +33,9 @@ def check(actor: Any, timeout: float = 5.0) -> list[Finding]:
     Looks at the handle, asks the actor's process what it has, and has it connect to this process's engine, as if it fetched from here. Both
     engines are started by that, if they were not. Nothing else is changed, and nothing is published.
 
-    :param timeout: seconds for the actor's answer. One that is busy answers all the same if it was made with
-        ``enable_tensor_transport=True``, as long as it does not receive.
+    :param timeout: seconds for all of it; the actor has half of them to connect, at most its option ``connect_timeout_s``, and goes on with
+        its work meanwhile. One that is busy answers all the same if it was made with ``enable_tensor_transport=True``, as long as it does
+        not receive.
     :returns: findings; ``ray_hixl.findings.MISSING`` ones, if any, are why nothing would arrive. Each says what to do.
     :raises TypeError: that is no handle of an actor.
     """
@@ -43,7 +45,7 @@ def check(actor: Any, timeout: float = 5.0) -> list[Finding]:
     findings = [_look_at_flag(actor, told), _look_at_order(actor)]
     if told is None:
         return [*findings, silence]
-    return findings + list(_compare(told)) + list(_describe_path(told))
+    return findings + list(_compare(told)) + list(_describe_path(told["path"]))
 
 
 def _look_at_flag(actor: Any, told: dict[str, Any] | None) -> Finding:
@@ -87,18 +89,22 @@ def _has_flag(actor: Any) -> bool:
 
 
 def _ask(actor: Any, timeout: float) -> tuple[dict[str, Any] | None, Finding]:
-    """What the actor's process said; else why it said nothing."""
-    begin = time.monotonic()
+    """What the actor's process said until it knew all, or time was up; else why it said nothing."""
+    begin, told = time.monotonic(), None
     # Where there is no such group, a call of it can end the actor.
     call = actor.__ray_call__.options(concurrency_group=compat.RECEIVING_GROUP) if _has_flag(actor) else actor.__ray_call__
-    asked = call.remote(answer, process.engine().descriptor, timeout)
+    question = (uuid.uuid4().hex, process.engine().descriptor, timeout / 2)
     try:
-        return ray.get(asked, timeout=timeout), _silent("")
+        while told is None or told["path"] is None:
+            asked = call.remote(answer, *question)
+            told = ray.get(asked, timeout=max(0.0, begin + timeout - time.monotonic()))
+            time.sleep(_PAUSE_S)
+        return told, _silent("")
     except GetTimeoutError:
-        ray.cancel(asked)
+        ray.cancel(asked)  # else it would be asked later, when nobody waits for it
         what = "it receives" if _has_flag(actor) else "it is busy (without the flag it cannot answer meanwhile)"
         found = f"no answer within {time.monotonic() - begin:.1f} s: {what}, has not started yet, or hangs"
-        return None, _silent(found, "try again with a longer timeout; ray stack shows what it does")
+        return told, _silent(found, "try again with a longer timeout; ray stack shows what it does")
     except RayActorError as error:
         return None, _silent(f"the actor is not there any more: {error}", "make it again")
     except RayTaskError as error:
@@ -117,31 +123,6 @@ def _not_asked(error: BaseException) -> Finding:
         found = "ray_hixl is not installed in the environment of the actor's process"
         return Finding(_PROCESS, "ray_hixl", MISSING, found, "pip install 'ray-hixl[ray]' on its node, or into its runtime_env")
     return _silent(f"the question failed there: {said}", "the actor's log on its node has the rest")
-
-
-def answer(actor: Any, descriptor: bytes, timeout: float) -> dict[str, Any]:
-    """In the actor's process: what it has, and whether it reaches the engine of that descriptor. ``actor``: its instance."""
-    holder = compat.registered_class(NAME)
-    found: dict[str, Any] = {
-        "versions": versions(),
-        "holder": None if holder is None else f"{holder.__module__}.{holder.__qualname__}",
-        "ours": holder is HiXLTensorTransport,
-        "bare": compat.why_gets_are_bare(),
-        "apart": threading.current_thread() is not threading.main_thread(),
-        "loops": compat.event_loops(),
-    }
-    try:
-        own = process.engine()
-        found |= {"host": own.options.host, "transports": own.options.transports}
-        peer = own.connect(descriptor, timeout)
-        try:
-            path = peer.path()
-            found |= {"transport": path.transport, "refused": dict(path.refused)}
-        finally:
-            peer.close()
-    except HixlError as error:
-        found["error"] = f"{type(error).__name__}: {error}"
-    return found
 
 
 def _compare(told: dict[str, Any]) -> Iterator[Finding]:
@@ -165,19 +146,19 @@ def _compare(told: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(_PROCESS, "ray.get", WARNING, told["bare"])
 
 
-def _describe_path(told: dict[str, Any]) -> Iterator[Finding]:
-    if "transport" not in told:
-        yield Finding(
-            _PATH,
-            "connection",
-            MISSING,
-            told.get("error", "no engine"),
-            f"this process's engine listens on {process.options().host}: can the actor's node reach it? Options.host chooses an address",
-        )
+def _describe_path(path: dict[str, Any] | None) -> Iterator[Finding]:
+    if path is None:
+        found = "when time was up the actor had answered, but not yet whether it reaches this process"
+        yield Finding(_PATH, "connection", MISSING, found, "try again with a longer timeout")
         return
-    if told["transport"] is None:
+    if "error" in path:
+        host = process.options().host
+        remedy = f"this process's engine listens on {host}: can the actor's node reach it? Options.host chooses an address"
+        yield Finding(_PATH, "connection", MISSING, path["error"], remedy)
+        return
+    if path["transport"] is None:
         yield Finding(_PATH, "host memory", MISSING, "no transport can move it", "let both sides have a common one: Options.transports")
     else:
-        yield Finding(_PATH, "host memory", WORKS, f"by {told['transport']}; the actor's engine listens on {told['host']}")
-    for name, reason in told["refused"].items():
+        yield Finding(_PATH, "host memory", WORKS, f"by {path['transport']}; the actor's engine listens on {path['host']}")
+    for name, reason in path["refused"].items():
         yield Finding(_PATH, name, REFUSED, reason)
