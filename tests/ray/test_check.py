@@ -19,6 +19,7 @@ import ray
 import actors
 import ray_hixl
 from ray_hixl import process
+from ray_hixl.cli import check as command
 from ray_hixl.findings import MISSING, REFUSED, WARNING, WORKS, Finding
 from ray_hixl.ray import answers, checks, compat
 from ray_hixl.versions import versions
@@ -265,23 +266,72 @@ def test_findings_as_text(consumer: Any) -> None:
 
 
 _OF_A_CLUSTER = """
-import sys, ray, actors
-ray.init(sys.argv[1], namespace="checked", log_to_driver=False, configure_logging=False)
-made = [actors.Peer.options(name="receiver", num_cpus=0).remote(), actors.Peer.options(num_cpus=0).remote()]
-ray.get([one.call.remote(len, "x") for one in made])
+import json, sys, ray, actors
 from click.testing import CliRunner
 from ray_hixl.cli.__main__ import main
-ended = CliRunner().invoke(main, ["check", "--address", sys.argv[1], "--json"])
-print(ended.output if ended.exception is None or ended.exit_code == 0 else repr(ended.exception))
+
+class Unrelated:
+    def loaded(self):
+        import sys
+        return [name for name in ("ray_hixl", "torch") if name in sys.modules]
+
+ray.init(sys.argv[1], namespace="checked", log_to_driver=False, configure_logging=False)
+made = [actors.Peer.options(name="receiver", num_cpus=0).remote(), actors.Peer.options(num_cpus=0).remote()]
+unrelated = ray.remote(num_cpus=0)(Unrelated).options(name="unrelated").remote()
+ray.get([one.call.remote(len, "x") for one in made])
+ended = {"name": "ended", "namespace": "checked"}  # since it was listed
+ray.util.list_named_actors = lambda real=ray.util.list_named_actors, **options: [*real(**options), ended]
+
+def check(*options):
+    done = CliRunner().invoke(main, ["check", "--address", sys.argv[1], "--timeout", "30", *options])
+    return {"exit": done.exit_code, "output": done.output}
+
+print(json.dumps([check("--json"), check(), ray.get(unrelated.loaded.remote()), check("--json", "--all")]))
 """
 
 
 def test_all_actors_of_a_cluster(cluster: Any) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _OF_A_CLUSTER, cluster.address_info["address"]], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", _OF_A_CLUSTER, cluster.address_info["address"]], capture_output=True, text=True, timeout=180, check=False
     )
-    report = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    usual, shown, loaded, everyone = json.loads(done.stdout)
+    report = json.loads(usual["output"])
     findings = {finding["name"]: finding for finding in report["actors"]["checked/receiver"]}
     assert findings["registered"]["verdict"] == WORKS, done.stderr
     assert "cma" in findings["host memory"]["found"]
     assert report["unnamed"] >= 1
+    (ended,) = report["actors"]["checked/ended"]
+    assert (ended["verdict"], ended["found"]) == (WARNING, "it has ended meanwhile")
+    assert (report["others"], usual["exit"], loaded) == (["checked/unrelated"], 0, []), "who does not use hixl is left alone"
+    assert "checked/unrelated" in json.loads(everyone["output"])["actors"]
+    assert everyone["exit"] == 1, "it has no thread that receives"
+    lines = shown["output"].splitlines()
+    assert "Not asked, since hixl is not in use there: checked/unrelated." in " ".join(lines)
+    assert "ray_hixl.check(actor)" in " ".join(lines[-2:])
+
+
+def test_actors_of_which_nothing_is_known(cluster: Any, tmp_path: Path) -> None:
+    """They may have nothing to do with hixl, so that they are no error."""
+    plain = ray.remote(num_cpus=0)(Answering).remote()
+    end = tmp_path / "end"
+
+    def wait_for_the_end(_: Any) -> None:
+        while not end.exists():
+            time.sleep(0.01)
+
+    def fail(_: Any) -> None:
+        raise KeyError("secret")
+
+    look = plain.__ray_call__.remote(fail)
+    ray.wait([look])
+    (failed,) = command._check(plain, look, 5.0) or []
+    busy = plain.__ray_call__.remote(wait_for_the_end)
+    (silent,) = command._check(plain, plain.__ray_call__.remote(len), 5.0) or []
+    end.touch()
+    ray.get(busy)
+    ray.kill(plain)
+    actors.eventually(lambda: "ended" in (command._check(plain, plain.__ray_call__.remote(len), 5.0) or [])[0].found)
+    assert (failed.verdict, silent.verdict) == (WARNING, WARNING)
+    assert "failed there: " in failed.found
+    assert "no answer within 5 s" in silent.found

@@ -102,13 +102,14 @@ def bringup(
 @main.command()
 @click.option("--address", default="auto", show_default=True, help="Of the cluster, as ray.init takes it.")
 @click.option("--timeout", default=5.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds for each actor's answer.")
+@click.option("--all", "everyone", is_flag=True, help="Also ask actors that do not use hixl, which loads it and torch there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check(address: str, timeout: float, as_json: bool) -> None:
-    """Ask the named actors of a running Ray cluster why they would not receive. In a program: ray_hixl.check(actor)."""
+def check(address: str, timeout: float, everyone: bool, as_json: bool) -> None:
+    """Ask the named actors of a running Ray cluster that use hixl why they would not receive. In a program: ray_hixl.check(actor)."""
     need("check asks the actors of a Ray cluster", "ray", "torch")
     from ray_hixl.cli import check as command
 
-    raise SystemExit(command.run(address, timeout, as_json))
+    raise SystemExit(command.run(address, timeout, everyone, as_json))
 
 
 @main.command()

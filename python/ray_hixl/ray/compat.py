@@ -117,9 +117,9 @@ def event_loops() -> list[str]:
     return [name.removeprefix(_LOOP) for name in names if name.startswith(_LOOP)]
 
 
-def living_actors() -> int:
-    """How many actors live in the cluster, with a name or without."""
-    return len(_state.actors(actor_state_name="ALIVE"))
+def unnamed_actors() -> int:
+    """How many actors without a name live in the cluster."""
+    return sum(not actor["Name"] for actor in _state.actors(actor_state_name="ALIVE").values())
 
 
 def registered_class(name: str) -> type | None:
