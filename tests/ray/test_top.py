@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import os
 import socket
@@ -91,10 +92,55 @@ def test_no_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rates_are_those_between_two_looks() -> None:
     before = snapshot(10.0, PAGE.replace("3145728", "1048576"))
     lines = shown(snapshot(12.0, PAGE), before)
-    (busy,) = [line for line in lines if "Decode" in line]
-    cells = [cell.strip() for cell in busy.split("│")[1:-1]]
-    assert cells == ["192.0.2.1", "7", "Decode", "cma 1.0 MiB", "0 B", "0.0", "4.0 MiB", "0", "2", "-"]
+    assert cells_of(lines, "Decode") == ["192.0.2.1", "7", "Decode", "cma 1.0 MiB", "0 B", "0.0", "4.0 MiB", "0", "2", "-"]
     assert "1 more, idle or ended" in lines, "the driver moved nothing"
+
+
+def cells_of(lines: list[str], actor: str) -> list[str]:
+    (found,) = [line for line in lines if actor in line]
+    return [cell.strip() for cell in found.split("│")[1:-1]]
+
+
+def test_no_rate_of_what_was_not_there_before() -> None:
+    """A node that did not answer then, a process that is new: what was received since hours is no rate."""
+    page = PAGE + 'ray_hixl_served_bytes_total{pid="7"} 5\nray_hixl_fetches_total{pid="7",outcome="ok"} 5\n'
+    assert cells_of(shown(snapshot(12.0, page), snapshot(10.0, "")), "Decode")[3:7] == ["cma -", "-", "-", "4.0 MiB"]
+
+
+def test_a_new_series_leaves_the_known_rates() -> None:
+    before = PAGE + 'ray_hixl_fetches_total{pid="7",outcome="ok"} 5\n'
+    page = PAGE + 'ray_hixl_fetches_total{pid="7",outcome="ok"} 9\nray_hixl_fetches_total{pid="7",outcome="failed"} 1\n'
+    assert cells_of(shown(snapshot(12.0, page), snapshot(10.0, before)), "Decode")[3:6] == ["0", "0 B", "2.0"]
+
+
+def test_no_rate_of_what_began_anew() -> None:
+    before = snapshot(10.0, PAGE.replace("3145728", "31457280"))
+    assert cells_of(shown(snapshot(12.0, PAGE), before), "Decode")[3] == "cma -"
+
+
+@pytest.mark.parametrize(
+    ("length", "page", "why"),
+    [(1000, b"# cut", "IncompleteRead"), (3, b"\xff\xfe\xff", "UnicodeDecodeError"), (16, b"ray_hixl_links{x\n", "ValueError")],
+    ids=["breaks off", "is no text", "is no such page"],
+)
+def test_an_answer_that_is_no_page_of_metrics_is_named(length: int, page: bytes, why: str) -> None:
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        answering = threading.Thread(target=server.handle_request)
+        answering.start()
+        found = top.read([{"Alive": True, "NodeManagerAddress": "127.0.0.1", "MetricsExportPort": server.server_port}])
+        answering.join()
+    assert found.answered == 0
+    assert f": {why}: " in found.unread[0]
 
 
 def test_nodes_that_cannot_be_read_say_what_to_do() -> None:
@@ -110,7 +156,7 @@ def test_nodes_that_cannot_be_read_say_what_to_do() -> None:
     assert found.answered == 0
     without, silent = found.unread
     assert without.startswith("node 192.0.2.1 shows no metrics: its agent lacks what it needs for that. pip install 'ray[default]'")
-    assert silent.startswith(f"node 127.0.0.1 does not answer at its metrics port {port}: ")
+    assert silent.startswith(f"node 127.0.0.1 shows no metrics at its port {port}: ")
     assert "Connection refused" in silent
     assert shown(found, found)[-1].endswith("anew")
 

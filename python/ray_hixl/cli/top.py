@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
+import math
 import time
 import urllib.request
 from collections import defaultdict
@@ -63,14 +65,13 @@ def read(nodes: Iterable[Mapping[str, Any]]) -> Snapshot:
             snapshot.unread.append(f"node {host} shows no metrics: its agent lacks what it needs for that. {_INSTALL}")
             continue
         try:
-            text = _page(host, port)
-        except OSError as error:
-            snapshot.unread.append(
-                f"node {host} does not answer at its metrics port {port}: {error}. Does a firewall stop it? Else: {_INSTALL}"
-            )
+            found = by_process(host, _page(host, port))
+        except (OSError, http.client.HTTPException, ValueError) as error:  # no answer; one that breaks off; one that is no such page
+            why = f"{type(error).__name__}: {error}"
+            snapshot.unread.append(f"node {host} shows no metrics at its port {port}: {why}. Does a firewall stop it? Else: {_INSTALL}")
             continue
         snapshot.answered += 1
-        snapshot.processes.update(by_process(host, text))
+        snapshot.processes.update(found)
     return snapshot
 
 
@@ -100,7 +101,7 @@ def table(now: Snapshot, before: Snapshot) -> Group:
     for key, figures in now.processes.items():
         rates = {name: _rates(name, figures, before.processes.get(key), now.taken - before.taken) for name in _RATED}
         if any(any(of_tag.values()) for of_tag in rates.values()) or figures.total("links") is not None:
-            rows.append((sum(rates["fetched_bytes"].values()), _row(key, figures, rates)))
+            rows.append((_sum(rates["fetched_bytes"]) or 0.0, _row(key, figures, rates)))
         else:
             quiet += 1
     for _, row in sorted(rows, key=lambda one: -one[0]):
@@ -114,16 +115,25 @@ def table(now: Snapshot, before: Snapshot) -> Group:
 _RATED = ("fetched_bytes", "served_bytes", "fetches", "fetch_failures")
 
 
-def _rates(name: str, now: Figures, before: Figures | None, seconds: float) -> dict[str, float]:
+def _rates(name: str, now: Figures, before: Figures | None, seconds: float) -> dict[str, float | None]:
+    """By tag; None where that is not known: there was no value before, or it sank, as it does where what counts began anew."""
     earlier = before.values.get(name, {}) if before is not None else {}
-    return {tag: (value - earlier.get(tag, 0.0)) / seconds for tag, value in now.values.get(name, {}).items()}
+    values = now.values.get(name, {}).items()
+    return {tag: (value - earlier[tag]) / seconds if value >= earlier.get(tag, math.inf) else None for tag, value in values}
 
 
-def _row(key: Key, figures: Figures, rates: dict[str, dict[str, float]]) -> Iterator[str]:
+def _sum(rates: dict[str, float | None]) -> float | None:
+    """Of those that are known; None where none is."""
+    known = [rate for rate in rates.values() if rate is not None]
+    return sum(known) if known or not rates else None
+
+
+def _row(key: Key, figures: Figures, rates: dict[str, dict[str, float | None]]) -> Iterator[str]:
+    incoming, served, fetches = rates["fetched_bytes"], _sum(rates["served_bytes"]), _sum(rates["fetches"])
     yield from (*key, figures.actor or "(tasks)")
-    yield "\n".join(f"{transport} {_size(rate)}" for transport, rate in sorted(rates["fetched_bytes"].items()) if rate) or "0"
-    yield _size(sum(rates["served_bytes"].values()))
-    yield f"{sum(rates['fetches'].values()):.1f}"
+    yield "\n".join(f"{transport} {_size(rate)}" for transport, rate in sorted(incoming.items()) if rate != 0) or "0"
+    yield _size(served)
+    yield "-" if fetches is None else f"{fetches:.1f}"
     yield _size(figures.total("fetched_bytes") or 0)
     yield "\n".join(f"{code} {count:.0f}" for code, count in sorted(figures.values.get("fetch_failures", {}).items())) or "0"
     links, used, mapped = (figures.total(name) for name in ("links", "arena_used_bytes", "arena_mapped_bytes"))
@@ -131,7 +141,9 @@ def _row(key: Key, figures: Figures, rates: dict[str, dict[str, float]]) -> Iter
     yield "-" if used is None or mapped is None else f"{_size(used)} of {_size(mapped)}"
 
 
-def _size(count: float) -> str:
+def _size(count: float | None) -> str:
+    if count is None:
+        return "-"
     unit = 0
     while count >= 1024 and unit + 1 < len(_UNITS):
         count, unit = count / 1024, unit + 1
