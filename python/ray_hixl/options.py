@@ -12,6 +12,7 @@ from ray_hixl._option_table import OptionTable
 
 PREFIX = "RAY_HIXL_"
 _NAMES = [info[0] for info in _core.option_infos()]
+_OF_ONE_NODE = {"host"}
 VARIABLES = [PREFIX + name.upper() for name in _NAMES]
 
 
@@ -52,13 +53,14 @@ class Options(OptionTable):
         for name, value in given.items():
             core.set(name, _to_text(value))
         chosen = {name for name in _NAMES if name in given or PREFIX + name.upper() in os.environ}
-        vars(self).update(_core=core, _chosen=chosen)
+        vars(self).update(_core=core, _given=frozenset(given), _chosen=chosen)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         if name in _NAMES:
             raise AttributeError(f"options are fixed once they are made: make new ones, Options({name}=...)")
         raise AttributeError(_no_option(name))
 
+    _given: frozenset[str]
     _chosen: set[str]
 
     @property
@@ -76,8 +78,11 @@ class Options(OptionTable):
         return self if "host" in self._chosen else Options(**self._values(self._chosen), host=host)
 
     def to_environment(self) -> dict[str, str]:
-        """Variables that give another process the same options: what was chosen, by argument or environment."""
-        return {PREFIX + name.upper(): text for name, text in self._values(self._chosen).items()}
+        """Variables that give other processes the same options: what was chosen, by argument or environment. ``host`` only by argument: in
+        the environment it is one node's own, and the processes may be on others.
+        """
+        handed_on = self._chosen - (_OF_ONE_NODE - self._given)
+        return {PREFIX + name.upper(): text for name, text in self._values(handed_on).items()}
 
     def differences(self, other: Options) -> str:
         """Which options differ from those of ``other``, for an error: what they are here, and there."""
@@ -95,11 +100,13 @@ class Options(OptionTable):
         return hash(tuple(self._values(_NAMES).items()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._values(self._chosen),)
+        return _restore, (self._values(self._chosen), self._given)
 
     def __repr__(self) -> str:
         return f"Options({', '.join(f'{name}={text}' for name, text in self._values(_NAMES).items())})"
 
 
-def _restore(chosen: dict[str, Any]) -> Options:
-    return Options(**chosen)
+def _restore(chosen: dict[str, Any], given: frozenset[str]) -> Options:
+    options = Options(**chosen)
+    options._given = given
+    return options

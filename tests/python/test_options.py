@@ -211,14 +211,26 @@ def test_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_to_environment_has_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Options().to_environment() == {}
-    monkeypatch.setenv("RAY_HIXL_HOST", "127.0.0.3")
+    monkeypatch.setenv("RAY_HIXL_STALL_TIMEOUT_S", "7.5")
     chosen = Options(transports=("shm", "stream"), transfer_timeout_s=12.5, source_arena_bytes=1 << 33).to_environment()
     assert chosen == {
-        "RAY_HIXL_HOST": "127.0.0.3",
+        "RAY_HIXL_STALL_TIMEOUT_S": "7.5",
         "RAY_HIXL_TRANSPORTS": "shm,stream",
         "RAY_HIXL_TRANSFER_TIMEOUT_S": "12.5",
         "RAY_HIXL_SOURCE_ARENA_BYTES": str(1 << 33),
     }
+
+
+def test_to_environment_has_a_host_only_by_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment it is the address of this node, and the other process may be on another."""
+    monkeypatch.setenv("RAY_HIXL_HOST", "192.0.2.1")
+    monkeypatch.setenv("RAY_HIXL_COPY_THREADS", "3")
+    here = Options()
+    assert (here.host, here.to_environment()) == ("192.0.2.1", {"RAY_HIXL_COPY_THREADS": "3"})
+    assert Options(host="192.0.2.2").to_environment()["RAY_HIXL_HOST"] == "192.0.2.2"
+    for options in (here, Options(host="192.0.2.2")):
+        packed = pickle.loads(pickle.dumps(options))
+        assert (packed.host, packed.to_environment()) == (options.host, options.to_environment())
 
 
 def test_to_environment_gives_another_process_the_same() -> None:

@@ -51,6 +51,12 @@ def test_runtime_env_merges() -> None:
     assert base["env_vars"]["RAY_HIXL_COPY_THREADS"] == "9", "what was passed in is left alone"
 
 
+def test_runtime_env_leaves_each_node_its_own_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_HIXL_HOST", "192.0.2.1")
+    assert "env_vars" not in ray_hixl.runtime_env(options=ray_hixl.Options())
+    assert ray_hixl.runtime_env(options=ray_hixl.Options(host="192.0.2.1"))["env_vars"] == {"RAY_HIXL_HOST": "192.0.2.1"}
+
+
 def test_runtime_env_refuses_another_hook() -> None:
     with pytest.raises(ValueError, match=r"my\.hook"):
         ray_hixl.runtime_env(base={_HOOK: "my.hook"})
