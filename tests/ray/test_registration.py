@@ -70,9 +70,7 @@ def test_runtime_env_of_an_actor() -> None:
 
 _NAME_TAKEN = """
 import ray_hixl
-from ray_hixl.ray import checks, compat
-from ray_hixl.ray.errors import to_ray
-from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
+from ray_hixl.ray import compat
 
 class Other(ray_hixl.HiXLTensorTransport):
     pass
@@ -182,12 +180,41 @@ def test_what_is_pickled_is_found_in_the_package() -> None:
         assert type(pickle.loads(pickled)) is type(one)
 
 
+@pytest.fixture
+def unregistered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that has not registered the transport yet; afterwards it is as before."""
+    monkeypatch.delitem(compat._util.transport_manager_info, "HIXL", raising=False)
+
+
+def test_another_thread_registers_first(unregistered: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Ray's own, for example, between the look at who holds the name and the registration."""
+    real = compat.register_transport
+
+    def come_late(*arguments: Any) -> None:
+        real(*arguments)
+        real(*arguments)
+
+    monkeypatch.setattr(compat, "register_transport", come_late)
+    ray_hixl.register()
+    assert compat.registered_class("HIXL") is ray_hixl.HiXLTensorTransport
+    del compat._util.transport_manager_info["HIXL"]
+    pickle.loads(pickle.dumps(ObjectMetadata([], None)))
+    assert (compat.registered_class("HIXL"), caplog.records) == (ray_hixl.HiXLTensorTransport, [])
+
+
+def test_what_ray_refuses_is_raised(unregistered: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise ValueError("no such device")
+
+    monkeypatch.setattr(compat, "register_transport", refuse)
+    with pytest.raises(ValueError, match="no such device"):
+        ray_hixl.register()
+
+
 _ARRIVES_WHERE_THE_NAME_IS_TAKEN = """
 import pickle, sys
 import ray_hixl
-from ray_hixl.ray import checks, compat
-from ray_hixl.ray.errors import to_ray
-from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
+from ray_hixl.ray import compat
 from ray_hixl.ray.metadata import ObjectMetadata
 
 class Other(ray_hixl.HiXLTensorTransport):

@@ -44,10 +44,14 @@ def register(devices: Iterable[str] = _DEVICES, options: Options | None = None) 
 
 
 def _claim_name(devices: list[str]) -> None:
-    holder = compat.registered_class(NAME)
-    if holder is None:
-        compat.register_transport(NAME, devices, HiXLTensorTransport)
-    elif holder is not HiXLTensorTransport:
+    try:
+        if compat.registered_class(NAME) is None:
+            compat.register_transport(NAME, devices, HiXLTensorTransport)
+    except ValueError:  # another thread came first: an object's arrival, or Ray, which brings transports along
+        if compat.registered_class(NAME) is None:
+            raise
+    holder: Any = compat.registered_class(NAME)
+    if holder is not HiXLTensorTransport:
         raise RuntimeError(
             f"the transport name {NAME!r} is held by {holder.__module__}.{holder.__qualname__}; ray_hixl cannot register its own "
             "ray_hixl.HiXLTensorTransport beside it: uninstall one of the two packages, or register only one of them"
