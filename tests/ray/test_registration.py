@@ -211,6 +211,17 @@ def test_what_ray_refuses_is_raised(unregistered: None, monkeypatch: pytest.Monk
         ray_hixl.register()
 
 
+def test_a_name_that_is_taken_is_warned_of_once(unregistered: None, caplog: pytest.LogCaptureFixture) -> None:
+    class Foreign(ray_hixl.HiXLTensorTransport):
+        pass
+
+    compat.register_transport("HIXL", ["cpu"], Foreign)
+    for _ in range(3):
+        pickle.loads(pickle.dumps(ObjectMetadata([], None)))
+    (warning,) = caplog.messages
+    assert "Foreign" in warning
+
+
 _ARRIVES_WHERE_THE_NAME_IS_TAKEN = """
 import pickle, sys
 import ray_hixl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -65,7 +66,12 @@ def _register_on_arrival() -> None:
     try:
         _claim_name(list(_DEVICES))
     except Exception as error:
-        logger.warning("an object of the transport hixl arrived, and this process cannot receive it: %s", error)
+        _warn(str(error))
+
+
+@functools.cache  # not for each object
+def _warn(why: str) -> None:
+    logger.warning("an object of the transport hixl arrived, and this process cannot receive it: %s", why)
 
 
 def register_hixl_tensor_transport(devices: Iterable[str] = _DEVICES) -> None:
