@@ -17,7 +17,7 @@ import ray.util.metrics
 
 import actors
 import ray_hixl
-from ray_hixl.ray import reporter
+from ray_hixl.ray import compat, reporter
 from ray_hixl.ray.metadata import TransferMetadata
 from ray_hixl.ray.metrics import Metrics
 from ray_hixl.ray.records import FetchRecord, PublishRecord, Record
@@ -30,10 +30,12 @@ class Collected:
 
     def __init__(self) -> None:
         self.calls: list[list[Record]] = []
+        self.actors: list[str] = []
         self.closed = False
 
     def take(self, records: Sequence[Record], actor: str) -> None:
         self.calls.append(list(records))
+        self.actors.append(actor)
 
     def close(self) -> None:
         self.closed = True
@@ -44,6 +46,19 @@ class Broken(Collected):
 
     def take(self, records: Sequence[Record], actor: str) -> None:
         raise OSError("the disk is full")
+
+
+class Stopped(Collected):
+    """One that stops in the middle of the first records, until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped, self.go_on = threading.Event(), threading.Event()
+
+    def take(self, records: Sequence[Record], actor: str) -> None:
+        super().take(records, actor)
+        self.stopped.set()
+        self.go_on.wait(60.0)
 
 
 @pytest.fixture
@@ -145,6 +160,62 @@ def test_metrics_that_ray_refuses_fail_nothing(
     assert caplog.messages == ["no more metrics of this process, transfers go on: ValueError('no metrics today')"]
 
 
+def test_what_ray_raises_does_not_end_the_thread(start: Callable[..., Reporter], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while another thread shuts Ray down. The actor's name is asked for again."""
+    names = iter([RuntimeError("core worker is gone"), "by its name"])
+
+    def name() -> str:
+        answer = next(names)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(compat, "actor_name", name)
+    monkeypatch.setattr(reporter, "_PAUSE_S", 0.01)
+    sink = Collected()
+    own = start(sink)
+    for count in (1, 2):
+        own.put(published("an object"))
+        actors.eventually(lambda count=count: len(sink.calls) == count)
+    assert sink.actors == ["", "by its name"]
+
+
+def test_more_than_the_thread_hands_on_is_dropped_counted_and_told(
+    start: Callable[..., Reporter], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each time, while it is in the middle of something."""
+    monkeypatch.setattr(reporter, "_MOST", 3)
+    monkeypatch.setattr(reporter, "_PAUSE_S", 0.0)
+    sink = Stopped()
+    own = start(sink)
+    own.put(published("first"))
+    assert sink.stopped.wait(60.0)
+    for number in range(5):
+        own.put(published(f"object {number}"))
+    sink.go_on.set()
+    actors.eventually(lambda: caplog.messages)
+    own.put(published("last"))
+    own.end()
+    names = [record.object_id for call in sink.calls for record in call]
+    assert names == ["first", "object 0", "object 1", "object 2", "last"]
+    assert caplog.messages == ["metrics and trace lack 2 fetches and publishes of this process: more than 3 waited for their thread"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nothing_waits_for_a_thread_that_has_ended(start: Callable[..., Reporter]) -> None:
+    class Ending(Collected):
+        def take(self, records: Sequence[Record], actor: str) -> None:
+            own.put(published("meanwhile"))
+            raise SystemExit
+
+    own = start(Ending())
+    own.put(published("first"))
+    own.end()
+    assert not own._thread.is_alive()
+    own.put(published("second"))
+    assert own._records.empty()
+
+
 @pytest.mark.usefixtures("none_yet")
 def test_no_thread_fails_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
@@ -167,7 +238,7 @@ def test_a_forked_child_reports_nothing() -> None:
     """Not what its parent did, nor what it does itself, which would pile up: the thread is the parent's."""
     program = """
 import os
-from ray_hixl.ray import reporter
+from ray_hixl.ray import compat, reporter
 from ray_hixl.ray.records import PublishRecord
 taken = []
 class Sink:

@@ -1,8 +1,9 @@
 """The reporter: a thread that hands on what the transport did in this process, to Ray's metrics and to a trace if one is asked for.
 
 It starts with the first record, sleeps until there is another one, for as long as that takes, and hands on a second later what came in
-that second: a process that does nothing is not woken up. A transfer pays for a put into a queue. Nothing that goes wrong here reaches a
-transfer: what cannot take records any more is dropped, with one line in the log.
+that second: a process that does nothing is not woken up. A transfer pays for a put into a queue, which has a bound. Nothing that goes wrong
+here reaches a transfer, and nothing that Ray raises ends the thread: what cannot take records any more is dropped, with one line in the
+log.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _PAUSE_S = 1.0  # from the first record until it is handed on, with what came meanwhile
 _LAST_S = 1.0  # for the last time, when the process ends
+_MOST = 1 << 16  # records that wait at a time: more than a process makes in a pause
 _TOUCH, _END = object(), object()
 
 
@@ -45,27 +47,43 @@ class Reporter:
         """:raises RuntimeError: the system has no thread."""
         self._sinks = sinks
         self._records: SimpleQueue[object] = SimpleQueue()  # the one queue that destructors may put into
+        self._most = _MOST
+        self._dropped = 0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hixl-report", daemon=True)
-        self.put = self._records.put
         self._thread.start()
+
+    def put(self, record: object) -> None:
+        """To be handed on; dropped, and counted, where so many wait that the thread does not keep up."""
+        if self._records.qsize() < self._most:
+            self._records.put(record)
+        else:
+            self._dropped += 1
 
     def end(self) -> None:
         """Hands on what is left, and ends the thread; or leaves it alone after a second."""
         self._ending.set()
-        self.put(_END)
+        self._records.put(_END)
         self._thread.join(_LAST_S)
 
     def _run(self) -> None:
-        ended, actor = False, ""
+        try:
+            self._hand_on_until_the_end()
+        finally:
+            self._most = 0  # nobody takes records any more
+            self._left()
+
+    def _hand_on_until_the_end(self) -> None:
+        ended, actor, told = False, "", 0
         while not ended:
             first = self._records.get()
             if first is not _END:
-                actor = actor or compat.actor_name()  # now, since Ray may end meanwhile
+                actor = actor or _actor_name()  # now, since Ray may end meanwhile
             self._ending.wait(_PAUSE_S)  # or it would want Python's lock in the middle of a ray.get that goes on
             came = [first, *self._left()]
             records = [record for record in came if isinstance(record, PublishRecord | FetchRecord)]
             self._hand_on(records, actor)
+            told = self._tell_of_dropped(told)
             ended = _END in came
         self._each(lambda sink: sink.close())
 
@@ -79,6 +97,14 @@ class Reporter:
     def _hand_on(self, records: list[Record], actor: str) -> None:
         self._each(lambda sink: sink.take(records, actor))
 
+    def _tell_of_dropped(self, told: int) -> int:
+        """What was dropped so far, with a line in the log if that is more than was told."""
+        dropped = self._dropped
+        if dropped > told:
+            why = f"more than {self._most} waited for their thread"
+            logger.warning("metrics and trace lack %d fetches and publishes of this process: %s", dropped - told, why)
+        return dropped
+
     def _each(self, call: Callable[[Sink], None]) -> None:
         for sink in list(self._sinks):
             try:
@@ -86,6 +112,15 @@ class Reporter:
             except Exception as error:
                 self._sinks.remove(sink)
                 logger.warning("no more %s of this process, transfers go on: %r", type(sink).__name__.lower(), error)
+
+
+def _actor_name() -> str:
+    """``compat.actor_name``; where Ray does not tell, as while another thread shuts it down, it is asked again the next time."""
+    try:
+        return compat.actor_name()
+    except Exception as error:
+        logger.debug("the name of this process's actor is not known yet: %r", error)
+        return ""
 
 
 _lock = threading.Lock()  # guards the start
