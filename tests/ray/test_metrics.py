@@ -99,6 +99,18 @@ def test_the_last_second_of_an_actor_is_counted(fresh: Callable[..., Any]) -> No
 
 
 @ray_agent
+def test_a_source_that_is_only_read_is_seen(fresh: Callable[..., Any]) -> None:
+    """It published once, long ago: what leaves it makes no record there."""
+    source, consumer = fresh(), fresh(runtime_env=STREAM)
+    pid = ray.get(source.call.remote(os.getpid))
+    references = ray.get(source.call.remote(actors.put_all, lambda: [torch.ones(1000)]))
+    actors.eventually(lambda: value("objects_published_total", pid=pid) == 1, 60.0)
+    for _ in range(3):
+        ray.get(consumer.call.remote(actors.get, references))
+    actors.eventually(lambda: value("served_bytes_total", pid=pid) == 12_000 and value("sessions", pid=pid) == 1, 60.0)
+
+
+@ray_agent
 def test_every_metric_of_the_table_is_exported(source: Any, consumer: Any, fresh: Callable[..., Any]) -> None:
     """And none that is not there, each with its tags."""
     streaming = fresh(runtime_env=STREAM)

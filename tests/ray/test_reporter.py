@@ -17,6 +17,7 @@ import ray.util.metrics
 
 import actors
 import ray_hixl
+from ray_hixl import process
 from ray_hixl.ray import compat, reporter
 from ray_hixl.ray.metadata import TransferMetadata
 from ray_hixl.ray.metrics import Metrics
@@ -84,14 +85,24 @@ def none_yet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     reporter._end()
 
 
+@pytest.fixture
+def holds(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """What the counters say that this process holds, for a test to change; with pauses and looks that take no time."""
+    held: dict[str, int] = {}
+    monkeypatch.setattr(process, "stats", lambda: held)
+    monkeypatch.setattr(reporter, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(reporter, "_LOOK_S", 0.01)
+    return held
+
+
 def published(name: str) -> PublishRecord:
     record = PublishRecord(name)
     record.end()
     return record
 
 
-def test_hands_on_what_came_in_a_pause(start: Callable[..., Reporter], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporter, "_PAUSE_S", 0.01)
+@pytest.mark.usefixtures("holds")
+def test_hands_on_what_came_in_a_pause(start: Callable[..., Reporter]) -> None:
     sink = Collected()
     own = start(sink)
     for count in (1, 2):
@@ -111,13 +122,8 @@ def test_hands_on_what_is_left_at_the_end(start: Callable[..., Reporter], monkey
     assert sink.closed
 
 
-def test_a_process_that_does_nothing_is_not_woken(start: Callable[..., Reporter], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its thread is not scheduled once in so many of its pauses."""
-    monkeypatch.setattr(reporter, "_PAUSE_S", 0.01)
-    sink = Collected()
-    own = start(sink)
-    own.put(reporter._TOUCH)
-    actors.eventually(lambda: sink.calls == [[]])
+def eventually_sleeps(own: Reporter) -> None:
+    """Its thread is not scheduled once in so many of its pauses and looks."""
     status = Path(f"/proc/self/task/{own._thread.native_id}/status")
 
     def wake_ups() -> list[str]:
@@ -125,11 +131,41 @@ def test_a_process_that_does_nothing_is_not_woken(start: Callable[..., Reporter]
 
     def sleeps() -> bool:
         before = wake_ups()
-        time.sleep(50 * reporter._PAUSE_S)
+        time.sleep(50 * 0.01)
         return wake_ups() == before
 
     actors.eventually(sleeps)
+
+
+@pytest.mark.usefixtures("holds")
+def test_a_process_that_does_and_holds_nothing_is_not_woken(start: Callable[..., Reporter]) -> None:
+    sink = Collected()
+    own = start(sink)
+    own.put(published("an object"))
+    actors.eventually(lambda: sink.calls)
+    eventually_sleeps(own)
     assert len(sink.calls) == 1
+
+
+@pytest.mark.parametrize("what", ["objects", "sessions"])
+def test_a_source_that_is_only_read_looks_at_its_counters(start: Callable[..., Reporter], holds: dict[str, int], what: str) -> None:
+    """For as long as it has objects or consumers."""
+    sink = Collected()
+    holds[what] = 1
+    own = start(sink)
+    own.put(published("an object"))
+    actors.eventually(lambda: len(sink.calls) > 3)
+    assert sink.calls[1:4] == [[], [], []]
+    holds[what] = 0
+    eventually_sleeps(own)
+
+
+def test_what_takes_nothing_is_not_looked_at(start: Callable[..., Reporter], holds: dict[str, int]) -> None:
+    holds["objects"] = 1
+    own = start(Broken())
+    own.put(published("an object"))
+    actors.eventually(lambda: not own._sinks)
+    eventually_sleeps(own)
 
 
 def test_what_cannot_take_records_is_dropped_with_one_line(start: Callable[..., Reporter], caplog: pytest.LogCaptureFixture) -> None:
@@ -160,6 +196,7 @@ def test_metrics_that_ray_refuses_fail_nothing(
     assert caplog.messages == ["no more metrics of this process, transfers go on: ValueError('no metrics today')"]
 
 
+@pytest.mark.usefixtures("holds")
 def test_what_ray_raises_does_not_end_the_thread(start: Callable[..., Reporter], monkeypatch: pytest.MonkeyPatch) -> None:
     """As while another thread shuts Ray down. The actor's name is asked for again."""
     names = iter([RuntimeError("core worker is gone"), "by its name"])
@@ -171,7 +208,6 @@ def test_what_ray_raises_does_not_end_the_thread(start: Callable[..., Reporter],
         return answer
 
     monkeypatch.setattr(compat, "actor_name", name)
-    monkeypatch.setattr(reporter, "_PAUSE_S", 0.01)
     sink = Collected()
     own = start(sink)
     for count in (1, 2):
@@ -226,12 +262,6 @@ def test_no_thread_fails_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: 
         for name in ("first", "second"):
             reporter.report(published(name))
     assert caplog.messages == ["no metrics of this process: can't start new thread"]
-
-
-@pytest.mark.usefixtures("none_yet")
-def test_a_free_starts_nothing() -> None:
-    reporter.touch()
-    assert reporter._reporter is None
 
 
 def test_a_forked_child_reports_nothing() -> None:

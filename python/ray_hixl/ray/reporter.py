@@ -1,9 +1,11 @@
 """The reporter: a thread that hands on what the transport did in this process, to Ray's metrics and to a trace if one is asked for.
 
 It starts with the first record, sleeps until there is another one, for as long as that takes, and hands on a second later what came in
-that second: a process that does nothing is not woken up. A transfer pays for a put into a queue, which has a bound. Nothing that goes wrong
-here reaches a transfer, and nothing that Ray raises ends the thread: what cannot take records any more is dropped, with one line in the
-log.
+that second. Being read makes no record: while this process has something to be read, the thread looks at the counters every few seconds.
+A process that neither does nor holds anything is not woken up.
+
+A transfer pays for a put into a queue, which has a bound. Nothing that goes wrong here reaches a transfer, and nothing that Ray raises
+ends the thread: what cannot take records any more is dropped, with one line in the log.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from ray_hixl import process
 from ray_hixl.ray import compat
 from ray_hixl.ray.metrics import Metrics
 from ray_hixl.ray.records import FetchRecord, PublishRecord, Record
@@ -25,16 +28,17 @@ from ray_hixl.ray.trace import trace_of_environment
 logger = logging.getLogger(__name__)
 
 _PAUSE_S = 1.0  # from the first record until it is handed on, with what came meanwhile
+_LOOK_S = 5.0  # between two looks at the counters, while others may read
 _LAST_S = 1.0  # for the last time, when the process ends
 _MOST = 1 << 16  # records that wait at a time: more than a process makes in a pause
-_TOUCH, _END = object(), object()
+_LOOK, _END = object(), object()
 
 
 class Sink(Protocol):
     """Where records go. Used by one thread."""
 
     def take(self, records: Sequence[Record], actor: str) -> None:
-        """What was done since the last call; nothing where only counters have changed. ``actor``: as ``compat.actor_name`` says."""
+        """What was done since the last call; nothing at a look at the counters. ``actor``: as ``compat.actor_name`` says."""
 
     def close(self) -> None:
         """Nothing comes any more."""
@@ -76,16 +80,24 @@ class Reporter:
     def _hand_on_until_the_end(self) -> None:
         ended, actor, told = False, "", 0
         while not ended:
-            first = self._records.get()
+            first = self._next()
             if first is not _END:
                 actor = actor or _actor_name()  # now, since Ray may end meanwhile
-            self._ending.wait(_PAUSE_S)  # or it would want Python's lock in the middle of a ray.get that goes on
+            if first is not _LOOK:
+                self._ending.wait(_PAUSE_S)  # or it would want Python's lock in the middle of a ray.get that goes on
             came = [first, *self._left()]
             records = [record for record in came if isinstance(record, PublishRecord | FetchRecord)]
             self._hand_on(records, actor)
             told = self._tell_of_dropped(told)
             ended = _END in came
         self._each(lambda sink: sink.close())
+
+    def _next(self) -> object:
+        """A record, for which it waits; or ``_LOOK``, when others may have read in the meantime."""
+        try:
+            return self._records.get(timeout=_LOOK_S if self._sinks and _may_be_read() else None)
+        except Empty:
+            return _LOOK
 
     def _left(self) -> list[object]:
         left: list[object] = []
@@ -114,6 +126,12 @@ class Reporter:
                 logger.warning("no more %s of this process, transfers go on: %r", type(sink).__name__.lower(), error)
 
 
+def _may_be_read() -> bool:
+    """Has this process published something, or is a consumer connected to it? Costs 2 us."""
+    stats = process.stats()
+    return bool(stats.get("objects") or stats.get("sessions"))
+
+
 def _actor_name() -> str:
     """``compat.actor_name``; where Ray does not tell, as while another thread shuts it down, it is asked again the next time."""
     try:
@@ -134,12 +152,6 @@ def report(record: Record) -> None:
         current.put(record)
     elif not _off:
         _start(record)
-
-
-def touch() -> None:
-    """Counters have changed; without a record. Any thread, also a destructor: takes no lock and starts nothing."""
-    if (current := _reporter) is not None:
-        current.put(_TOUCH)
 
 
 def _start(first: Record) -> None:

@@ -183,7 +183,6 @@ class HiXLTensorTransport(compat.TensorTransportManager):
             publication.free()
         except Exception:
             logger.exception("object %s could not be freed", obj_id)
-        reporter.touch()
 
     def abort_transport(self, obj_id: str, communicator_metadata: TransferMetadata) -> None:
         """Consumer's process, on ``_ray_system_error``, before, during or after the transfer it names."""
