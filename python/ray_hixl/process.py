@@ -45,6 +45,7 @@ class _Registration:
 # Guards everything below. Re-entrant, since a destructor may come here from wherever Python's collector runs, also with it held.
 _lock = threading.RLock()
 _engine: Engine | None = None
+_engines = 0  # that this process has had
 _options: Options | None = None
 _on_loopback = False  # the engine, since Ray was not up and nobody chose: to be warned of
 _LOOPBACK = "127.0.0.1"
@@ -61,7 +62,7 @@ def engine() -> Engine:
 
 
 def _start() -> Engine:
-    global _engine, _on_loopback
+    global _engine, _engines, _on_loopback
     with _lock:
         if _engine is not None:
             return _engine
@@ -69,6 +70,7 @@ def _start() -> Engine:
         made = Engine(wanted.with_default_host(node or _LOOPBACK))
         if _engine is None:
             _engine, _on_loopback = made, node is None and "host" not in wanted.chosen
+            _engines += 1
         else:  # a destructor that ran meanwhile came here, too
             made.close()
         return _engine
@@ -108,9 +110,12 @@ def options() -> Options:
 
 
 def stats() -> dict[str, Any]:
-    """Counters of this process: the engine's (empty if none was started), and under ``"ray"`` the time spent in Ray's calls."""
+    """Counters of this process: the engine's (none if there is none), ``"engines"``, how many it has had (the counters are the last
+    one's), and under ``"ray"`` the time spent in Ray's calls.
+    """
     with _lock:
         found = {} if _engine is None else _engine.stats()
+        found["engines"] = _engines
     found.setdefault("fetched", {})
     transport = sys.modules.get("ray_hixl.ray.transport")
     found["ray"] = {} if transport is None else transport.timings()
@@ -120,6 +125,9 @@ def stats() -> dict[str, Any]:
 def shutdown() -> None:
     """Closes the engine, if there is one: its transfers end with ``Closed``, what it published is gone. The next use starts another."""
     global _engine
+    reporter = sys.modules.get("ray_hixl.ray.reporter")
+    if reporter is not None:
+        reporter.flush()  # the counters go with the engine
     with _lock:
         closing, _engine = _engine, None
         _registered.clear()
@@ -260,9 +268,9 @@ def _node_ip() -> str | None:
 
 def _begin_anew() -> None:
     """In a forked child, where the engine is the parent's, and the lock may be held by a thread that is not there."""
-    global _lock, _engine, _registered
+    global _lock, _engine, _engines, _registered
     _lock = threading.RLock()
-    _engine = None
+    _engine, _engines = None, 0
     _registered = {}
 
 

@@ -40,13 +40,13 @@ def peer_of_process() -> ray_hixl.Peer:
 
 
 def test_stats_without_an_engine() -> None:
-    assert set(ray_hixl.stats()) == {"fetched", "ray"}
+    assert set(ray_hixl.stats()) == {"fetched", "engines", "ray"}
 
 
 def test_stats_of_the_process() -> None:
     process.engine()
     stats = ray_hixl.stats()
-    assert set(stats) == set(COUNTERS.split()) | {"fetched", "longest_turn_s", "ray", "source", "landing", "devices"}
+    assert set(stats) == set(COUNTERS.split()) | {"fetched", "engines", "longest_turn_s", "ray", "source", "landing", "devices"}
     assert set(stats["source"]) == set(stats["landing"]) == set(ARENA.split())
     assert all(stats[name] == 0 for name in COUNTERS.split())
     assert stats["devices"] == []
@@ -116,7 +116,7 @@ def test_a_destructor_may_want_the_engine_while_it_starts(monkeypatch: pytest.Mo
     def start(options: ray_hixl.Options) -> ray_hixl.Engine:
         if not made:
             made.append(ray_hixl.Engine(options))
-            assert set(ray_hixl.stats()) == {"fetched", "ray"}
+            assert set(ray_hixl.stats()) == {"fetched", "engines", "ray"}
             wanted.append(process.engine())
             return made[0]
         made.append(ray_hixl.Engine(options))
@@ -224,7 +224,7 @@ def test_shutdown_and_restart() -> None:
     descriptor = first.descriptor
     ray_hixl.shutdown()
     ray_hixl.shutdown()
-    assert set(ray_hixl.stats()) == {"fetched", "ray"}
+    assert set(ray_hixl.stats()) == {"fetched", "engines", "ray"}
     with pytest.raises(ray_hixl.Closed):
         first.register(bytearray(1))
     second = process.engine()

@@ -15,8 +15,10 @@ import ray
 import torch
 
 import actors
+import ray_hixl
 from documents import table
-from ray_hixl.ray import metrics
+from ray_hixl import process
+from ray_hixl.ray import metrics, reporter, transport
 from ray_hixl.ray.metadata import TransferMetadata
 from ray_hixl.ray.metrics import METRICS
 from ray_hixl.ray.records import FetchRecord, PublishRecord
@@ -139,11 +141,63 @@ def test_the_table_of_the_documents_is_that_of_the_module() -> None:
     assert documented == [(name, *metric) for name, metric in METRICS.items()]
 
 
-def test_counters_go_on_when_another_engine_begins_at_zero() -> None:
-    key, other = ("hixl_resolved", ""), ("hixl_links_lost", "")
-    assert metrics.increases({key: 5}, {}) == {key: 5}
-    assert metrics.increases({key: 7, other: 1}, {key: 5}) == {key: 2, other: 1}
-    assert metrics.increases({key: 3}, {key: 7}) == {key: 3}
+class Counted:
+    """In place of a metric of Ray."""
+
+    def __init__(self) -> None:
+        self.sum = 0.0
+
+    def inc(self, value: float, tags: dict[str, str]) -> None:
+        self.sum += value
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        pass
+
+
+class World:
+    """What Metrics sees of Ray and of the engine, for a test to change."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.connected, self.stats = True, {"fetched": {}, "engines": 1, "resolved": 0}
+        self._metric = Counted()
+        self._metrics = metrics.Metrics()
+        monkeypatch.setattr(ray, "is_initialized", lambda: self.connected)
+        monkeypatch.setattr(process, "stats", lambda: self.stats)
+        monkeypatch.setattr(metrics.Metrics, "_metric", lambda _, __: self._metric)
+
+    def resolved_after(self, **changes: Any) -> float:
+        """What is counted in all, once the counters are these."""
+        self.stats.update(changes)
+        self._metrics.take([], "")
+        return self._metric.sum
+
+
+def test_counters_go_on_when_another_engine_begins_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it has passed the former one's count by the next look."""
+    world = World(monkeypatch)
+    assert world.resolved_after(resolved=5) == 5
+    assert world.resolved_after(resolved=7) == 7
+    assert world.resolved_after(resolved=10, engines=2) == 17
+    assert world.resolved_after(resolved=1, engines=3) == 18
+
+
+def test_what_is_done_in_no_cluster_is_not_counted_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    assert world.resolved_after(resolved=5) == 5
+    world.connected = False
+    assert world.resolved_after(resolved=50) == 5
+    world.connected = True
+    assert world.resolved_after(resolved=52) == 7
+
+
+def test_shutdown_of_an_engine_hands_on_its_counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(reporter, "flush", lambda: flushed.append(ray_hixl.stats()["engines"]))
+    monkeypatch.setattr(process, "_engine", ray_hixl.Engine())
+    monkeypatch.setattr(process, "_engines", 7)
+    ray_hixl.process.shutdown()
+    assert flushed == [7]
+    assert ray_hixl.stats() == {"fetched": {}, "engines": 7, "ray": transport.timings()}
 
 
 def test_slabs_of_an_npu_are_an_arena() -> None:

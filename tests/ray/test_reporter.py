@@ -137,6 +137,20 @@ def eventually_sleeps(own: Reporter) -> None:
     actors.eventually(sleeps)
 
 
+def test_a_flush_hands_on_at_once_and_ends_nothing(start: Callable[..., Reporter], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of a pause, and where there is nothing to hand on."""
+    monkeypatch.setattr(reporter, "_PAUSE_S", 3600.0)
+    monkeypatch.setattr(reporter, "_LAST_S", 60.0)
+    sink, records = Collected(), [published("first"), published("second")]
+    own = start(sink)
+    for record in records:
+        own.put(record)
+        own.flush()
+        assert sink.calls[-1] == [record]
+    own.flush()
+    assert own._thread.is_alive()
+
+
 @pytest.mark.usefixtures("holds")
 def test_a_process_that_does_and_holds_nothing_is_not_woken(start: Callable[..., Reporter]) -> None:
     sink = Collected()

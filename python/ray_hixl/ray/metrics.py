@@ -63,14 +63,14 @@ class Metrics:
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
         self._counted: dict[Key, float] = {}
+        self._engines = 0
 
     def take(self, records: Sequence[Record], actor: str) -> None:
-        """Counts the records, and what has changed since the last call."""
+        """Counts the records, and what has changed since the last call. In no cluster nothing: it is not the next one's either."""
+        stats = process.stats()
+        more = self._increases(stats)
         if not ray.is_initialized():
             return
-        stats = process.stats()
-        counted = counters(stats)
-        more, self._counted = increases(counted, self._counted), counted
         common = {"pid": str(os.getpid()), "actor": actor}
         for (name, own), value in (more | counts(records)).items():
             if value > 0:
@@ -82,6 +82,12 @@ class Metrics:
 
     def close(self) -> None:
         """Nothing: Ray hands on what it has when it ends."""
+
+    def _increases(self, stats: dict[str, Any]) -> dict[Key, float]:
+        """What was counted since the last call; by an engine that was not there then, all of it."""
+        before = self._counted if stats["engines"] == self._engines else {}
+        self._counted, self._engines = counters(stats), stats["engines"]
+        return {key: value - before.get(key, 0) for key, value in self._counted.items()}
 
     def _metric(self, name: str) -> Any:
         from ray.util import metrics  # here, where its failing fails nothing else
@@ -106,11 +112,6 @@ def counters(stats: dict[str, Any]) -> dict[Key, float]:
     found |= {(f"hixl_{name}", ""): stats[name] for name in _COUNTED if name in stats}
     found |= {("hixl_transfers", how): stats[f"transfers_{how}"] for how in ("succeeded", "failed") if f"transfers_{how}" in stats}
     return found
-
-
-def increases(now: dict[Key, float], before: dict[Key, float]) -> dict[Key, float]:
-    """What was counted since. Where it is less than before, an engine was shut down, and another one counts from 0."""
-    return {key: value - before.get(key, 0) if value >= before.get(key, 0) else value for key, value in now.items()}
 
 
 def gauges(stats: dict[str, Any]) -> dict[Key, float]:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _PAUSE_S = 1.0  # from the first record until it is handed on, with what came meanwhile
 _LOOK_S = 5.0  # between two looks at the counters, while others may read
-_LAST_S = 1.0  # for the last time, when the process ends
+_LAST_S = 1.0  # that others wait until all is handed on: at the end of the process, of its cluster, of its engine
 _MOST = 1 << 16  # records that wait at a time: more than a process makes in a pause
 _LOOK, _END = object(), object()
 
@@ -53,7 +53,7 @@ class Reporter:
         self._records: SimpleQueue[object] = SimpleQueue()  # the one queue that destructors may put into
         self._most = _MOST
         self._dropped = 0
-        self._ending = threading.Event()
+        self._hurry = threading.Event()  # no pause: somebody waits
         self._thread = threading.Thread(target=self._run, name="hixl-report", daemon=True)
         self._thread.start()
 
@@ -64,11 +64,21 @@ class Reporter:
         else:
             self._dropped += 1
 
+    def flush(self) -> None:
+        """Hands on at once what there is; returns when that is done, or after a second."""
+        if self._thread.is_alive():
+            handed_on = threading.Event()
+            self._put_at_once(handed_on)
+            handed_on.wait(_LAST_S)
+
     def end(self) -> None:
         """Hands on what is left, and ends the thread; or leaves it alone after a second."""
-        self._ending.set()
-        self._records.put(_END)
+        self._put_at_once(_END)
         self._thread.join(_LAST_S)
+
+    def _put_at_once(self, mark: object) -> None:
+        self._records.put(mark)
+        self._hurry.set()
 
     def _run(self) -> None:
         try:
@@ -84,11 +94,15 @@ class Reporter:
             if first is not _END:
                 actor = actor or _actor_name()  # now, since Ray may end meanwhile
             if first is not _LOOK:
-                self._ending.wait(_PAUSE_S)  # or it would want Python's lock in the middle of a ray.get that goes on
+                self._hurry.wait(_PAUSE_S)  # or it would want Python's lock in the middle of a ray.get that goes on
+            self._hurry.clear()  # whoever has set it is among what came
             came = [first, *self._left()]
             records = [record for record in came if isinstance(record, PublishRecord | FetchRecord)]
             self._hand_on(records, actor)
             told = self._tell_of_dropped(told)
+            for waiting in came:
+                if isinstance(waiting, threading.Event):
+                    waiting.set()
             ended = _END in came
         self._each(lambda sink: sink.close())
 
@@ -152,6 +166,12 @@ def report(record: Record) -> None:
         current.put(record)
     elif not _off:
         _start(record)
+
+
+def flush() -> None:
+    """Hands on at once what was done: a cluster or an engine, of which it is to be counted, is about to end. Waits a second at most."""
+    if (current := _reporter) is not None:
+        current.flush()
 
 
 def _start(first: Record) -> None:
