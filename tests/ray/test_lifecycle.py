@@ -166,3 +166,26 @@ def test_exit_with_tensors_alive(cluster: Any) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout) == (0, "at the end 100000\n"), ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+_TWO_CLUSTERS = """
+import sys, ray, torch, ray_hixl, actors
+
+transport = ray_hixl.HiXLTensorTransport()
+for _ in range(2):
+    ray.init(sys.argv[1], log_to_driver=False, configure_logging=False)
+    ray.get(actors.Peer.remote().give.remote(torch.ones, 10))
+    for name in ("first", "second"):
+        transport.extract_tensor_transport_metadata(name, [torch.ones(10)])
+    print(ray_hixl.stats()["objects"])
+    ray.shutdown()
+    print(ray_hixl.stats()["objects"])
+"""
+
+
+def test_ray_shutdown_frees_what_was_published(cluster: Any) -> None:
+    """Ray does not, and a driver may live on, in another cluster."""
+    address = cluster.address_info["address"]
+    done = subprocess.run([sys.executable, "-c", _TWO_CLUSTERS, address], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "0", "2", "0"]

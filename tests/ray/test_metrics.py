@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,6 +190,31 @@ def test_what_is_done_in_no_cluster_is_not_counted_in_the_next(monkeypatch: pyte
     assert world.resolved_after(resolved=50) == 5
     world.connected = True
     assert world.resolved_after(resolved=52) == 7
+
+
+_TWO_CLUSTERS = """
+import os, sys, ray, torch, actors
+
+for count in (3, 5):
+    ray.init(sys.argv[1], log_to_driver=False, configure_logging=False)
+    source = actors.Peer.remote()
+    for _ in range(count):
+        ray.get(source.give.remote(torch.ones, 1000))
+    ray.shutdown()
+print(os.getpid(), flush=True)
+os._exit(0)  # not in order: what is counted was counted by then
+"""
+
+
+@ray_agent
+def test_all_that_was_done_before_ray_shutdown_is_counted(cluster: Any) -> None:
+    """Up to the last moment, and once."""
+    address = cluster.address_info["address"]
+    done = subprocess.run([sys.executable, "-c", _TWO_CLUSTERS, address], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    pid = done.stdout.strip()
+    actors.eventually(lambda: value("fetches_total", pid=pid, actor="driver") == 8, 60.0)
+    assert value("fetched_bytes_total", pid=pid) == 32_000
 
 
 def test_shutdown_of_an_engine_hands_on_its_counters(monkeypatch: pytest.MonkeyPatch) -> None:

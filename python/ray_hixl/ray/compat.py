@@ -28,6 +28,7 @@ _OLDEST = (2, 54)
 _GETS = "fetch_and_get_rdt_objects"
 _HANDOFFS = "queue_or_trigger_out_of_band_tensor_transfer"
 _LOOP = "AsyncIO Thread: "  # how an async actor's threads are named, then the concurrency group
+_SHUTDOWN = "shutdown"  # ray.shutdown calls it before it disconnects
 _MARK = "_ray_hixl_scope"  # of our function around Ray's; decorators that copy what they wrap copy it along
 _NOT_PLAIN = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR  # functions that return before they have run
 
@@ -149,6 +150,19 @@ def before_every_handoff(call: Callable[[Any, Any, tuple[Any, ...]], None]) -> N
         return nullcontext()
 
     _wrap(_HANDOFFS, scope)
+
+
+def before_every_shutdown(call: Callable[[], None]) -> None:
+    """Makes ``call()`` where ``ray.shutdown`` begins, while this process is still connected. Once. It must not raise.
+
+    Only where Ray has handed anything over in this process by a transport. Where Ray has no such function, nothing is done.
+    """
+
+    def scope(_manager: Any) -> AbstractContextManager[None]:
+        call()
+        return nullcontext()
+
+    _wrap(_SHUTDOWN, scope)
 
 
 def _wrap(name: str, scope: Callable[..., AbstractContextManager[Any]]) -> None:

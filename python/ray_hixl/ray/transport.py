@@ -256,6 +256,14 @@ def _failed(record: FetchRecord, error: HixlError, fetch: Fetch | None = None) -
 _instances: weakref.WeakSet[HiXLTensorTransport] = weakref.WeakSet()
 
 
+def _leave_cluster() -> None:
+    """Frees what was published, since Ray forgets its objects without a word; and has all reported that was done in this cluster."""
+    for instance in list(_instances):
+        for obj_id in list(instance._published):
+            instance.garbage_collect(obj_id, None)
+    reporter.flush()
+
+
 def _begin_anew() -> None:
     for instance in list(_instances):
         instance._begin()
@@ -329,3 +337,4 @@ def timings() -> dict[str, dict[str, float]]:
 
 compat.around_every_get(requests.one_get)
 compat.before_every_handoff(partial(handoffs.wait_until_made, name=NAME))
+compat.before_every_shutdown(_leave_cluster)
