@@ -18,6 +18,8 @@ import torch
 
 import actors
 import ray_hixl
+from ray_hixl import process
+from ray_hixl.ray import reporter
 from ray_hixl.ray.compat import RayDirectTransportError
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 from ray_hixl.ray.transport import HiXLTensorTransport
@@ -64,6 +66,27 @@ def test_a_fetch_that_fails_is_one_line_of_the_log(source: Any, caplog: pytest.L
     (line,) = [record for record in caplog.records if record.name.startswith("ray_hixl")]
     assert line.levelname == "WARNING"
     assert re.match(rf"object {name} did not come from the {peer}.*: {code} after [\d.]+ s, 0 bytes by none: ", line.getMessage())
+
+
+def refuse_an_engine() -> None:
+    raise ray_hixl.ConnectError("no address")
+
+
+@pytest.mark.parametrize("code", ["unsupported_tensor", "connect_error"])
+def test_a_publish_that_fails_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """And one record that is no success, whether the engine refused a tensor or there is none. A publish that succeeds is neither."""
+    reported: list[Any] = []
+    monkeypatch.setattr(reporter, "report", reported.append)
+    transport = HiXLTensorTransport()
+    transport.extract_tensor_transport_metadata("published", [torch.ones(3)])
+    transport.garbage_collect("published", None)
+    if code == "connect_error":
+        monkeypatch.setattr(process, "engine", refuse_an_engine)
+    transport.extract_tensor_transport_metadata("refused", [REFUSED["quantized"]()])
+    assert [(record.object_id, record.code) for record in reported] == [("published", ""), ("refused", code)]
+    (line,) = caplog.records
+    assert line.levelname == "WARNING"
+    assert re.match(rf"object refused was not published: {code} after [\d.]+ s: .*(is quantized|no address)", line.getMessage())
 
 
 def test_one_refused_tensor_refuses_its_object_and_no_other(source: Any, consumer: Any) -> None:

@@ -75,7 +75,8 @@ def test_prometheus_sees_what_each_process_did(fresh: Callable[..., Any]) -> Non
         ("fetch_failures_total", "consumer", ("code", "unsupported_tensor")): 1,
         ("fetched_bytes_total", "other", ("transport", "stream")): 200_000,
         ("served_bytes_total", "source", ()): 200_000,
-        ("publish_seconds_count", "source", ()): 7,
+        ("publish_failures_total", "source", ("code", "unsupported_tensor")): 1,
+        ("publish_seconds_count", "source", ()): 6,
         ("transfers_total", "other", ("outcome", "succeeded")): 2,
     } | {("fetch_seconds_count", "consumer", ("phase", phase)): 3 for phase in ("queue", "fetch", "take")}
     by_pid = dict(zip(("source", "consumer", "other"), pids, strict=True))
@@ -266,17 +267,19 @@ def test_the_dashboard_asks_for_what_is_exported() -> None:
     assert {x for x, _ in places} == set(range(24))
 
 
-def test_fetches_are_counted_by_what_brought_their_bytes_or_by_their_error() -> None:
+def test_what_was_done_is_counted_by_what_brought_its_bytes_or_by_its_error() -> None:
     def fetched(**how: Any) -> FetchRecord:
         return FetchRecord("an object", b"", TransferMetadata(), started=1.0, arrived=1.5, ended=1.75, **how)
 
     mixed, empty, failed = fetched(moved={"hixl": 8, "cma": 4}), fetched(moved={}), fetched(moved={"cma": 4}, code="peer_gone")
     published = PublishRecord("an object", started=1.0, ended=1.25)
-    assert metrics.counts([mixed, empty, failed, mixed, published]) == {
+    refused = PublishRecord("an object", started=1.0, ended=1.25, code="device_busy")
+    assert metrics.counts([mixed, empty, failed, mixed, published, refused]) == {
         ("hixl_fetches", "cma+hixl"): 2,
         ("hixl_fetches", "none"): 1,
         ("hixl_fetch_failures", "peer_gone"): 1,
+        ("hixl_publish_failures", "device_busy"): 1,
     }
-    queue, *others = metrics.durations([mixed, failed, published])
+    queue, *others = metrics.durations([mixed, failed, published, refused])
     assert queue[0] == ("hixl_fetch_seconds", "queue")
     assert others == [(("hixl_fetch_seconds", "fetch"), 0.5), (("hixl_fetch_seconds", "take"), 0.25), (("hixl_publish_seconds", ""), 0.25)]

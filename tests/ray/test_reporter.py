@@ -96,9 +96,7 @@ def holds(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 def published(name: str) -> PublishRecord:
-    record = PublishRecord(name)
-    record.end()
-    return record
+    return PublishRecord(name, started=1.0, ended=1.5)
 
 
 @pytest.mark.usefixtures("holds")

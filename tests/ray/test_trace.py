@@ -71,8 +71,8 @@ def test_a_fetch_that_failed_has_no_tensors_made() -> None:
 
 
 def test_a_publish_is_a_span() -> None:
-    (span,) = spans(list(events(PublishRecord("an object", started=10.0, ended=10.5), 1)))
-    assert (span["name"], span["args"]) == ("publish object", {"object": "an object"})
+    (span,) = spans(list(events(PublishRecord("an object", started=10.0, ended=10.5, code="device_busy"), 1)))
+    assert (span["name"], span["args"]) == ("publish object", {"object": "an object", "failed": "device_busy"})
     assert span["end"] - span["ts"] == pytest.approx(5e5)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import ray
 
 from ray_hixl import process
-from ray_hixl.ray.records import FetchRecord, PublishRecord, Record
+from ray_hixl.ray.records import PublishRecord, Record
 
 Key: TypeAlias = tuple[str, str]  # a metric's name, and the value of its own tag; empty where it has none
 
@@ -36,7 +36,8 @@ METRICS = {
     "hixl_fetches": Metric(COUNTER, "transport", "objects fetched with success, by what brought their bytes"),
     "hixl_fetch_failures": Metric(COUNTER, "code", "objects whose fetch failed, by the error's code"),
     "hixl_fetch_seconds": Metric(HISTOGRAM, "phase", "of a fetch with success: queue, fetch, take"),
-    "hixl_publish_seconds": Metric(HISTOGRAM, "", "of the publishing of an object"),
+    "hixl_publish_failures": Metric(COUNTER, "code", "objects that could not be published, by the error's code"),
+    "hixl_publish_seconds": Metric(HISTOGRAM, "", "of the publishing of an object, with success"),
     "hixl_transfers": Metric(COUNTER, "outcome", "transfers of the engine that ended, fetches and reads: succeeded, failed"),
     "hixl_objects_published": Metric(COUNTER, "", "objects published"),
     "hixl_resolved": Metric(COUNTER, "", "how often peers asked for the addresses of a region or an object"),
@@ -125,19 +126,24 @@ def gauges(stats: dict[str, Any]) -> dict[Key, float]:
 
 
 def counts(records: Iterable[Record]) -> dict[Key, float]:
-    """How many fetches ended how."""
-    fetches = [record for record in records if isinstance(record, FetchRecord)]
-    return dict(
-        Counter(("hixl_fetch_failures", one.code) if one.code else ("hixl_fetches", one.transport) for one in fetches),
-    )
+    """How many fetches ended how, and how many publishes failed by what; those that did not the engine counts."""
+    return dict(Counter(key for record in records if (key := _counted_as(record)) is not None))
+
+
+def _counted_as(record: Record) -> Key | None:
+    if isinstance(record, PublishRecord):
+        return ("hixl_publish_failures", record.code) if record.code else None
+    return ("hixl_fetch_failures", record.code) if record.code else ("hixl_fetches", record.transport)
 
 
 def durations(records: Iterable[Record]) -> Iterable[tuple[Key, float]]:
-    """The seconds of every record. Of a fetch that failed none: they say how long somebody was willing to wait."""
+    """The seconds of every record. Of what failed none: they say how long somebody was willing to wait."""
     for record in records:
+        if record.code:
+            continue
         if isinstance(record, PublishRecord):
             yield ("hixl_publish_seconds", ""), record.ended - record.started
-        elif not record.code:
+        else:
             yield ("hixl_fetch_seconds", "queue"), record.queue_s
             yield ("hixl_fetch_seconds", "fetch"), record.arrived - record.started
             yield ("hixl_fetch_seconds", "take"), record.ended - record.arrived

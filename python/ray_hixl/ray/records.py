@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ray_hixl import _core
 from ray_hixl.errors import HixlError
-from ray_hixl.ray.metadata import TransferMetadata
+from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 
 if TYPE_CHECKING:
     from ray_hixl.engine import Fetch
@@ -19,20 +20,29 @@ logger = logging.getLogger(__name__)
 
 def wall(moment: float) -> float:
     """A moment of ``time.perf_counter``, in which records tell time, as one of ``time.time``."""
-    return moment + time.time() - time.perf_counter()
+    return moment + time.time() - perf_counter()
 
 
 @dataclass(slots=True)
 class PublishRecord:
-    """An object that was published, or the reason why it was not."""
+    """An object that was published, or could not be.
+
+    :ivar ended: when its metadata was there.
+    :ivar code: of the error that whoever fetches it gets instead; empty if it was published.
+    """
 
     object_id: str
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=perf_counter)
     ended: float = 0.0
+    code: str = ""
 
-    def end(self) -> None:
-        """Its metadata is there."""
-        self.ended = time.perf_counter()
+    def end(self, metadata: ObjectMetadata) -> None:
+        """Its metadata is there. Where that says that it could not be published, the log says so, too."""
+        self.ended = perf_counter()
+        if (error := _failure_in(metadata)) is not None:
+            self.code = error.code
+            took, why = self.ended - self.started, str(error)  # handlers that keep what is logged must not keep the error
+            logger.warning("object %s was not published: %s after %.3f s: %s", self.object_id, self.code, took, why)
 
 
 @dataclass(slots=True)
@@ -49,7 +59,7 @@ class FetchRecord:
     object_id: str
     packed: bytes
     communicator: TransferMetadata
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=perf_counter)
     arrived: float = 0.0
     ended: float = 0.0
     moved: dict[str, int] | None = None
@@ -80,11 +90,11 @@ class FetchRecord:
 
     def arrive(self) -> None:
         """Every byte is there."""
-        self.arrived = time.perf_counter()
+        self.arrived = perf_counter()
 
     def end(self, fetch: Fetch) -> None:
         """The tensors are made."""
-        self.ended = time.perf_counter()
+        self.ended = perf_counter()
         self.moved = fetch.bytes_by_transport()
         if logger.isEnabledFor(logging.DEBUG):
             took = self.ended - self.started
@@ -95,7 +105,7 @@ class FetchRecord:
 
     def fail(self, error: HixlError, fetch: Fetch | None = None) -> None:
         """It failed; the log says so."""
-        self.ended = time.perf_counter()
+        self.ended = perf_counter()
         self.code = error.code
         if fetch is not None:
             self.moved = fetch.bytes_by_transport()
@@ -104,6 +114,16 @@ class FetchRecord:
             "object %s did not come from the %s: %s after %.3f s, %d bytes by %s: %s",
             *(self.object_id, self.peer, self.code, self.ended - self.started, self.nbytes, self.transport, why),
         )
+
+
+def _failure_in(metadata: ObjectMetadata) -> HixlError | None:
+    if metadata.failure is not None:
+        return metadata.failure
+    try:
+        _core.Metadata.decode(metadata.packed).raise_failure()
+    except HixlError as error:
+        return error
+    return None
 
 
 Record = PublishRecord | FetchRecord

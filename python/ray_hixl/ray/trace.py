@@ -64,7 +64,7 @@ def events(record: Record, number: int) -> Iterator[Event]:
         yield {"ph": "e", "ts": (end + epoch) * 1e6, **place}
 
     if isinstance(record, PublishRecord):
-        yield from span("publish object", record.started, record.ended, object=record.object_id)
+        yield from span("publish object", record.started, record.ended, object=record.object_id, failed=record.code)
         return
     submitted = record.started - record.queue_s
     about = {"object": record.object_id, "peer": record.peer, "transport": record.transport, "bytes": record.nbytes, "failed": record.code}

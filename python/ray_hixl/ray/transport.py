@@ -80,7 +80,7 @@ class _Publication:
                 self.metadata, self.published = _describe(published.packed, tensors), published
         except Exception as error:
             self.metadata = _describe_failure(error, tensors)
-        record.end()
+        record.end(self.metadata)
         reporter.report(record)
 
 
