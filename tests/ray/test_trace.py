@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def test_a_trace_has_every_fetch_with_its_phases(fresh: Callable[..., Any], tmp_
     consumer.__ray_terminate__.remote()
 
     def whole_files() -> list[Path]:
-        return [path for path in tmp_path.glob(f"traces/ray_hixl-*-{pid}.json") if path.read_text().endswith("\n]\n")]
+        return [path for path in tmp_path.glob(f"traces/ray_hixl-*-{pid}-*.json") if path.read_text().endswith("\n]\n")]
 
     actors.eventually(whole_files, 30.0)
     (path,) = whole_files()
@@ -81,6 +82,23 @@ def test_what_a_killed_process_leaves_lacks_a_bracket_only(tmp_path: Path) -> No
     trace.take([PublishRecord("an object")], "")
     (path,) = tmp_path.iterdir()
     assert len(json.loads(path.read_text() + "]")) == 3
+
+
+def test_processes_of_one_name_and_pid_write_files_of_their_own(tmp_path: Path) -> None:
+    """As containers that share the host's name have them."""
+    traces = [Trace(tmp_path), Trace(tmp_path)]
+    for number, trace in enumerate(traces):
+        trace.take([PublishRecord(f"object {number}")], "")
+        trace.close()
+    texts = [path.read_text() for path in tmp_path.iterdir()]
+    assert sorted("object 1" in text for text in texts) == [False, True]
+
+
+def test_a_file_that_is_there_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "same")
+    Trace(tmp_path).take([], "")
+    with pytest.raises(FileExistsError):
+        Trace(tmp_path).take([], "")
 
 
 def test_the_doctor_knows_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -25,7 +26,8 @@ class Trace:
     """A file of events. One thread."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / f"ray_hixl-{socket.gethostname()}-{os.getpid()}.json"
+        # Containers may share the folder and the host's name and have PIDs of their own, and a PID is used again.
+        self._path = folder / f"ray_hixl-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.json"
         self._file: Any = None
         self._ids = count(1)
 
@@ -33,7 +35,7 @@ class Trace:
         """Writes their events. :raises OSError: the file cannot be written."""
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("w")
+            self._file = self._path.open("x")
             name = {"name": " ".join(filter(None, (actor, f"process {os.getpid()} on {socket.gethostname()}")))}
             self._file.write("[\n" + json.dumps({"ph": "M", "name": "process_name", "pid": os.getpid(), "args": name}))
         for record in records:
