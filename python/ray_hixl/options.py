@@ -108,5 +108,5 @@ class Options(OptionTable):
 
 def _restore(chosen: dict[str, Any], given: frozenset[str]) -> Options:
     options = Options(**chosen)
-    options._given = given
+    vars(options).update(_given=given)
     return options
