@@ -22,9 +22,10 @@ _DEVICES = ("npu", "cpu")
 def register(devices: Iterable[str] = _DEVICES, options: Options | None = None) -> None:
     """Registers the transport ``hixl`` in this process. Idempotent.
 
-    Two other things are changed in Ray: importing ``ray_hixl.ray`` wraps the function of Ray that receives for a ``ray.get``, so that one
-    that fails ends its fetches, and the one that begins what a call of an actor hands over, so that an async or threaded actor gets it in
-    the right order (docs/ray.md). Other transports take no notice of either.
+    Three other things are changed in Ray: importing ``ray_hixl.ray`` wraps the function of Ray that receives for a ``ray.get``, so that one
+    that fails ends its fetches, the one that begins what a call of an actor hands over, so that an async or threaded actor gets it in the
+    right order, and the one that ``ray.shutdown`` calls, so that what was published is freed (docs/ray.md). Other transports take no
+    notice of them.
 
     Call it in the module that defines the actors, so that every worker that imports the module has it, also after a restart of the
     actor; or give Ray the job-level hook (``ray_hixl.runtime_env``).
