@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import sys
 import threading
 from dataclasses import dataclass
@@ -66,8 +67,11 @@ def _start() -> Engine:
     with _lock:
         if _engine is not None:
             return _engine
-        wanted, node = _options or Options(), _node_ip()
-        made = Engine(wanted.with_default_host(node or _LOOPBACK))
+        try:
+            wanted, node = _options or Options(), _node_ip()
+            made = Engine(wanted.with_default_host(node or _LOOPBACK))
+        except InvalidArgument as error:  # which a consumer elsewhere may be the one to see
+            raise InvalidArgument(f"{error} (in process {os.getpid()} on {socket.gethostname()})") from None
         if _engine is None:
             _engine, _on_loopback = made, node is None and "host" not in wanted.chosen
             _engines += 1

@@ -161,6 +161,21 @@ def test_no_engine_starts_once_the_process_ends() -> None:
         )
 
 
+_ONE_ERROR = """
+from ray_hixl import InvalidArgument, process
+try:
+    process.engine()
+except InvalidArgument as error:
+    print(error)
+"""
+
+
+def test_options_that_do_not_work_name_the_process() -> None:
+    """Another one may be told of it: a consumer, of its source."""
+    ended = run_python("import os; os.environ['RAY_HIXL_HOST'] = 'localhost'\n" + _ONE_ERROR)
+    assert re.search(r"RAY_HIXL_HOST: .*not 'localhost'.* \(in process \d+ on \S+\)", ended)
+
+
 _OPEN_AT_THE_END = """
 import atexit, pathlib
 

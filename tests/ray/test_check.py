@@ -308,7 +308,7 @@ def test_all_actors_of_a_cluster(cluster: Any) -> None:
     assert everyone["exit"] == 1, "it has no thread that receives"
     lines = shown["output"].splitlines()
     assert "Not asked, since hixl is not in use there: checked/unrelated." in " ".join(lines)
-    assert "ray_hixl.check(actor)" in " ".join(lines[-2:])
+    assert "ray_hixl.check(actor)" in " ".join(lines[-3:])
 
 
 def test_actors_of_which_nothing_is_known(cluster: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from versions import ray_agent
 pytest.importorskip("prometheus_client", reason="top needs prometheus_client")
 from ray_hixl.cli import top
 from ray_hixl.cli.__main__ import main
+from ray_hixl.ray import compat
 
 PAGE = """# HELP ray_other_total Of others.
 # TYPE ray_other_total counter
@@ -79,14 +81,26 @@ def test_top_shows_what_moves(source: Any, consumer: Any) -> None:
     assert " Peer " in seen[0]
 
 
-def test_no_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**arguments: Any) -> None:
-        raise ConnectionError("Could not find any running Ray instance")
+@pytest.mark.parametrize("command", [["top", "--once"], ["check"]])
+def test_a_cluster_that_does_not_answer_is_named_at_once(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself tries for more than a minute."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    start = time.monotonic()
+    ended = CliRunner().invoke(main, command)
+    assert time.monotonic() - start < 20
+    assert ended.exit_code == 1
+    assert ":9': [" in ended.output
+    assert "ray start" in ended.output
 
-    monkeypatch.setattr(ray, "init", refuse)
+
+def test_no_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_none(address: str) -> None:
+        return None
+
+    monkeypatch.setattr(compat._services, "canonicalize_bootstrap_address", find_none)
     ended = CliRunner().invoke(main, ["top", "--once"])
     assert ended.exit_code == 1
-    assert "no cluster of Ray runs here (Could not find any running Ray instance): ray start" in ended.output
+    assert "none answers at 'auto': there is none on this host" in ended.output
 
 
 def test_rates_are_those_between_two_looks() -> None:
@@ -162,7 +176,7 @@ def test_nodes_that_cannot_be_read_say_what_to_do() -> None:
 
 
 def test_a_cluster_that_shows_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "init", lambda **arguments: None)
+    monkeypatch.setattr(top, "join", lambda address, command: "192.0.2.1:6379")
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "NodeManagerAddress": "192.0.2.1", "MetricsExportPort": -1}])
     ended = CliRunner().invoke(main, ["top", "--once", "--interval", "0.1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -238,6 +239,18 @@ def test_a_transfer_that_begins_late_is_tried_and_the_clocks_are_doubted_once(
     for _ in range(3):
         assert arrives(transport, publish(owner), TransferMetadata(submitted_at=time.time() - 75))
     assert [record.message for record in caplog.records if "clocks" in record.message] == [caplog.records[0].message]
+
+
+def test_a_get_that_gives_up_is_a_line_of_the_log(owner: Owner, transport: HiXLTensorTransport, caplog: pytest.LogCaptureFixture) -> None:
+    """Ray's own error names neither the object nor its source. Who asks again and again for a moment gets no line each time."""
+    metadata = publish(owner)
+    with owner.stopped():
+        for seconds in (0, 0.1, 1):
+            request = transport.fetch_multiple_tensors("late", metadata, TransferMetadata())
+            with pytest.raises(TimeoutError):
+                transport.wait_fetch_complete(request, seconds)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert re.match(r"object late did not come from the engine of process \d+ at \S+ within 1 s, and is not waited for any more", line)
 
 
 class Untouchable:

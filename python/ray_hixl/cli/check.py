@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import click
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 from rich.console import Console
 from rich.text import Text
 
 import ray_hixl
+from ray_hixl.cli.cluster import join
 from ray_hixl.cli.findings import show
 from ray_hixl.findings import WARNING, Finding, count, is_ready
 from ray_hixl.ray import compat
@@ -21,12 +21,9 @@ from ray_hixl.ray import compat
 def run(address: str, timeout: float, everyone: bool, as_json: bool) -> int:
     """Prints the findings, actor by actor; 0 if nothing is missing. ``everyone``: also those that do not use hixl."""
     ray_hixl.register()
-    try:
-        ray.init(address, ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
-    except ConnectionError as error:
-        raise click.ClickException(f"check asks the actors of a running Ray cluster, and found none at {address!r}: {error}") from None
+    place = join(address, "check")
     console = Console()
-    report: dict[str, Any] = {"actors": {}, "others": [], "unnamed": 0}
+    report: dict[str, Any] = {"cluster": place, "actors": {}, "others": [], "unnamed": 0}
     ready = True
     actors = _named_actors()
     looks = {} if everyone else _look_at_all(actors, timeout)
@@ -49,7 +46,11 @@ def run(address: str, timeout: float, everyone: bool, as_json: bool) -> int:
             console.print(
                 Text(f"Not asked, since hixl is not in use there: {', '.join(report['others'])}. --all asks them, which loads it.")
             )
-        console.print(f"{report['unnamed']} more have no name, so that Ray gives no handle here: ray_hixl.check(actor) in their own job.")
+        if report["unnamed"]:
+            console.print(
+                f"{report['unnamed']} more have no name, so that Ray gives no handle here: ray_hixl.check(actor) in their own job."
+            )
+        console.print(f"The cluster is the one at {place}.")
     return 0 if ready else 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import math
 import time
 import urllib.request
@@ -12,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import click
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from ray_hixl.cli.cluster import join
 
 _OURS = "ray_hixl_"
 _ANSWER_S = 5.0
@@ -158,10 +158,7 @@ def _page(host: str, port: int) -> str:
 
 def run(once: bool, interval: float) -> int:
     """Shows tables until Ctrl-C; with ``once`` one. 0 if any node answered."""
-    try:
-        ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
-    except ConnectionError as error:
-        raise click.ClickException(f"no cluster of Ray runs here ({error}): ray start, or name one by RAY_ADDRESS") from None
+    join("auto", "top")
     before = read(ray.nodes())
     try:
         with Live(Text(f"reading for {interval:g} s ..."), auto_refresh=False) as live:

@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 import ray._private.ray_constants as _constants
+import ray._private.services as _services
 import ray._private.state as _state
 import torch
 from ray.exceptions import RaySystemError
@@ -116,6 +117,17 @@ def event_loops() -> list[str]:
     """The concurrency groups of the async actor that this process is, each of which has an event loop; none where it is no such actor."""
     names = [thread.name for thread in threading.enumerate()]
     return [name.removeprefix(_LOOP) for name in names if name.startswith(_LOOP)]
+
+
+def cluster_address(address: str) -> str:
+    """Host and port of the running cluster that ``ray.init(address)`` would connect to.
+
+    :raises ConnectionError: there is none. :raises ValueError: it is none that a process of the cluster could join.
+    """
+    found = _services.canonicalize_bootstrap_address(address)
+    if found is None:
+        raise ConnectionError("there is none on this host")
+    return str(found)
 
 
 def unnamed_actors() -> int:

@@ -35,11 +35,11 @@ def rebuild(plain: type[errors.HixlError], message: str, code: str) -> HixlTrans
     return to_ray(plain(message, code=code))
 
 
-def to_ray(error: errors.HixlError) -> HixlTransferError:
-    """``error`` as the class that Ray users catch."""
+def to_ray(error: errors.HixlError, about: str = "") -> HixlTransferError:
+    """``error`` as the class that Ray users catch. ``about``: Ray's name of the object, if it is not told yet."""
     if isinstance(error, HixlTransferError):
         return error
-    raised = ray_class(type(error))(str(error), code=error.code)
+    raised = ray_class(type(error))(f"{about}: {error}" if about else str(error), code=error.code)
     raised.client_exc = error  # what RaySystemError's constructor would set
     raised.traceback_str = None
     return raised

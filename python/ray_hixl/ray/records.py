@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_WORTH_A_LINE_S = 1.0  # whoever waits for less asks again
+
 
 def wall(moment: float) -> float:
     """A moment of ``time.perf_counter``, in which records tell time, as one of ``time.time``."""
@@ -101,6 +103,13 @@ class FetchRecord:
             logger.debug(
                 "object %s came from the %s in %.6f s, %d bytes by %s",
                 *(self.object_id, self.peer, took, self.nbytes, self.transport),
+            )
+
+    def is_late(self, timeout: float) -> None:
+        """Whoever waits for it gives up after ``timeout`` seconds. Ray's error names neither the object nor the peer."""
+        if timeout >= _WORTH_A_LINE_S:
+            logger.warning(
+                "object %s did not come from the %s within %g s, and is not waited for any more", self.object_id, self.peer, timeout
             )
 
     def fail(self, error: HixlError, fetch: Fetch | None = None) -> None:

@@ -236,6 +236,7 @@ def _result(request: PendingFetch, timeout: float | None = None) -> list[torch.T
     with requests.get_of(request):
         try:
             if not fetch.wait(timeout):
+                record.is_late(timeout or 0.0)
                 raise TimeoutError(f"object {request.obj_id} did not arrive within {timeout:g} s")
             record.arrive()
             tensors = fetch.result()
@@ -250,7 +251,7 @@ def _failed(record: FetchRecord, error: HixlError, fetch: Fetch | None = None) -
     """The error as Ray users catch it, once it is reported."""
     record.fail(error, fetch)
     reporter.report(record)
-    return to_ray(error)
+    return to_ray(error, f"ObjectRef({record.object_id})")
 
 
 _instances: weakref.WeakSet[HiXLTensorTransport] = weakref.WeakSet()
