@@ -51,7 +51,7 @@ TEST(Engine, does_not_connect_with_a_wrong_key_or_to_an_earlier_life) {
   EXPECT_THAT(engine->connect(descriptor, kConnect).status(), FailsWith(Code::kConnectError));
   descriptor = other->descriptor();
   descriptor[4 + 2] ^= std::byte{1};
-  EXPECT_THAT(engine->connect(descriptor, kConnect).status(), FailsWith(Code::kConnectError));
+  EXPECT_THAT(engine->connect(descriptor, kConnect).status(), FailsWith(Code::kPeerGone));
 }
 
 TEST(Engine, does_not_connect_to_a_closed_engine) {
