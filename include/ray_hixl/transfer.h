@@ -16,6 +16,16 @@ namespace transport {
 class TransferState;
 }
 
+// When a transfer came to what, by CLOCK_MONOTONIC; each is not before the one above it. What it did not come to, or passed by, has the time
+// of the one before; of what moved nothing over a link, `moved` is the end.
+struct TransferTimes {
+  std::chrono::steady_clock::time_point begun;   // asked for, with its memory
+  std::chrono::steady_clock::time_point linked;  // there is a link to the peer
+  std::chrono::steady_clock::time_point moving;  // it is known where the bytes lie, and transports have their jobs
+  std::chrono::steady_clock::time_point moved;   // every byte is there
+  std::chrono::steady_clock::time_point ended;   // and was still good, or it failed
+};
+
 // A handle to one transfer. Copies share it. Every method may be called from any thread, any number of times.
 // The deadline belongs to the transfer, not to wait(): dropping the handle neither cancels nor extends it.
 class Transfer {
@@ -34,6 +44,8 @@ class Transfer {
   void cancel() const;
   // Bytes moved so far by each transport.
   [[nodiscard]] std::vector<TransportBytes> bytes_by_transport() const;
+  // REQUIRES: done().
+  [[nodiscard]] TransferTimes times() const;
 
   [[nodiscard]] const std::shared_ptr<transport::TransferState>& state() const { return state_; }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 _KINDS = "a kind of memory, 'host', 'device' or 'pinned'"
 _WRITE = "writing into a peer's memory is not built yet: let the peer read it (peer.read there), or publish an object"
+
+
+_PHASES = ("connect", "resolve", "move", "check")
+
+
+def phases(transfer: _core.Transfer) -> Iterator[tuple[str, float, float]]:
+    """Those of a transfer that has ended, one after the other: name, begin and end, by the clock of ``time.perf_counter``."""
+    moments = transfer.times()
+    return zip(_PHASES, moments, moments[1:], strict=False)
 
 
 class Transfer:
@@ -53,6 +62,17 @@ class Transfer:
     def cancel(self) -> None:
         """Asks it to end early, with ``Cancelled``. A request: it may still succeed."""
         self._core.cancel()
+
+    def seconds_by_phase(self) -> dict[str, float]:
+        """Of a transfer that has ended, one after the other: ``"connect"`` until there was a link, ``"resolve"`` until it was known where the
+        bytes lie, ``"move"`` until every byte was there, ``"check"`` until it was known that they are right. 0.0 for what it did not come to.
+        """
+        return {name: end - begin for name, begin, end in phases(self._core)}
+
+    @property
+    def core(self) -> _core.Transfer:
+        """What the binding knows of it."""
+        return self._core
 
     def bytes_by_transport(self) -> dict[str, int]:
         """Bytes moved so far, by the transport that moved them."""

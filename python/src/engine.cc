@@ -18,6 +18,12 @@
 namespace ray_hixl::python {
 namespace {
 
+// Of CLOCK_MONOTONIC, as time.perf_counter.
+nb::tuple to_tuple(const TransferTimes& times) {
+  const auto seconds = [](std::chrono::steady_clock::time_point at) { return std::chrono::duration<double>(at.time_since_epoch()).count(); };
+  return nb::make_tuple(seconds(times.begun), seconds(times.linked), seconds(times.moving), seconds(times.moved), seconds(times.ended));
+}
+
 // The whole allocation of torch's allocator that holds a tensor of an NPU; empty where torch does not know it.
 MemoryRange segment_of(nb::handle memory, const MemoryRange& range) {
   const TorchTable* const torch = TorchTable::get();
@@ -285,7 +291,10 @@ void bind_transfer(nb::module_& module) {
       .def(
           "raise_failure", [](const Transfer& transfer) { raise_if_failed(transfer.result()); }, "REQUIRES: done.")
       .def("cancel", &Transfer::cancel)
-      .def("bytes_by_transport", [](const Transfer& transfer) { return to_dict(transfer.bytes_by_transport()); });
+      .def("bytes_by_transport", [](const Transfer& transfer) { return to_dict(transfer.bytes_by_transport()); })
+      .def(
+          "times", [](const Transfer& transfer) { return to_tuple(transfer.times()); },
+          "When it was begun, linked, moving, moved and ended, by the clock of time.perf_counter. REQUIRES: done.");
   nb::class_<PathInfo>(module, "PathInfo", "How bytes travel from one kind of memory of a peer to one kind here.")
       .def_prop_ro(
           "transport",

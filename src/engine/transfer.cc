@@ -16,5 +16,6 @@ bool Transfer::done() const { return state_->done(); }
 Status Transfer::result() const { return state_->result(); }
 void Transfer::cancel() const { state_->request_stop(Status(Code::kCancelled, "the transfer was cancelled by its caller")); }
 std::vector<TransportBytes> Transfer::bytes_by_transport() const { return state_->bytes_by_transport(); }
+TransferTimes Transfer::times() const { return state_->times(); }
 
 }  // namespace ray_hixl

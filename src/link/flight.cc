@@ -28,7 +28,9 @@ void Flight::start(std::shared_ptr<FlightHost> host, std::shared_ptr<const trans
 
 Flight::Flight(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan,
                std::shared_ptr<transport::TransferState> state)
-    : host_(std::move(host)), plan_(std::move(plan)), state_(std::move(state)) {}
+    : host_(std::move(host)), plan_(std::move(plan)), state_(std::move(state)) {
+  state_->reach(transport::TransferState::Milestone::kLinked);
+}
 
 void Flight::begin() {
   if (const Status good = check_before(); !good.is_ok()) return end(good);
@@ -94,6 +96,7 @@ void Flight::split_and_submit() {
     phase_ = Phase::kMoving;
     moving_ = count(jobs.of);
   }
+  state_->reach(transport::TransferState::Milestone::kMoving);
   submit(jobs);
 }
 
@@ -283,6 +286,7 @@ void Flight::job_done(const Status& status) {
 
 // Nothing moves any more.
 void Flight::moved(const Status& status) {
+  state_->reach(transport::TransferState::Milestone::kMoved);
   const Status result = verdict(status);
   if (!result.is_ok() || unread_.empty()) return end(result);
   confirm();

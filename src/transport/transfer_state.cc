@@ -63,6 +63,7 @@ bool TransferState::finish(Status result) {
     if (ending_) return false;
     ending_ = true;
   }
+  reach(Milestone::kEnded);
   if (settle_) result = settle_(std::move(result));
   {
     const MutexLock lock(mutex_);
@@ -106,6 +107,20 @@ void TransferState::before_done(Ending callback) {
     }
   }
   callback(result_);
+}
+
+TransferTimes TransferState::times() const {
+  const auto at = [this](Milestone milestone, Clock::time_point otherwise) {
+    const Clock::time_point reached = reached_[static_cast<std::size_t>(milestone)].load(std::memory_order_relaxed);
+    return reached == Clock::time_point{} ? otherwise : reached;
+  };
+  TransferTimes times;
+  times.begun = begun_;
+  times.linked = at(Milestone::kLinked, begun_);
+  times.moving = at(Milestone::kMoving, times.linked);
+  times.ended = at(Milestone::kEnded, times.moving);
+  times.moved = std::min(at(Milestone::kMoved, times.ended), times.ended);
+  return times;
 }
 
 void TransferState::add_bytes(control::TransportKind kind, std::uint64_t bytes) {

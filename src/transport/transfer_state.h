@@ -21,6 +21,7 @@
 #include "control/kinds.h"
 #include "ray_hixl/stats.h"
 #include "ray_hixl/status.h"
+#include "ray_hixl/transfer.h"
 
 namespace ray_hixl::transport {
 
@@ -58,10 +59,17 @@ class TransferState {
   // Runs `callback` before anyone can see the end, in the finishing thread; at once if there is a result already.
   void before_done(Ending callback);
 
+  // It has come so far now; the last call for each counts.
+  enum class Milestone : std::uint8_t { kLinked, kMoving, kMoved, kEnded };
+  void reach(Milestone milestone) { reached_[static_cast<std::size_t>(milestone)].store(Clock::now(), std::memory_order_relaxed); }
+  [[nodiscard]] TransferTimes times() const;  // REQUIRES: done()
+
   void add_bytes(control::TransportKind kind, std::uint64_t bytes);
   [[nodiscard]] std::vector<TransportBytes> bytes_by_transport() const;
 
  private:
+  const Clock::time_point begun_ = Clock::now();
+  std::array<std::atomic<Clock::time_point>, 4> reached_{};  // by milestone; the clock's epoch: it did not
   const Deadline deadline_;
   const Settle settle_;  // may be null
   const ProcessGuard process_;

@@ -59,6 +59,10 @@ def test_sizes_on_every_transport(owner: Owner, transports: tuple[str, ...], nby
         assert all(np.asarray(one).tobytes() == pattern(nbytes, 3) for one in tensors)
         assert sum(fetch.bytes_by_transport().values()) == 2 * nbytes
         assert set(fetch.bytes_by_transport()) <= set(transports)
+        seconds = fetch.seconds_by_phase()
+        assert list(seconds) == ["connect", "resolve", "move", "check"]
+        assert min(seconds.values()) >= 0
+        assert seconds["move"] > 0
     owner.run("engine.release(metadata)", metadata=metadata)
 
 

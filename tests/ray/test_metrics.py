@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_prometheus_sees_what_each_process_did(fresh: Callable[..., Any]) -> Non
         ("publish_failures_total", "source", ("code", "unsupported_tensor")): 1,
         ("publish_seconds_count", "source", ()): 6,
         ("transfers_total", "other", ("outcome", "succeeded")): 2,
-    } | {("fetch_seconds_count", "consumer", ("phase", phase)): 3 for phase in ("queue", "fetch", "take")}
+    } | {("fetch_seconds_count", "consumer", ("phase", phase)): 3 for phase in ("queue", "fetch", "connect", "resolve", "move", "check", "take")}
     by_pid = dict(zip(("source", "consumer", "other"), pids, strict=True))
 
     def all_there() -> bool:
@@ -268,10 +269,11 @@ def test_the_dashboard_asks_for_what_is_exported() -> None:
 
 
 def test_what_was_done_is_counted_by_what_brought_its_bytes_or_by_its_error() -> None:
-    def fetched(**how: Any) -> FetchRecord:
-        return FetchRecord("an object", b"", TransferMetadata(), started=1.0, arrived=1.5, ended=1.75, **how)
+    def fetched(moved: dict[str, int], code: str = "") -> FetchRecord:
+        transfer: Any = SimpleNamespace(bytes_by_transport=lambda: moved, times=lambda: (1.0, 1.25, 1.25, 1.375, 1.5))
+        return FetchRecord("an object", b"", TransferMetadata(), started=1.0, arrived=1.5, ended=1.75, transfer=transfer, code=code)
 
-    mixed, empty, failed = fetched(moved={"hixl": 8, "cma": 4}), fetched(moved={}), fetched(moved={"cma": 4}, code="peer_gone")
+    mixed, empty, failed = fetched({"hixl": 8, "cma": 4}), fetched({}), fetched({"cma": 4}, code="peer_gone")
     published = PublishRecord("an object", started=1.0, ended=1.25)
     refused = PublishRecord("an object", started=1.0, ended=1.25, code="device_busy")
     assert metrics.counts([mixed, empty, failed, mixed, published, refused]) == {
@@ -282,4 +284,5 @@ def test_what_was_done_is_counted_by_what_brought_its_bytes_or_by_its_error() ->
     }
     queue, *others = metrics.durations([mixed, failed, published, refused])
     assert queue[0] == ("hixl_fetch_seconds", "queue")
-    assert others == [(("hixl_fetch_seconds", "fetch"), 0.5), (("hixl_fetch_seconds", "take"), 0.25), (("hixl_publish_seconds", ""), 0.25)]
+    phases = {"fetch": 0.5, "take": 0.25, "connect": 0.25, "resolve": 0.0, "move": 0.125, "check": 0.125}
+    assert others == [*((("hixl_fetch_seconds", phase), seconds) for phase, seconds in phases.items()), (("hixl_publish_seconds", ""), 0.25)]

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,13 @@ def test_a_trace_has_every_fetch_with_its_phases(fresh: Callable[..., Any], tmp_
         assert span["args"]["transport"] == "cma"
         assert span["args"]["peer"].startswith(f"engine of process {owner} at ")
         assert span["args"]["failed"] == ""
-        queue, fetch, take = (one for one in spans(trace) if one["id"] == span["id"] and one is not span and one["name"] != span["name"])
+        queue, fetch, *phases, take = (one for one in spans(trace) if one["id"] == span["id"] and one["name"] != span["name"])
         assert [queue["name"], fetch["name"], take["name"]] == ["queue", "fetch", "take"]
         assert span["ts"] <= queue["ts"] <= queue["end"] <= fetch["ts"] <= fetch["end"] <= take["ts"] <= take["end"] <= span["end"]
+        assert [phase["name"] for phase in phases] == ["connect", "resolve", "move", "check"]
+        assert fetch["ts"] <= phases[0]["ts"]
+        assert all(one["end"] == pytest.approx(after["ts"]) for one, after in pairwise(phases))
+        assert phases[-1]["end"] <= fetch["end"]
 
 
 def test_a_fetch_that_failed_has_no_tensors_made() -> None:

@@ -35,7 +35,7 @@ METRICS = {
     "hixl_served_bytes": Metric(COUNTER, "", "payload bytes that this process itself sent, over a socket or staged"),
     "hixl_fetches": Metric(COUNTER, "transport", "objects fetched with success, by what brought their bytes"),
     "hixl_fetch_failures": Metric(COUNTER, "code", "objects whose fetch failed, by the error's code"),
-    "hixl_fetch_seconds": Metric(HISTOGRAM, "phase", "of a fetch with success: queue, fetch, take"),
+    "hixl_fetch_seconds": Metric(HISTOGRAM, "phase", "of a fetch with success: queue, fetch (in it connect, resolve, move, check), take"),
     "hixl_publish_failures": Metric(COUNTER, "code", "objects that could not be published, by the error's code"),
     "hixl_publish_seconds": Metric(HISTOGRAM, "", "of the publishing of an object, with success"),
     "hixl_transfers": Metric(COUNTER, "outcome", "transfers of the engine that ended, fetches and reads: succeeded, failed"),
@@ -147,3 +147,5 @@ def durations(records: Iterable[Record]) -> Iterable[tuple[Key, float]]:
             yield ("hixl_fetch_seconds", "queue"), record.queue_s
             yield ("hixl_fetch_seconds", "fetch"), record.arrived - record.started
             yield ("hixl_fetch_seconds", "take"), record.ended - record.arrived
+            for phase, begin, end in record.phases():
+                yield ("hixl_fetch_seconds", phase), end - begin

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ray_hixl import _core
+from ray_hixl.engine import phases
 from ray_hixl.errors import HixlError
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
 
@@ -54,7 +55,7 @@ class FetchRecord:
     :ivar packed: the object's metadata.
     :ivar arrived: when whoever waits for it saw that every byte is there. It may have been there before.
     :ivar ended: when the tensors were made, or it failed.
-    :ivar moved: bytes by transport, once it ended; None where it was not even started.
+    :ivar transfer: that brought it, or did not; None where it was not even started.
     :ivar code: of the error that it failed with; empty if it did not.
     """
 
@@ -64,7 +65,7 @@ class FetchRecord:
     started: float = field(default_factory=perf_counter)
     arrived: float = 0.0
     ended: float = 0.0
-    moved: dict[str, int] | None = None
+    transfer: _core.Transfer | None = None
     code: str = ""
 
     @property
@@ -83,12 +84,19 @@ class FetchRecord:
     @property
     def transport(self) -> str:
         """By what its bytes came, ``"cma"`` or ``"cma+hixl"``; ``"none"`` where there were none."""
-        return "+".join(sorted(self.moved or ())) or "none"
+        return "+".join(sorted(self._moved())) or "none"
 
     @property
     def nbytes(self) -> int:
         """That came."""
-        return sum((self.moved or {}).values())
+        return sum(self._moved().values())
+
+    def phases(self) -> list[tuple[str, float, float]]:
+        """Name, begin and end of those of the transfer; none if it failed."""
+        return [] if self.transfer is None or self.code else list(phases(self.transfer))
+
+    def _moved(self) -> dict[str, int]:
+        return {} if self.transfer is None else self.transfer.bytes_by_transport()
 
     def arrive(self) -> None:
         """Every byte is there."""
@@ -97,7 +105,7 @@ class FetchRecord:
     def end(self, fetch: Fetch) -> None:
         """The tensors are made."""
         self.ended = perf_counter()
-        self.moved = fetch.bytes_by_transport()
+        self.transfer = fetch.core
         if logger.isEnabledFor(logging.DEBUG):
             took = self.ended - self.started
             logger.debug(
@@ -117,7 +125,7 @@ class FetchRecord:
         self.ended = perf_counter()
         self.code = error.code
         if fetch is not None:
-            self.moved = fetch.bytes_by_transport()
+            self.transfer = fetch.core
         why = str(error)  # handlers that keep what is logged must not keep the error, which keeps its frames
         logger.warning(
             "object %s did not come from the %s: %s after %.3f s, %d bytes by %s: %s",

@@ -73,5 +73,7 @@ def events(record: Record, number: int) -> Iterator[Event]:
     yield from span("fetch object", submitted, record.ended, **about)
     yield from span("queue", submitted, record.started)
     yield from span("fetch", record.started, record.arrived or record.ended)
+    for phase, begin, end in record.phases():
+        yield from span(phase, begin, end)
     if record.arrived:
         yield from span("take", record.arrived, record.ended)

@@ -50,6 +50,19 @@ TEST_P(FetchBetweenProcesses, brings_every_tensor) {
   EXPECT_EQ(fetch.metadata().size(), sizes.size());
 }
 
+TEST_P(FetchBetweenProcesses, tells_how_long_each_phase_took) {
+  const Bytes object = show({5 * kMiB}, 3);
+  for (int i = 0; i < 2; ++i) {
+    const Fetch fetch = consumer.objects().fetch(object, {}, nullptr, kRead);
+    ASSERT_TRUE(fetch.transfer().wait());
+    const TransferTimes times = fetch.transfer().times();
+    EXPECT_LT(times.begun, times.linked);
+    EXPECT_LT(times.linked, times.moving);
+    EXPECT_LT(times.moving, times.moved);
+    EXPECT_LT(times.moved, times.ended);
+  }
+}
+
 TEST_P(FetchBetweenProcesses, brings_ten_thousand_tensors) {
   const std::vector<std::uint64_t> sizes(10000, 333);
   expect_patterns(fetch(consumer.objects(), show(sizes, 1)).value(), sizes, 1);

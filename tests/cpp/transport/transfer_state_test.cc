@@ -56,6 +56,39 @@ TEST(TransferState, settles_the_result_before_anyone_sees_it) {
   EXPECT_EQ(state.result().message(), "object 7: it left");
 }
 
+TEST(TransferState, tells_when_it_came_to_what) {
+  using Milestone = TransferState::Milestone;
+  TransferState whole(Deadline::never());
+  for (const Milestone milestone : {Milestone::kLinked, Milestone::kMoving, Milestone::kMoved}) {
+    std::this_thread::sleep_for(1ms);
+    whole.reach(milestone);
+  }
+  std::this_thread::sleep_for(1ms);
+  whole.finish(Status::ok());
+  const TransferTimes times = whole.times();
+  EXPECT_LT(times.begun, times.linked);
+  EXPECT_LT(times.linked, times.moving);
+  EXPECT_LT(times.moving, times.moved);
+  EXPECT_LT(times.moved, times.ended);
+}
+
+TEST(TransferState, that_went_over_no_link_moved_all_the_time) {
+  TransferState own(Deadline::never());
+  std::this_thread::sleep_for(1ms);
+  own.finish(Status::ok());
+  EXPECT_EQ(own.times().moving, own.times().begun);
+  EXPECT_EQ(own.times().moved, own.times().ended);
+  EXPECT_LT(own.times().begun, own.times().ended);
+}
+
+TEST(TransferState, whose_bytes_came_too_late_moved_until_its_end) {
+  TransferState late(Deadline::never());
+  late.finish(kGone);
+  std::this_thread::sleep_for(1ms);
+  late.reach(TransferState::Milestone::kMoved);
+  EXPECT_EQ(late.times().moved, late.times().ended);
+}
+
 TEST(TransferState, waits_for_as_long_as_it_is_told) {
   TransferState state(Deadline::never());
   EXPECT_FALSE(state.wait(0ns));
