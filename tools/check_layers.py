@@ -37,6 +37,7 @@ PYTHON = (
     ("_option_table", "errors", "begun", "findings", "versions"),
     ("options", "tensors"),
     ("arguments", "npu"),
+    ("transfers",),
     ("engine",),
     ("process",),
     ("ray",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ray_hixl._core import version as __version__
-from ray_hixl.engine import Engine, Fetch, Peer, Transfer
+from ray_hixl.engine import Engine, Peer
 from ray_hixl.errors import (
     Cancelled,
     Closed,
@@ -35,6 +35,7 @@ from ray_hixl.process import (
     shutdown,
     stats,
 )
+from ray_hixl.transfers import Fetch, Transfer
 
 if TYPE_CHECKING:
     from ray_hixl.ray import HiXLTensorTransport, check, register, register_hixl_tensor_transport, runtime_env

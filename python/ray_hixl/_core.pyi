@@ -245,6 +245,11 @@ class Transfer:
 
     def bytes_by_transport(self) -> dict: ...
 
+    def times(self) -> tuple:
+        """
+        When it was begun, linked, moving, moved and ended, by the clock of time.perf_counter. REQUIRES: done.
+        """
+
 class PathInfo:
     """How bytes travel from one kind of memory of a peer to one kind here."""
 

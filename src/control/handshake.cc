@@ -63,7 +63,8 @@ Status check_prefix(ByteView bytes, Step step) {
   const std::uint8_t found = reader.u8();
   const std::uint8_t zero = reader.u8();
   if (step == Step::kChallenge && found == static_cast<std::uint8_t>(Step::kOther) && zero == 0) {
-    return {Code::kPeerGone, "another engine listens there now: the one that was meant has ended, or was restarted"};
+    return {Code::kPeerGone,
+            "another engine listens there now: the one that was meant has ended or was restarted, or the address is not its own"};
   }
   return found == static_cast<std::uint8_t>(step) && zero == 0 ? Status::ok() : malformed();
 }

@@ -38,6 +38,7 @@ def test_findings() -> None:
     assert "2 visible here" in found["devices"]["found"]
 
 
+@pytest.mark.long
 def test_an_old_cann_and_its_limits() -> None:
     """The library of CANN 8.5 on an Ascend910, whose NICs nobody has configured."""
     old = {"RAY_HIXL_CANN_PATH": f"{FAKE_LIBRARIES}:{FAKE_LIBRARIES}/hixl85", "LD_LIBRARY_PATH": str(FAKE_LIBRARIES)}
@@ -64,6 +65,7 @@ def test_the_runtime_alone() -> None:
     assert "two processes on one NPU" not in found
 
 
+@pytest.mark.long
 def test_addresses_of_nics(tmp_path: Path) -> None:
     conf = tmp_path / "hccn.conf"
     conf.write_text("address_0=192.168.100.10\nnetmask_0=255.255.255.0\naddress_1=192.168.100.11\n")
@@ -78,6 +80,7 @@ def test_addresses_of_nics(tmp_path: Path) -> None:
     assert found["HIXL"]["verdict"] == "works"
 
 
+@pytest.mark.long
 def test_hints_from_the_field() -> None:
     """What to do is in each finding: memory, ports, variables of others, and NPUs that processes share."""
     given = {
@@ -106,12 +109,14 @@ def test_hints_from_the_field() -> None:
     assert [name for name, (_, remedy) in remedies.items() if remedy not in found[name]["remedy"]] == []
 
 
+@pytest.mark.long
 def test_processes_can_share_an_npu_over_roce() -> None:
     _, found = examine({"FAKE_CANN_SOC": "Ascend910B3", "HCCL_INTRA_ROCE_ENABLE": "1"})
     assert found["two processes on one NPU"]["found"] == "they link over RoCE"
     assert found["HBM of npu:0"]["verdict"] == "works"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variable", ["ASCEND_RT_VISIBLE_DEVICES"])
 def test_devices_by_their_numbers(variable: str) -> None:
     _, found = examine({variable: "1"})

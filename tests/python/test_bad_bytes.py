@@ -180,6 +180,9 @@ def test_engine_descriptor_with_every_byte_changed(blobs: tuple[bytes, bytes, by
                 engine.connect(bytes(changed)).close()
             except (ConnectError, InvalidArgument, ray_hixl.NotAvailable):
                 continue
+            except ray_hixl.PeerGone:
+                assert 6 <= place < 22 or place >= 54, "who is there says that it is not the one who is meant, or nobody is"
+                continue
             assert place >= 54, "the key or the incarnation was not checked"
 
 

@@ -23,6 +23,7 @@ EXAMPLES = {
     "region_descriptor": RegionDescriptor(SERVER, HANDLE, 4096, flags=1).pack(),
     "hello": HELLO.pack(),
     "challenge": CHALLENGE,
+    "other": handshake.OTHER,
     "proof": handshake.proof(KEY, HELLO.pack(), CHALLENGE),
     "welcome": frames.welcome(4242, 1000, True, [(2, b""), (3, b"\xaa\xbb")]),
     "resolve": frames.resolve(9, HANDLE),

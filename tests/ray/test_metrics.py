@@ -79,7 +79,10 @@ def test_prometheus_sees_what_each_process_did(fresh: Callable[..., Any]) -> Non
         ("publish_failures_total", "source", ("code", "unsupported_tensor")): 1,
         ("publish_seconds_count", "source", ()): 6,
         ("transfers_total", "other", ("outcome", "succeeded")): 2,
-    } | {("fetch_seconds_count", "consumer", ("phase", phase)): 3 for phase in ("queue", "fetch", "connect", "resolve", "move", "check", "take")}
+    } | {
+        ("fetch_seconds_count", "consumer", ("phase", phase)): 3
+        for phase in ("queue", "fetch", "connect", "resolve", "move", "check", "take")
+    }
     by_pid = dict(zip(("source", "consumer", "other"), pids, strict=True))
 
     def all_there() -> bool:
@@ -285,4 +288,7 @@ def test_what_was_done_is_counted_by_what_brought_its_bytes_or_by_its_error() ->
     queue, *others = metrics.durations([mixed, failed, published, refused])
     assert queue[0] == ("hixl_fetch_seconds", "queue")
     phases = {"fetch": 0.5, "take": 0.25, "connect": 0.25, "resolve": 0.0, "move": 0.125, "check": 0.125}
-    assert others == [*((("hixl_fetch_seconds", phase), seconds) for phase, seconds in phases.items()), (("hixl_publish_seconds", ""), 0.25)]
+    assert others == [
+        *((("hixl_fetch_seconds", phase), seconds) for phase, seconds in phases.items()),
+        (("hixl_publish_seconds", ""), 0.25),
+    ]

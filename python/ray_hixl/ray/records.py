@@ -9,12 +9,12 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ray_hixl import _core
-from ray_hixl.engine import phases
 from ray_hixl.errors import HixlError
 from ray_hixl.ray.metadata import ObjectMetadata, TransferMetadata
+from ray_hixl.transfers import phases
 
 if TYPE_CHECKING:
-    from ray_hixl.engine import Fetch
+    from ray_hixl.transfers import Fetch
 
 logger = logging.getLogger(__name__)
 

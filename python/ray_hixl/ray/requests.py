@@ -21,8 +21,8 @@ from ray_hixl.ray import compat
 from ray_hixl.ray.errors import HixlTransferError
 
 if TYPE_CHECKING:
-    from ray_hixl.engine import Fetch
     from ray_hixl.ray.records import FetchRecord
+    from ray_hixl.transfers import Fetch
 
 
 class PendingFetch(compat.FetchRequest):

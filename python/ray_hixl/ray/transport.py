@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from ray_hixl._core import Begun, Published
-    from ray_hixl.engine import Fetch
+    from ray_hixl.transfers import Fetch
 
 logger = logging.getLogger(__name__)
 

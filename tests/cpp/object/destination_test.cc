@@ -78,7 +78,7 @@ TEST_F(DestinationTest, a_tensor_that_is_kept_of_each_object_keeps_little_else) 
   for (const std::uint64_t size : {std::uint64_t{100}, kOwnBlockBytes - 1, kOwnBlockBytes, kOwnBlockBytes + 1, std::uint64_t{300000}}) {
     std::vector<FetchedTensor> kept;
     for (std::size_t i = 0; i < kObjects; ++i) {
-      const Destinations destinations = allocate(std::vector<std::uint64_t>(16 * kMiB / size, size));
+      const Destinations destinations = allocate(std::vector<std::uint64_t>(std::min<std::uint64_t>(16 * kMiB / size, 20000), size));
       kept.push_back(destinations.tensors[destinations.tensors.size() / 2]);
     }
     const std::uint64_t page = memory::Arena::kAlignment;

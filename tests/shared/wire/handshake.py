@@ -31,6 +31,9 @@ def prefix(step: int, version: int = VERSION) -> bytes:
     return b"RHXL" + struct.pack("<HBB", version, step, 0)
 
 
+OTHER = prefix(4)  # in place of a challenge: another engine is meant
+
+
 def code(key: bytes, side: str, *messages: bytes) -> bytes:
     """The code of the ``side``, ``server`` or ``client``, over what was said so far."""
     return hmac.new(key, b"ray-hixl " + side.encode() + b"".join(messages), hashlib.sha256).digest()
