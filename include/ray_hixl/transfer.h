@@ -16,8 +16,8 @@ namespace transport {
 class TransferState;
 }
 
-// When a transfer came to what, by CLOCK_MONOTONIC; each is not before the one above it. What it did not come to, or passed by, has the time
-// of the one before; of what moved nothing over a link, `moved` is the end.
+// When a transfer came to what, by CLOCK_MONOTONIC; each is not before the one above it. What it did not come to, or passed by, has the
+// time of the one before; of what moved nothing over a link, `moved` is the end.
 struct TransferTimes {
   std::chrono::steady_clock::time_point begun;   // asked for, with its memory
   std::chrono::steady_clock::time_point linked;  // there is a link to the peer

@@ -20,7 +20,9 @@ namespace {
 
 // Of CLOCK_MONOTONIC, as time.perf_counter.
 nb::tuple to_tuple(const TransferTimes& times) {
-  const auto seconds = [](std::chrono::steady_clock::time_point at) { return std::chrono::duration<double>(at.time_since_epoch()).count(); };
+  const auto seconds = [](std::chrono::steady_clock::time_point at) {
+    return std::chrono::duration<double>(at.time_since_epoch()).count();
+  };
   return nb::make_tuple(seconds(times.begun), seconds(times.linked), seconds(times.moving), seconds(times.moved), seconds(times.ended));
 }
 

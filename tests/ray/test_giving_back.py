@@ -46,6 +46,7 @@ class FakeFetch:
         self.cancelled_at: float | None = None
         self.interrupt: BaseException | None = None  # raised once by what waits
         self.succeeded = False
+        self.core = None  # of a transfer
 
     @property
     def done(self) -> bool:
