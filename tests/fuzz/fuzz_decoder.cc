@@ -179,6 +179,13 @@ Handshake example(bool is_client) {
   return is_client ? Handshake::client(hello, key, nonce) : Handshake::server(hello.server, key, nonce);
 }
 
+// What a server says that is not meant.
+Bytes other() {
+  Bytes message;
+  for (const char byte : std::string("RHXL\2\0\4\0", 8)) message.push_back(static_cast<std::byte>(byte));
+  return message;
+}
+
 struct Outcome {
   Handshake::State state;
   std::size_t consumed;
@@ -197,8 +204,10 @@ Outcome shake_hands(ByteView input, bool is_client, std::size_t piece) {
     consumed += taken;
   }
   const bool has_failed = side.state() == Handshake::State::kFailed;
-  require(has_failed == (side.error().code() == Code::kConnectError), "a failed handshake is a connect error");
-  require(!has_failed || side.take_output().empty(), "a failed handshake sends nothing");
+  const bool is_another = is_client && side.error().code() == Code::kPeerGone;
+  require(has_failed == (side.error().code() == Code::kConnectError || is_another), "a failed handshake is a connect error, or another's");
+  const Bytes last_word = has_failed ? side.take_output() : Bytes();
+  require(last_word.empty() || (!is_client && same(last_word, other())), "a failed handshake says at most that another engine is meant");
   return {side.state(), consumed, side.error().message()};
 }
 
