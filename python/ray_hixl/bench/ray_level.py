@@ -7,6 +7,7 @@ beforehand, so that making them is nobody's cost; the consumer reads one element
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -124,6 +125,8 @@ def run(shapes: list[Shape], rounds: int, progress: Callable[[str], None]) -> tu
     """Rows of all contestants, and what is judged beside them (Engine.fetch, our share of a small handoff)."""
     ray.init(log_to_driver=False, include_dashboard=False)
     try:
+        progress("Ray level, what is ours alone")
+        costs = own_costs.measure(rounds)  # before there is anything that Ray would tidy up meanwhile
         pairs = {
             "hixl": _pair(),
             "object store": _pair(),
@@ -140,16 +143,12 @@ def run(shapes: list[Shape], rounds: int, progress: Callable[[str], None]) -> tu
                 ray.get(producer.prepare.remote(shape))
             contestants = {name: _handoff(name, *pair) for name, pair in pairs.items()}
             contestants["Engine.fetch"] = _engine_fetch(fetching, ray.get(owner.publish.remote(shape)))
-            for _ in range(_WARMUP):  # engines are made and links opened outside of what is counted as our share
-                contestants["hixl"]()
-            before = _own_seconds(pairs["hixl"])
             rows += measure(shape.name, shape.bytes, contestants, rounds, _WARMUP)
-            share[shape.name] = (_own_seconds(pairs["hixl"]) - before) / (rounds + _WARMUP)
+            share[shape.name] = statistics.median(_own_share(pairs["hixl"], contestants["hixl"]) for _ in range(rounds))
         progress("Ray level, fan-out and many references")
         rows += _fan_out(pairs["hixl"][0], pairs["object store"][0], rounds)
         rows += _many_references({name: pairs[name] for name in ("hixl", "object store", "floor")}, rounds)
-        progress("Ray level, what is ours alone")
-        return rows, {"our_seconds_per_handoff": share, "own_costs": own_costs.measure(rounds)}
+        return rows, {"our_seconds_per_handoff": share, "own_costs": costs}
     finally:
         ray.shutdown()
 
@@ -166,6 +165,13 @@ def _engine_fetch(engine: ray_hixl.Engine, metadata: bytes) -> Callable[[], None
 
 def _discard(tensors: list[Any]) -> None:
     tensors.clear()
+
+
+def _own_share(pair: tuple[Any, Any], handoff: Callable[[], None]) -> float:
+    """Of one handoff."""
+    before = _own_seconds(pair)
+    handoff()
+    return _own_seconds(pair) - before
 
 
 def _own_seconds(pair: tuple[Any, Any]) -> float:
