@@ -156,12 +156,7 @@ def before_every_handoff(call: Callable[[Any, Any, tuple[Any, ...]], None]) -> N
     """Makes ``call(manager, actor, arguments)`` before Ray's function begins what a call of an actor hands over, in the process that
     submits it. Once. Where Ray has no such function, nothing is done.
     """
-
-    def scope(*arguments: Any, **named: Any) -> AbstractContextManager[None]:
-        call(*arguments, **named)
-        return nullcontext()
-
-    _wrap(_HANDOFFS, scope)
+    _before(_HANDOFFS, call)
 
 
 def before_every_shutdown(call: Callable[[], None]) -> None:
@@ -169,12 +164,15 @@ def before_every_shutdown(call: Callable[[], None]) -> None:
 
     Only where Ray has handed anything over in this process by a transport. Where Ray has no such function, nothing is done.
     """
+    _before(_SHUTDOWN, lambda _manager: call())
 
-    def scope(_manager: Any) -> AbstractContextManager[None]:
-        call()
+
+def _before(name: str, call: Callable[..., None]) -> None:
+    def scope(*arguments: Any, **named: Any) -> AbstractContextManager[None]:
+        call(*arguments, **named)
         return nullcontext()
 
-    _wrap(_SHUTDOWN, scope)
+    _wrap(name, scope)
 
 
 def _wrap(name: str, scope: Callable[..., AbstractContextManager[Any]]) -> None:
