@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::string_view kEngineMagic = "RHXE";
 constexpr std::string_view kRegionMagic = "RHXR";
-constexpr std::string_view kObjectMagic = "RHXO";
 constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kLongestUnixName = 107;  // sockaddr_un::sun_path without the leading zero of an abstract name
 constexpr std::size_t kLongestHost = 64;       // an IPv6 address with a scope

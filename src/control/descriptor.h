@@ -29,6 +29,9 @@ struct EngineDescriptor {
   [[nodiscard]] std::string name() const;
 };
 
+// What an object's metadata begins with (src/object/metadata.cc).
+inline constexpr std::string_view kObjectMagic = "RHXO";
+
 // "an engine's descriptor, which ...": what bytes that are not what was wanted are by their beginning.
 [[nodiscard]] std::string_view say_what_is(ByteView bytes);
 

@@ -13,7 +13,6 @@
 namespace ray_hixl {
 namespace {
 
-constexpr std::string_view kMagic = "RHXO";
 constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kLongestDescriptor = 4096;
 
@@ -136,8 +135,8 @@ std::vector<Metadata::Placement> decode_placements(ByteReader& in) {
 }
 
 Result<MetadataHead> read_head(ByteReader& in) {
-  const ByteView magic = in.bytes(kMagic.size());
-  if (!std::ranges::equal(magic, control::as_bytes(kMagic)))
+  const ByteView magic = in.bytes(control::kObjectMagic.size());
+  if (!std::ranges::equal(magic, control::as_bytes(control::kObjectMagic)))
     return malformed("these bytes are " + std::string(control::say_what_is(magic)));
   const std::uint16_t version = in.u16();
   if (in.ok() && version != kVersion) {
@@ -166,7 +165,7 @@ void append_tensor(std::vector<Metadata::Run>& runs, std::uint32_t layout) {
 
 Bytes encode_metadata(const ObjectDescription& object) {
   ByteWriter out;
-  out.bytes(control::as_bytes(kMagic));
+  out.bytes(control::as_bytes(control::kObjectMagic));
   out.u16(kVersion);
   out.u32(object.handle.slot);
   out.u64(object.handle.generation);
