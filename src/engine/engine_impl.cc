@@ -156,8 +156,10 @@ Result<std::shared_ptr<link::Link>> EngineImpl::open_link(const control::EngineD
   const auto pending = std::make_shared<Pending<Result<std::shared_ptr<link::Link>>>>();
   links_->open(peer, deadline, [pending](Result<std::shared_ptr<link::Link>> link) { pending->set(std::move(link)); });
   auto link = pending->wait(a_moment_after(deadline));
-  if (link) return *std::move(link);
-  return Status(Code::kConnectError, "connecting to the " + peer.name() + " timed out");
+  if (!link) return Status(Code::kConnectError, "connecting to the " + peer.name() + " timed out");
+  // One that was up already may be of a peer that has ended, which the loop has not heard yet.
+  if (link->is_ok()) RAY_HIXL_RETURN_IF_ERROR((**link)->check_alive());
+  return *std::move(link);
 }
 
 Result<Handle> EngineImpl::publish_slot(memory::SlotContent content, SlotUse use) {

@@ -1,13 +1,16 @@
 // Links between engines: made once, known to be dead, ended with everything that hangs on them.
 #include <poll.h>
+#include <sys/epoll.h>
 
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "control/descriptor.h"
 #include "support/engines.h"
 #include "support/eventually.h"
 #include "support/few_descriptors.h"
+#include "support/held_calls.h"
 #include "support/raw_socket.h"
 
 namespace ray_hixl::test {
@@ -237,6 +240,28 @@ TEST_F(IdleLink, to_an_owner_that_ended_meanwhile_cannot_be_opened_again) {
   process.kill();
   EXPECT_THAT(peer.read(batch, kRead), FailsWith(Code::kPeerGone));
   EXPECT_THAT(peer.path(MemoryKind::kHost, remote).status(), FailsWith(Code::kPeerGone));
+}
+
+// The loop stands still where it takes the connection's end in.
+TEST(Link, to_an_owner_that_ended_is_not_given_out_before_that_was_heard) {
+  PeerProcess process;
+  const Bytes descriptor = process.descriptor();
+  std::optional<OwnEngine> engine;
+  Event made;
+  HeldCalls unwatches(SYS_epoll_ctl, EPOLL_CTL_DEL, [&] {
+    engine.emplace();
+    made.set();
+  });
+  ASSERT_TRUE(made.wait());
+  std::future<Status> connected = std::async([&] { return (*engine)->connect(descriptor, kConnect).status(); });
+  while (connected.wait_for(0s) != std::future_status::ready) {
+    if (unwatches.comes(10ms)) unwatches.let_go();
+  }
+  ASSERT_THAT(connected.get(), IsOk());
+  process.close_engine();
+  ASSERT_TRUE(unwatches.comes());
+  EXPECT_THAT((*engine)->connect(descriptor, kConnect).status(), FailsWith(Code::kPeerGone));
+  unwatches.let_go();
 }
 
 std::size_t mappings_of(const std::string& name) {
