@@ -7,18 +7,21 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "memory/copy_kernels.h"
 #include "transport/fetched.h"
 
 namespace ray_hixl::transport {
 namespace {
 
-constexpr std::uint64_t kPartBytes = std::uint64_t{4} << 20;
-constexpr std::size_t kPartCopies = 512;
-constexpr std::uint64_t kInlineBytes = std::uint64_t{1} << 20;
+std::uint64_t total(std::span<const Copy> copies) {
+  std::uint64_t bytes = 0;
+  for (const Copy& copy : copies) bytes += copy.length;
+  return bytes;
+}
 
-class MemcpyMover final : public Mover {
+class CacheMover final : public Mover {
  public:
-  explicit MemcpyMover(std::shared_ptr<const void> holds) : holds_(std::move(holds)) {}
+  explicit CacheMover(std::shared_ptr<const void> holds) : holds_(std::move(holds)) {}
   Status move(std::span<const Copy> copies) override {
     for (const Copy& copy : copies) std::memcpy(copy.to, reinterpret_cast<const void*>(copy.from), copy.length);
     return Status::ok();
@@ -28,15 +31,34 @@ class MemcpyMover final : public Mover {
   const std::shared_ptr<const void> holds_;
 };
 
-std::uint64_t total(std::span<const Copy> copies) {
-  std::uint64_t bytes = 0;
-  for (const Copy& copy : copies) bytes += copy.length;
-  return bytes;
-}
+class StreamingMover final : public Mover {
+ public:
+  explicit StreamingMover(std::shared_ptr<const void> holds) : holds_(std::move(holds)) {}
+  Status move(std::span<const Copy> copies) override {
+    for (const Copy& copy : copies) {
+      const auto* const from = reinterpret_cast<const std::byte*>(copy.from);
+      if (copy.length < kLeastStreamed) {
+        std::memcpy(copy.to, from, copy.length);
+      } else {
+        kernel_.stream(copy.to, from, copy.length);
+      }
+    }
+    kernel_.fence();
+    return Status::ok();
+  }
+
+ private:
+  static constexpr std::uint64_t kLeastStreamed = 4096;  // ends and beginnings of lines cost more than they save
+  const memory::CopyKernel& kernel_ = memory::copy_kernel();
+  const std::shared_ptr<const void> holds_;
+};
 
 }  // namespace
 
-std::shared_ptr<Mover> memcpy_mover(std::shared_ptr<const void> holds) { return std::make_shared<MemcpyMover>(std::move(holds)); }
+std::shared_ptr<Mover> memory_mover(std::shared_ptr<const void> holds, std::uint64_t bytes) {
+  if (bytes <= memory::most_cached_bytes()) return std::make_shared<CacheMover>(std::move(holds));
+  return std::make_shared<StreamingMover>(std::move(holds));
+}
 
 struct Puller::State {
   State(memory::CopyPool& the_pool, Counters& the_counters, control::TransportKind the_kind)
@@ -58,18 +80,16 @@ struct Puller::State {
 
 class Puller::Work final : public memory::CopyWork {
  public:
-  Work(std::shared_ptr<State> state, std::shared_ptr<Job> job, std::span<const Copy> copies, std::shared_ptr<Mover> mover)
-      : state_(std::move(state)), job_(std::move(job)), mover_(std::move(mover)) {
-    cut(copies);
-  }
+  Work(std::shared_ptr<State> state, std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies, std::shared_ptr<Mover> mover)
+      : state_(std::move(state)), job_(std::move(job)), copies_(std::move(copies)), mover_(std::move(mover)) {}
 
-  [[nodiscard]] std::size_t parts() const override { return part_starts_.size() - 1; }
+  [[nodiscard]] std::size_t parts() const override { return copies_->parts(); }
 
   bool run(std::size_t part) override {
     if (failed_.load(std::memory_order_acquire)) return false;
     if (job_->transfer->stopping()) return fail(job_->transfer->stop_reason());
     if (const Status open = state_->status(); !open.is_ok()) return fail(open);
-    const auto copies = std::span(copies_).subspan(part_starts_[part], part_starts_[part + 1] - part_starts_[part]);
+    const std::span<const Copy> copies = copies_->part(part);
     if (const Status moved = mover_->move(copies); !moved.is_ok()) return fail(moved);
     const std::uint64_t bytes = total(copies);
     count_fetched(*job_->transfer, state_->counters, state_->kind, bytes);
@@ -80,26 +100,6 @@ class Puller::Work final : public memory::CopyWork {
   void end(const Status& status) { std::exchange(job_, nullptr)->end(status); }
 
  private:
-  // Long copies are cut, short ones gathered, into parts of at most kPartBytes and kPartCopies.
-  void cut(std::span<const Copy> whole) {
-    copies_.reserve(whole.size());
-    part_starts_.push_back(0);
-    std::uint64_t bytes = 0;
-    for (Copy rest : whole) {
-      while (rest.length > 0) {
-        const std::uint64_t length = std::min(rest.length, kPartBytes - bytes);
-        copies_.push_back({rest.to, rest.from, length});
-        rest = {rest.to + length, rest.from + length, rest.length - length};
-        bytes += length;
-        if (bytes == kPartBytes || copies_.size() - part_starts_.back() == kPartCopies) {
-          part_starts_.push_back(copies_.size());
-          bytes = 0;
-        }
-      }
-    }
-    if (part_starts_.back() != copies_.size()) part_starts_.push_back(copies_.size());
-  }
-
   [[nodiscard]] Status error() {
     const MutexLock lock(mutex_);
     return error_;
@@ -115,9 +115,8 @@ class Puller::Work final : public memory::CopyWork {
 
   const std::shared_ptr<State> state_;
   std::shared_ptr<Job> job_;
+  const std::shared_ptr<const Copies> copies_;
   const std::shared_ptr<Mover> mover_;
-  std::vector<Copy> copies_;
-  std::vector<std::size_t> part_starts_;  // and the end
   std::atomic<bool> failed_{false};
   Mutex mutex_;
   Status error_ RAY_HIXL_GUARDED_BY(mutex_);  // the first one
@@ -126,10 +125,15 @@ class Puller::Work final : public memory::CopyWork {
 Puller::Puller(memory::CopyPool& pool, Counters& counters, control::TransportKind kind)
     : state_(std::make_shared<State>(pool, counters, kind)) {}
 
-void Puller::pull(std::shared_ptr<Job> job, std::span<const Copy> copies, std::shared_ptr<Mover> mover) {
+std::shared_ptr<const Copies> Puller::cut(std::vector<Copy> copies) const {
+  return std::make_shared<const Copies>(std::move(copies), state_->pool.threads());
+}
+
+void Puller::pull(std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies, std::shared_ptr<Mover> mover) {
   if (const Status open = state(); !open.is_ok()) return job->end(open);
-  const auto work = std::make_shared<Work>(state_, std::move(job), copies, std::move(mover));
-  if (total(copies) <= kInlineBytes) {
+  const bool here = copies->bytes() <= Copies::kOneThreadBytes;
+  const auto work = std::make_shared<Work>(state_, std::move(job), std::move(copies), std::move(mover));
+  if (here) {
     for (std::size_t part = 0; part < work->parts() && work->run(part); ++part) continue;
     work->finished();
   } else if (const Status taken = state_->pool.submit(work); !taken.is_ok()) {

@@ -5,21 +5,16 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "control/kinds.h"
 #include "memory/copy_pool.h"
 #include "ray_hixl/status.h"
+#include "transport/copies.h"
 #include "transport/counters.h"
 #include "transport/job.h"
 
 namespace ray_hixl::transport {
-
-// One contiguous copy. `from` is an address in the space that the mover reads: this process, or the owner's.
-struct Copy {
-  std::byte* to = nullptr;
-  std::uint64_t from = 0;
-  std::uint64_t length = 0;
-};
 
 // Moves some copies, all of them or an error. Called from several threads at once.
 class Mover {
@@ -28,18 +23,21 @@ class Mover {
   [[nodiscard]] virtual Status move(std::span<const Copy> copies) = 0;
 };
 
-// Copies within this process. Keeps `holds` (pins, mappings) for as long as it may copy.
-[[nodiscard]] std::shared_ptr<Mover> memcpy_mover(std::shared_ptr<const void> holds);
+// Copies within this process: `bytes` in all, which are more than the caches take, or not. Keeps `holds` (pins, mappings) for as long as it
+// may copy.
+[[nodiscard]] std::shared_ptr<Mover> memory_mover(std::shared_ptr<const void> holds, std::uint64_t bytes);
 
 // Any thread. Jobs under way may outlive it, but not the pool and the counters.
 class Puller {
  public:
   Puller(memory::CopyPool& pool, Counters& counters, control::TransportKind kind);
 
-  // Cuts `copies` into parts of about a millisecond and moves them: a small job in the calling thread, a larger one on the pool. The first
-  // error ends it; so does, at its next part, a transfer that is stopping (job->done gets the stop_reason()) or close(). Counts the bytes
-  // of each part that was moved. Never blocks otherwise.
-  void pull(std::shared_ptr<Job> job, std::span<const Copy> copies, std::shared_ptr<Mover> mover);
+  // Joined, and cut for the pool.
+  [[nodiscard]] std::shared_ptr<const Copies> cut(std::vector<Copy> copies) const;
+  // Moves the parts of `copies`: a small job in the calling thread, a larger one on the pool. The first error ends it; so does, at its next
+  // part, a transfer that is stopping (job->done gets the stop_reason()) or close(). Counts the bytes of each part that was moved. Never
+  // blocks otherwise.
+  void pull(std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies, std::shared_ptr<Mover> mover);
   // Every job ends with `why`, the first one given; later ones, too. Returns at once.
   void close(const Status& why);
   // ok until close(); then why.

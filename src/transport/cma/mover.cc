@@ -51,7 +51,7 @@ std::span<iovec> rest_of(std::span<iovec> vectors, std::size_t bytes) {
 
 }  // namespace
 
-// The copies of one call. Neighbours on both sides are joined.
+// The copies of one call.
 struct CmaMover::Vectors {
   std::array<iovec, kMostVectors> to;
   std::array<iovec, kMostVectors> from;
@@ -59,12 +59,6 @@ struct CmaMover::Vectors {
 
   // False if there is no room.
   bool add(const Copy& copy) {
-    if (count > 0 && static_cast<std::byte*>(to[count - 1].iov_base) + to[count - 1].iov_len == copy.to &&
-        reinterpret_cast<std::uint64_t>(from[count - 1].iov_base) + from[count - 1].iov_len == copy.from) {
-      to[count - 1].iov_len += copy.length;
-      from[count - 1].iov_len += copy.length;
-      return true;
-    }
     if (count == kMostVectors) return false;
     to[count] = {copy.to, copy.length};
     from[count] = {reinterpret_cast<void*>(copy.from), copy.length};

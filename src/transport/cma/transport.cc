@@ -28,7 +28,7 @@ class CmaChannel final : public Channel {
     copies.reserve(job->pieces.size());
     for (const Piece& piece : job->pieces) copies.push_back({piece.local, piece.address, piece.length});
     const auto mover = std::make_shared<CmaMover>(pid_, [to = job.get()](std::uint64_t address) { to->unreadable = address; });
-    puller_.pull(std::move(job), copies, mover);
+    puller_.pull(std::move(job), puller_.cut(std::move(copies)), mover);
   }
 
   void heed_stops() override {}  // parts ask for themselves

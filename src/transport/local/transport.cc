@@ -88,11 +88,13 @@ class LocalChannel final : public Channel {
     if (const Status open = puller_.state(); !open.is_ok()) return job->end(open);
     Result<Sources> sources = pin_all(peer_, job->plan->sources);
     if (!sources.is_ok()) return job->end(sources.status());
-    const Result<std::vector<Copy>> copies = to_copies(job->pieces, *sources);
+    Result<std::vector<Copy>> copies = to_copies(job->pieces, *sources);
     if (!copies.is_ok()) return job->end(copies.status());
     if (const Status apart = check_apart(*copies); !apart.is_ok()) return job->end(apart);
     if (!link_checks_) check_afterwards(*job);
-    puller_.pull(std::move(job), *copies, memcpy_mover(std::make_shared<const Sources>(*std::move(sources))));
+    auto cut = puller_.cut(*std::move(copies));
+    auto mover = memory_mover(std::make_shared<const Sources>(*std::move(sources)), cut->bytes());
+    puller_.pull(std::move(job), std::move(cut), std::move(mover));
   }
 
   void heed_stops() override {}  // parts ask for themselves

@@ -77,7 +77,7 @@ void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
   if (!segment_of.is_ok()) return job->end(segment_of.status());
   std::set<std::uint32_t> needed;
   for (const std::size_t index : *segment_of) needed.insert(job->segments[index].id);
-  if (needed.empty()) return puller_.pull(std::move(job), {}, memcpy_mover(nullptr));
+  if (needed.empty()) return puller_.pull(std::move(job), puller_.cut({}), memory_mover(nullptr, 0));
 
   const auto waiting = std::make_shared<Waiting>(Waiting{job, *std::move(segment_of), {}, needed.size()});
   if (const Status open = add(waiting); !open.is_ok()) return job->end(open);
@@ -136,7 +136,9 @@ void ShmChannel::Impl::copy(const Waiting& waiting, std::shared_ptr<Job> job) {
     const std::byte* const base = waiting.views.at(segment.id)->base();
     copies.push_back({piece.local, reinterpret_cast<std::uint64_t>(base + (piece.address - segment.base)), piece.length});
   }
-  puller_.pull(std::move(job), copies, memcpy_mover(std::make_shared<const std::map<std::uint32_t, View>>(waiting.views)));
+  auto cut = puller_.cut(std::move(copies));
+  auto mover = memory_mover(std::make_shared<const std::map<std::uint32_t, View>>(waiting.views), cut->bytes());
+  puller_.pull(std::move(job), std::move(cut), std::move(mover));
 }
 
 // Those that are being copied ask for themselves.

@@ -47,7 +47,7 @@ class PullTest : public testing::Test {
     return made;
   }
   Status pull(const std::shared_ptr<Job>& given, std::span<const Copy> copies) {
-    puller.pull(given, copies, mover);
+    puller.pull(given, puller.cut({copies.begin(), copies.end()}), mover);
     EXPECT_TRUE(ended.wait());
     return result;
   }
@@ -76,28 +76,6 @@ TEST_F(PullTest, moves_a_large_one_on_the_pool) {
   mover->before = [&, me = std::this_thread::get_id()] { here = here || std::this_thread::get_id() == me; };
   EXPECT_TRUE(pull(job(), std::vector<Copy>{{kTarget, 0, kMiB + 1}}).is_ok());
   EXPECT_FALSE(here);
-}
-
-TEST_F(PullTest, cuts_long_copies_and_gathers_short_ones) {
-  auto* const to = reinterpret_cast<std::byte*>(0x10000000);
-  std::vector<Copy> copies = {{to, 0x1000, 9 * kMiB}};  // 4 + 4 + 1 MiB
-  for (int i = 0; i < 700; ++i) copies.push_back({to, 0x2000, 1024});
-  EXPECT_TRUE(pull(job(), copies).is_ok());
-  std::uint64_t bytes = 0;
-  std::size_t longest = 0;
-  std::uint64_t largest = 0;
-  for (const auto& call : mover->calls) {
-    std::uint64_t sum = 0;
-    for (const Copy& copy : call) sum += copy.length;
-    bytes += sum;
-    longest = std::max(longest, call.size());
-    largest = std::max(largest, sum);
-  }
-  EXPECT_EQ(bytes, 9 * kMiB + 700 * 1024);
-  EXPECT_EQ(largest, 4 * kMiB);
-  EXPECT_LE(longest, 512u);
-  EXPECT_LE(mover->calls.size(), 5u);
-  EXPECT_EQ(counted(), bytes);
 }
 
 TEST_F(PullTest, of_nothing_succeeds) { EXPECT_TRUE(pull(job(), {}).is_ok()); }
@@ -131,7 +109,7 @@ TEST_F(PullTest, ends_at_the_next_part_once_it_is_closed_and_takes_no_more) {
     EXPECT_EQ(status.message(), "first reason");
     later.set();
   };
-  puller.pull(refused, std::vector<Copy>{{kTarget, 0, 1}}, mover);
+  puller.pull(refused, puller.cut({{kTarget, 0, 1}}), mover);
   EXPECT_TRUE(later.wait());
 }
 
@@ -140,18 +118,30 @@ TEST_F(PullTest, is_refused_by_a_pool_that_was_stopped) {
   EXPECT_EQ(pull(job(), std::vector<Copy>{{kTarget, 0, kMiB + 1}}).code(), Code::kClosed);
 }
 
-TEST_F(PullTest, memcpy_mover_copies_and_keeps_what_it_was_given) {
-  const std::vector<std::byte> from = test::make_pattern(3 * kMiB, 1);
+TEST_F(PullTest, counts_the_bytes_of_all_parts) {
+  EXPECT_TRUE(pull(job(), std::vector<Copy>{{kTarget, 0, 9 * kMiB}}).is_ok());
+  EXPECT_GT(mover->calls.size(), 2u);
+  EXPECT_EQ(counted(), 9 * kMiB);
+}
+
+class MemoryMover : public PullTest, public testing::WithParamInterface<std::size_t> {};
+
+TEST_P(MemoryMover, copies_and_keeps_what_it_was_given) {
+  const std::vector<std::byte> from = test::make_pattern(GetParam(), 1);
   std::vector<std::byte> to(from.size());
   auto held = std::make_shared<int>(0);
   const std::weak_ptr<int> watch = held;
-  puller.pull(job(), std::vector<Copy>{{to.data(), reinterpret_cast<std::uint64_t>(from.data()), from.size()}},
-              memcpy_mover(std::move(held)));
+  auto copies = puller.cut({{to.data(), reinterpret_cast<std::uint64_t>(from.data()), 100},
+                            {to.data() + 100, reinterpret_cast<std::uint64_t>(from.data()) + 100, from.size() - 100}});
+  puller.pull(job(), copies, memory_mover(std::move(held), copies->bytes()));
   ASSERT_TRUE(ended.wait());
   EXPECT_EQ(to, from);
   pool.stop();
   EXPECT_TRUE(watch.expired());
 }
+
+// Through the caches, and around them.
+INSTANTIATE_TEST_SUITE_P(Bytes, MemoryMover, testing::Values(100000, 40 * kMiB + 5));
 
 }  // namespace
 }  // namespace ray_hixl::transport
