@@ -184,9 +184,9 @@ bool EngineImpl::retire_slot(const Handle& handle, SlotUse use) {
   return true;
 }
 
-Status check_time(Deadline deadline, const std::string& peer) {
+Status check_time(Deadline deadline, const control::EngineDescriptor& peer) {
   if (!deadline.passed()) return Status::ok();
-  return Status(Code::kTransferTimeout, "the timeout left no time to read from the " + peer + ", which was not asked for anything");
+  return Status(Code::kTransferTimeout, "the timeout left no time to read from the " + peer.name() + ", which was not asked for anything");
 }
 
 std::shared_ptr<transport::TransferState> EngineImpl::new_transfer(Deadline deadline, transport::TransferState::Settle explain) {

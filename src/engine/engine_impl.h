@@ -40,7 +40,7 @@ namespace ray_hixl {
 }
 
 // Not ok where no time is left before the peer is asked for anything, which says nothing of the peer.
-[[nodiscard]] Status check_time(Deadline deadline, const std::string& peer);
+[[nodiscard]] Status check_time(Deadline deadline, const control::EngineDescriptor& peer);
 
 class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
  public:

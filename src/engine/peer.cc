@@ -123,7 +123,7 @@ std::shared_ptr<transport::TransferState> PeerImpl::read(const BatchImpl& batch,
     link = track(transfer);
     checked = link ? check_batch(batch) : peer_closed();
   }
-  if (checked.is_ok() && batch.plan->bytes > 0) checked = check_time(transfer->deadline(), descriptor_.name());
+  if (checked.is_ok() && batch.plan->bytes > 0) checked = check_time(transfer->deadline(), descriptor_);
   if (!checked.is_ok()) {
     transfer->finish(checked);
   } else if (!link->submit(batch.plan, transfer)) {

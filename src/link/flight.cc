@@ -6,15 +6,16 @@
 namespace ray_hixl::link {
 namespace {
 
-std::size_t count(const std::vector<std::shared_ptr<transport::Job>>& jobs) {
-  return static_cast<std::size_t>(std::ranges::count_if(jobs, [](const auto& job) { return job != nullptr; }));
+std::size_t count(const Shares& shares) {
+  return static_cast<std::size_t>(std::ranges::count_if(shares, [](const auto& share) { return share != nullptr; }));
 }
 
-// May a channel find out only when it moves such memory that it cannot?
-bool may_turn_out(const Candidate& channel, transport::RemoteMemory memory) {
-  if (memory == transport::RemoteMemory::kOrdinary) return channel.reads_by_address;
-  return memory == transport::RemoteMemory::kDevice || memory == transport::RemoteMemory::kPinned;
-}
+// What a link learned of a plan that is read often (transport::Plan::kept).
+struct Known {
+  std::shared_ptr<const Resolutions> resolutions;  // null: nothing is read by address
+  std::uint64_t paths = 0;                         // whose `shares` are
+  Shares shares;                                   // empty: it is split anew
+};
 
 }  // namespace
 
@@ -38,17 +39,20 @@ void Flight::begin() {
     unread_ = unread_sources();
     return moved(Status::ok());
   }
+  if (const auto known = std::static_pointer_cast<const Known>(plan_->kept.get())) {
+    if (known->paths == host_->paths().id()) {
+      resolutions_ = known->resolutions;
+      return move(known->shares);
+    }
+    if (host_->paths().needs_addresses()) resolutions_ = known->resolutions;
+  }
   const auto is_pinned = [](const transport::DevicePlace& place) { return place.hixl >= 0; };
   if (std::ranges::any_of(plan_->places, is_pinned)) pins_ = choose_pins();
-  // Pinned memory, too, though HIXL knows its own addresses: it may have to go the other ways.
-  const bool host_memory = std::ranges::any_of(plan_->pieces, [this](const transport::Piece& piece) { return is_of_hosts(piece); });
-  if (host_memory && host_->paths().needs_addresses()) return resolve();
+  if (!resolutions_ && reads_host_memory(*plan_) && host_->paths().needs_addresses()) return resolve();
   dispatch();
 }
 
 void Flight::resolve() {
-  resolutions_ = std::static_pointer_cast<const Resolutions>(plan_->kept.get());
-  if (resolutions_) return dispatch();
   {
     const MutexLock lock(mutex_);
     coming_ = std::make_shared<Resolutions>(plan_->sources.size());
@@ -70,7 +74,7 @@ void Flight::resolved(std::size_t source, Result<std::shared_ptr<const Resolutio
     if (--unresolved_ > 0 || phase_ != Phase::kResolving) return;
     resolutions_ = std::move(coming_);
   }
-  plan_->kept.set(resolutions_);
+  plan_->kept.set(std::make_shared<const Known>(Known{resolutions_, 0, {}}));
   // The round trip took its time.
   if (const Status good = check_before(); !good.is_ok()) return end(good);
   dispatch();
@@ -83,32 +87,44 @@ void Flight::dispatch() {
 }
 
 void Flight::split_and_submit() {
-  Jobs jobs;
-  jobs.pins = pins_;  // asked once: others find out meanwhile what HIXL does not link
-  if (const Status status = split(plan_->pieces, jobs); !status.is_ok()) {
+  // Asked for pins once: others find out meanwhile what HIXL does not link.
+  Result<Shares> shares = split(*host_, *plan_, resolutions_.get(), plan_->pieces, {pins_, nullptr});
+  if (!shares.is_ok()) {
     const Status alive = host_->check_alive();  // no way may lead to an owner because it died while the link came up
-    return end(alive.is_ok() ? status : alive);
+    return end(alive.is_ok() ? shares.status() : alive);
   }
+  // Of host memory the choice never changes.
+  if (!plan_->once && plan_->places.empty()) {
+    plan_->kept.set(std::make_shared<const Known>(Known{resolutions_, host_->paths().id(), *shares}));
+  }
+  move(*shares);
+}
+
+void Flight::move(const Shares& shares) {
   unread_ = unread_sources();
   {
     const MutexLock lock(mutex_);
     if (phase_ != Phase::kResolving) return;  // stopped meanwhile
     phase_ = Phase::kMoving;
-    moving_ = count(jobs.of);
+    moving_ = count(shares);
   }
   state_->reach(transport::TransferState::Milestone::kMoving);
-  submit(jobs);
+  submit(shares);
 }
 
-void Flight::submit(Jobs& jobs) {
-  for (std::size_t i = 0; i < jobs.of.size(); ++i) {
-    if (jobs.of[i]) submit(i, std::move(jobs.of[i]));
+void Flight::submit(const Shares& shares) {
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    if (shares[i]) submit(i, shares[i]);
   }
   // The stop may have come when some channels did not have their jobs yet.
   if (state_->stopping()) tell_channels();
 }
 
-void Flight::submit(std::size_t candidate, std::shared_ptr<transport::Job> job) {
+void Flight::submit(std::size_t candidate, std::shared_ptr<const transport::Share> share) {
+  auto job = std::make_shared<transport::Job>();
+  job->transfer = state_;
+  job->plan = plan_;
+  job->share = std::move(share);
   job->done = [self = shared_from_this(), candidate, at = job.get()](const Status& status) {
     if (!self->hand_over(candidate, *at, status)) self->job_done(status);
   };
@@ -118,14 +134,14 @@ void Flight::submit(std::size_t candidate, std::shared_ptr<transport::Job> job) 
 // Nothing writes for `job` any more.
 bool Flight::hand_over(std::size_t from, transport::Job& job, const Status& status) {
   const bool cannot = status.code() == Code::kNotAvailable || status.code() == Code::kConnectError || job.unreadable != 0;
-  if (!cannot || !job.has_another_way || state_->stopping()) return false;
+  if (!cannot || !job.share->has_another_way || state_->stopping()) return false;
   if (job.unreadable != 0) note_unreadable(job);
-  const auto pieces = std::make_shared<const std::vector<transport::Piece>>(std::move(job.pieces));
-  if (pieces->size() <= transport::kFewPieces) {
-    begin_anew(from, *pieces, status);
+  const auto share = std::move(job.share);
+  if (share->pieces.size() <= transport::kFewPieces) {
+    begin_anew(from, *share, status);
     return true;
   }
-  return host_->run([self = shared_from_this(), from, pieces, status] { self->begin_anew(from, *pieces, status); }).is_ok();
+  return host_->run([self = shared_from_this(), from, share, status] { self->begin_anew(from, *share, status); }).is_ok();
 }
 
 // So that the next flights do not try it anew.
@@ -133,100 +149,21 @@ void Flight::note_unreadable(const transport::Job& job) const {
   const auto holds_it = [at = job.unreadable.load()](const transport::Piece& piece) {
     return at >= piece.address && at - piece.address < piece.length;
   };
-  const auto piece = std::ranges::find_if(job.pieces, holds_it);
-  if (piece != job.pieces.end()) (*resolutions_)[piece->source]->is_owners_only = true;
+  const auto piece = std::ranges::find_if(job.pieces(), holds_it);
+  if (piece == job.pieces().end()) return;
+  (*resolutions_)[piece->source]->is_owners_only = true;
+  plan_->kept.set(std::make_shared<const Known>(Known{resolutions_, 0, {}}));
 }
 
 // In place of the job that failed, which still counts as moving.
-void Flight::begin_anew(std::size_t from, const std::vector<transport::Piece>& pieces, const Status& failure) {
-  Jobs jobs;
-  jobs.after = &host_->paths().candidates()[from];
-  if (!split(pieces, jobs).is_ok()) return job_done(failure);
+void Flight::begin_anew(std::size_t from, const transport::Share& share, const Status& failure) {
+  const Result<Shares> shares = split(*host_, *plan_, resolutions_.get(), share.pieces, {nullptr, &host_->paths().candidates()[from]});
+  if (!shares.is_ok()) return job_done(failure);
   {
     const MutexLock lock(mutex_);
-    moving_ += count(jobs.of) - 1;
+    moving_ += count(*shares) - 1;
   }
-  submit(jobs);
-}
-
-// On both sides, pinned or not.
-bool Flight::is_of_hosts(const transport::Piece& piece) const {
-  return piece.place < 0 || plan_->places[static_cast<std::size_t>(piece.place)].is_host();
-}
-
-transport::RemoteMemory Flight::memory_of(const transport::DevicePlace& place, bool pins) {
-  if (pins && place.hixl >= 0) return transport::RemoteMemory::kPinned;
-  if (place.is_host()) return transport::RemoteMemory::kOrdinary;
-  return place.across ? transport::RemoteMemory::kAcross : transport::RemoteMemory::kDevice;
-}
-
-Status Flight::split(const std::vector<transport::Piece>& pieces, Jobs& jobs) const {
-  jobs.of.resize(host_->paths().candidates().size());
-  jobs.chosen[static_cast<std::size_t>(transport::RemoteMemory::kPinned)] = jobs.pins;
-  const bool pins = jobs.pins != nullptr;
-  for (const transport::Piece& piece : pieces) {
-    const auto memory =
-        piece.place < 0 ? transport::RemoteMemory::kOrdinary : memory_of(plan_->places[static_cast<std::size_t>(piece.place)], pins);
-    const bool by_range = resolutions_ && transport::is_host(memory);
-    RAY_HIXL_RETURN_IF_ERROR(by_range ? split_piece(piece, jobs) : add(piece, memory, jobs));
-  }
-  return Status::ok();
-}
-
-// One piece per range that it touches.
-Status Flight::split_piece(const transport::Piece& piece, Jobs& jobs) const {
-  const Resolution& resolution = *(*resolutions_)[piece.source];
-  if (piece.offset > resolution.length || piece.length > resolution.length - piece.offset) {
-    return Status(Code::kInvalidRegion, std::to_string(piece.length) + " bytes at offset " + std::to_string(piece.offset) +
-                                            " lie outside of the " + std::to_string(resolution.length) + " bytes that the " +
-                                            host_->peer_name() + " registered");
-  }
-  transport::Piece rest = piece;
-  for (std::size_t i = memory::range_at(resolution.starts, piece.offset); rest.length > 0; ++i) {
-    if (resolution.ranges[i].address == 0) {
-      return Status(Code::kInvalidRegion,
-                    "the bytes lie in device memory of the " + host_->peer_name() + ", and cannot be read into host memory");
-    }
-    const std::uint64_t skipped = rest.offset - resolution.starts[i];
-    transport::Piece part = rest;
-    part.address = resolution.ranges[i].address + skipped;
-    part.length = std::min(rest.length, resolution.ranges[i].length - skipped);
-    RAY_HIXL_RETURN_IF_ERROR(add(part, resolution.memory_at(part.address), jobs));
-    rest.local += part.length;
-    rest.offset += part.length;
-    rest.length -= part.length;
-  }
-  return Status::ok();
-}
-
-Status Flight::add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const {
-  const Candidate*& chosen = jobs.chosen[static_cast<std::size_t>(memory)];
-  if (chosen == nullptr) chosen = choose(memory, jobs);
-  if (chosen == nullptr) return host_->no_path(memory);
-  std::shared_ptr<transport::Job>& job = jobs.of[static_cast<std::size_t>(chosen - host_->paths().candidates().data())];
-  if (!job) {
-    job = std::make_shared<transport::Job>();
-    if (plan_->pieces.size() > transport::kFewPieces) job = host_->reaper().off_loop(std::move(job));
-    job->transfer = state_;
-    job->plan = plan_;
-    job->pieces.reserve(plan_->pieces.size());
-    job->has_another_way = has_another_way(*chosen, jobs.pins != nullptr);
-    job->hosts_have_another_way = host_->choose(transport::RemoteMemory::kOrdinary) != nullptr;
-    if (chosen->reads_by_address) {
-      for (const auto& resolution : *resolutions_) {
-        job->segments.insert(job->segments.end(), resolution->segments.begin(), resolution->segments.end());
-      }
-    }
-  }
-  job->has_another_way = job->has_another_way && may_turn_out(*chosen, memory);
-  job->pieces.push_back(piece);
-  return Status::ok();
-}
-
-// What moved it as pinned memory was never asked for it as what it is otherwise.
-const Candidate* Flight::choose(transport::RemoteMemory memory, const Jobs& jobs) const {
-  const bool was_tried = jobs.after != nullptr && jobs.after->channel->can_read(memory).is_ok();
-  return was_tried ? host_->choose_after(*jobs.after, memory) : host_->choose(memory);
+  submit(*shares);
 }
 
 // Host memory has other ways mostly, which are better than to find out again and again what was found out a moment ago.
@@ -234,16 +171,6 @@ const Candidate* Flight::choose_pins() const {
   const Candidate* const pins = host_->choose(transport::RemoteMemory::kPinned);
   const bool turned_out = pins != nullptr && !pins->channel->reads_now(transport::RemoteMemory::kPinned).is_ok();
   return turned_out && host_->choose(transport::RemoteMemory::kOrdinary) != nullptr ? nullptr : pins;
-}
-
-// Where `chosen` turns out not to move what it may turn out not to: for all places of such memory.
-bool Flight::has_another_way(const Candidate& chosen, bool pins) const {
-  if (chosen.reads_by_address) return host_->choose_after(chosen, transport::RemoteMemory::kOwnersOnly) != nullptr;
-  Jobs next;
-  next.after = &chosen;
-  return std::ranges::all_of(plan_->places, [&](const transport::DevicePlace& place) {
-    return !may_turn_out(chosen, memory_of(place, pins)) || choose(memory_of(place, false), next) != nullptr;
-  });
 }
 
 // Where generations are not mapped, a channel checks the sources of the pieces that it reads, and nobody those of which nothing is read:
@@ -344,7 +271,7 @@ Status Flight::verdict(const Status& moved) const {
   if (!moved.is_ok() && state_->stopping()) return why_stopped();
   RAY_HIXL_RETURN_IF_ERROR(host_->check_alive());
   RAY_HIXL_RETURN_IF_ERROR(check_sources());
-  return moved.with_context("reading from the " + host_->peer_name());
+  return moved.is_ok() ? moved : moved.with_context("reading from the " + host_->peer_name());
 }
 
 void Flight::on_stop() {

@@ -15,61 +15,18 @@
 // says that something may still write.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "base/deadline.h"
 #include "base/mutex.h"
-#include "link/path.h"
-#include "link/resolver.h"
-#include "net/loop.h"
-#include "transport/counters.h"
+#include "link/flight_host.h"
+#include "link/split.h"
 #include "transport/job.h"
 
 namespace ray_hixl::link {
-
-// What a Flight needs of its link. Any thread may call what is not marked; callbacks run on any thread, with no lock held.
-class FlightHost {
- public:
-  virtual ~FlightHost() = default;
-
-  [[nodiscard]] virtual const Paths& paths() const = 0;
-  // The channel for such memory; null if there is none, and no_path() says why.
-  [[nodiscard]] virtual const Candidate* choose(transport::RemoteMemory memory) const = 0;
-  // The one after `first`, where that turned out not to; null if there is none.
-  [[nodiscard]] virtual const Candidate* choose_after(const Candidate& first, transport::RemoteMemory memory) const = 0;
-  [[nodiscard]] virtual Status no_path(transport::RemoteMemory memory) const = 0;
-  [[nodiscard]] virtual std::string peer_name() const = 0;
-  [[nodiscard]] virtual transport::Counters& counters() const = 0;
-
-  // ok while the link is up; then why it is not.
-  [[nodiscard]] virtual Status state() const = 0;
-  // The same, and looks at the peer's process itself, which may have ended a moment ago.
-  [[nodiscard]] virtual Status check_alive() const = 0;
-  // Are the owner's generations mapped here? Otherwise the owner itself has to say whether a slot is live.
-  [[nodiscard]] virtual bool shows_generations() const = 0;
-  // REQUIRES: shows_generations().
-  [[nodiscard]] virtual bool is_live(const Handle& handle) const = 0;
-  // Asks the owner whether all of them are live: ok, or why not.
-  virtual void ask_live(const std::vector<Handle>& handles, std::function<void(Status)> answer) = 0;
-  [[nodiscard]] virtual Resolver& resolver() = 0;
-
-  [[nodiscard]] virtual bool on_loop() const = 0;
-  // Runs what takes long on another thread than the loop's. Not ok, and why, if it will not run.
-  [[nodiscard]] virtual Status run(std::function<void()> work) = 0;
-  // Lets go of what takes long to let go of.
-  [[nodiscard]] virtual memory::Reaper& reaper() = 0;
-  // Runs `task` on the loop thread; dropped if the engine is closing.
-  virtual void post(std::function<void()> task) = 0;
-  // Loop thread.
-  [[nodiscard]] virtual net::Loop::TimerId at(Deadline deadline, std::function<void()> task) = 0;
-  virtual void cancel(net::Loop::TimerId timer) = 0;
-};
 
 class Flight : public std::enable_shared_from_this<Flight> {
  public:
@@ -81,13 +38,6 @@ class Flight : public std::enable_shared_from_this<Flight> {
 
  private:
   enum class Phase : std::uint8_t { kResolving, kMoving, kConfirming, kEnded };
-  struct Jobs {
-    std::vector<std::shared_ptr<transport::Job>> of;                    // a candidate; null: it reads nothing
-    std::array<const Candidate*, transport::kRemoteMemories> chosen{};  // for such memory; null: not asked yet
-    const Candidate* pins = nullptr;   // moves pinned memory as such; null: it is taken for what it is otherwise
-    const Candidate* after = nullptr;  // turned out not to move these pieces; null: none did
-  };
-
   Flight(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state);
 
   void begin();
@@ -95,20 +45,14 @@ class Flight : public std::enable_shared_from_this<Flight> {
   void resolved(std::size_t source, Result<std::shared_ptr<const Resolution>> resolution);
   void dispatch();
   void split_and_submit();
-  [[nodiscard]] bool is_of_hosts(const transport::Piece& piece) const;
-  [[nodiscard]] static transport::RemoteMemory memory_of(const transport::DevicePlace& place, bool pins);
-  [[nodiscard]] Status split(const std::vector<transport::Piece>& pieces, Jobs& jobs) const;
-  [[nodiscard]] Status split_piece(const transport::Piece& piece, Jobs& jobs) const;
-  [[nodiscard]] Status add(transport::Piece piece, transport::RemoteMemory memory, Jobs& jobs) const;
-  [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory, const Jobs& jobs) const;
+  void move(const Shares& shares);
   [[nodiscard]] const Candidate* choose_pins() const;
-  [[nodiscard]] bool has_another_way(const Candidate& chosen, bool pins) const;
   [[nodiscard]] std::vector<Handle> unread_sources() const;
-  void submit(Jobs& jobs);
-  void submit(std::size_t candidate, std::shared_ptr<transport::Job> job);
+  void submit(const Shares& shares);
+  void submit(std::size_t candidate, std::shared_ptr<const transport::Share> share);
   [[nodiscard]] bool hand_over(std::size_t from, transport::Job& job, const Status& status);
   void note_unreadable(const transport::Job& job) const;
-  void begin_anew(std::size_t from, const std::vector<transport::Piece>& pieces, const Status& failure);
+  void begin_anew(std::size_t from, const transport::Share& share, const Status& failure);
   void job_done(const Status& status);
   void moved(const Status& status);
   void confirm();

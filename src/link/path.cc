@@ -1,6 +1,7 @@
 #include "link/path.h"
 
 #include <algorithm>
+#include <atomic>
 #include <span>
 
 namespace ray_hixl::link {
@@ -16,6 +17,11 @@ const Candidate* first_of(std::span<const Candidate> candidates, transport::Remo
 }
 
 }  // namespace
+
+std::uint64_t Paths::next_id() {
+  static std::atomic<std::uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
 
 const Candidate* Paths::choose(transport::RemoteMemory memory) const { return first_of(candidates_, memory); }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -25,6 +26,9 @@ class Paths {
  public:
   explicit Paths(std::vector<Candidate> candidates) : candidates_(std::move(candidates)) {}
 
+  // No other ones of this process ever have it; never 0.
+  [[nodiscard]] std::uint64_t id() const { return id_; }
+
   // The first channel that can read such memory; null if none can.
   [[nodiscard]] const Candidate* choose(transport::RemoteMemory memory) const;
   // The same among those after `first`, one of candidates().
@@ -38,7 +42,10 @@ class Paths {
   [[nodiscard]] const std::vector<Candidate>& candidates() const { return candidates_; }
 
  private:
+  static std::uint64_t next_id();
+
   std::vector<Candidate> candidates_;
+  std::uint64_t id_ = next_id();
 };
 
 }  // namespace ray_hixl::link

@@ -118,7 +118,7 @@ Status ObjectsImpl::start_fetch(const std::shared_ptr<FetchImpl>& fetch, const S
   RuntimeOps own_ops(engine_->devices(), {});
   DeviceOps& device_ops = ops != nullptr ? *ops : own_ops;
   const Deadline deadline = fetch->transfer.state()->deadline();
-  if (metadata.bytes() > 0) RAY_HIXL_RETURN_IF_ERROR(check_time(deadline, owner->name()));
+  if (metadata.bytes() > 0) RAY_HIXL_RETURN_IF_ERROR(check_time(deadline, *owner));
   Result<Destinations> destinations =
       targets.empty() ? allocate_destinations(metadata, wish.of, engine_->landing_arena(),
                                               [&](std::int32_t of_tensor, std::int32_t source_device) {

@@ -83,20 +83,27 @@ struct Plan {
   }
 };
 
+// One channel's share of a plan. Immutable, but for what is Kept: for a plan that is read often it is made once.
+struct Share {
+  std::vector<Piece> pieces;
+  std::vector<control::RemoteSegment> segments;  // the owner's source segments that hold some pieces (by address)
+  // If its job ends with kNotAvailable or kConnectError, or with something unreadable, another channel gets the pieces.
+  bool has_another_way = false;
+  bool hosts_have_another_way = false;  // what lies in host memory on both sides, whatever of the rest
+  mutable Kept kept;                    // what the channel made of it, to find it again the next time; used by such channels only
+};
+
 struct Job {
   std::shared_ptr<TransferState> transfer;
-  std::shared_ptr<const Plan> plan;              // sources, holds
-  std::vector<Piece> pieces;                     // this channel's
-  std::vector<control::RemoteSegment> segments;  // the owner's source segments that hold some pieces (by address)
-  // If it ends with kNotAvailable or kConnectError, or with something unreadable, another channel gets the pieces.
-  bool has_another_way = false;
-  bool hosts_have_another_way = false;       // what lies in host memory on both sides, whatever of the rest
+  std::shared_ptr<const Plan> plan;  // sources, holds
+  std::shared_ptr<const Share> share;
   std::atomic<std::uint64_t> unreadable{0};  // an address of a piece, where the kernel does not read the owner's memory; 0: none is known
   // Called exactly once, by any thread, when nothing writes to the pieces' local memory for this job any more. Until then the plan's
   // `holds` keep that memory, even if the transfer has ended before (quarantine). Ok means that the sources were live after the last byte,
   // too, where the link does not see that itself.
   std::function<void(Status)> done;
 
+  [[nodiscard]] const std::vector<Piece>& pieces() const { return share->pieces; }
   // REQUIRES: it was not called yet.
   void end(const Status& status) { std::exchange(done, nullptr)(status); }
 };

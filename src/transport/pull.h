@@ -32,7 +32,7 @@ class Puller {
  public:
   Puller(memory::CopyPool& pool, Counters& counters, control::TransportKind kind);
 
-  // Joined, and cut for the pool.
+  // Joined, and cut for the pool. Where they are of a plan that is read often, their share may keep them.
   [[nodiscard]] std::shared_ptr<const Copies> cut(std::vector<Copy> copies) const;
   // Moves the parts of `copies`: a small job in the calling thread, a larger one on the pool. The first error ends it; so does, at its next
   // part, a transfer that is stopping (job->done gets the stop_reason()) or close(). Counts the bytes of each part that was moved. Never

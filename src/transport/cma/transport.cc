@@ -24,11 +24,10 @@ class CmaChannel final : public Channel {
   }
 
   void submit(std::shared_ptr<Job> job) override {
-    std::vector<Copy> copies;
-    copies.reserve(job->pieces.size());
-    for (const Piece& piece : job->pieces) copies.push_back({piece.local, piece.address, piece.length});
+    auto copies = std::static_pointer_cast<const Copies>(job->share->kept.get());
+    if (!copies) copies = make_copies(*job);
     const auto mover = std::make_shared<CmaMover>(pid_, [to = job.get()](std::uint64_t address) { to->unreadable = address; });
-    puller_.pull(std::move(job), puller_.cut(std::move(copies)), mover);
+    puller_.pull(std::move(job), std::move(copies), mover);
   }
 
   void heed_stops() override {}  // parts ask for themselves
@@ -36,6 +35,15 @@ class CmaChannel final : public Channel {
   void close(const Status& why) override { puller_.close(why); }
 
  private:
+  [[nodiscard]] std::shared_ptr<const Copies> make_copies(const Job& job) const {
+    std::vector<Copy> copies;
+    copies.reserve(job.pieces().size());
+    for (const Piece& piece : job.pieces()) copies.push_back({piece.local, piece.address, piece.length});
+    auto cut = puller_.cut(std::move(copies));
+    if (!job.plan->once) job.share->kept.set(cut);
+    return cut;
+  }
+
   Puller puller_;
   const pid_t pid_;
 };

@@ -25,9 +25,9 @@ Delivery::Delivery(std::shared_ptr<const DeliveryContext> context, const void* c
       channel_(channel),
       transfer_(job->transfer),
       ended_(std::move(ended)),
-      hosts_have_another_way_(job->hosts_have_another_way),
-      gives_way_at_(job->has_another_way && !context_->same_process ? Deadline::in(transfer_->deadline().remaining() / 2)
-                                                                    : Deadline::never()),
+      hosts_have_another_way_(job->share->hosts_have_another_way),
+      gives_way_at_(job->share->has_another_way && !context_->same_process ? Deadline::in(transfer_->deadline().remaining() / 2)
+                                                                           : Deadline::never()),
       job_(std::move(job)) {}
 
 void Delivery::start() { locate(); }
@@ -57,7 +57,7 @@ void Delivery::locate() {
     if (!job_) return;
     plan = job_->plan;
     std::vector<bool> needed(plan->sources.size());
-    for (const Piece& piece : job_->pieces) {
+    for (const Piece& piece : job_->pieces()) {
       if (plan->places[static_cast<std::size_t>(piece.place)].remote < 0) needed[piece.source] = true;
     }
     for (std::size_t source = 0; source < needed.size(); ++source) {
@@ -131,7 +131,7 @@ void Delivery::plan_routes() {
     job = job_;
     moving_ = 1;  // nobody gives its pieces to another channel meanwhile
   }
-  Result<std::vector<Route>> routes = make_routes(*job->plan, job->pieces, located_, find_local);
+  Result<std::vector<Route>> routes = make_routes(*job->plan, job->pieces(), located_, find_local);
   if (!routes.is_ok()) return end(routes.status());
   routes_ = *std::move(routes);
   {
@@ -232,7 +232,7 @@ Status Delivery::check_unlinked() {
 
 bool Delivery::has_another_way() {
   const MutexLock lock(mutex_);
-  return job_ && job_->has_another_way;
+  return job_ && job_->share->has_another_way;
 }
 
 // The move is counted as moving.

@@ -88,13 +88,15 @@ class LocalChannel final : public Channel {
     if (const Status open = puller_.state(); !open.is_ok()) return job->end(open);
     Result<Sources> sources = pin_all(peer_, job->plan->sources);
     if (!sources.is_ok()) return job->end(sources.status());
-    Result<std::vector<Copy>> copies = to_copies(job->pieces, *sources);
-    if (!copies.is_ok()) return job->end(copies.status());
-    if (const Status apart = check_apart(*copies); !apart.is_ok()) return job->end(apart);
+    auto copies = std::static_pointer_cast<const Copies>(job->share->kept.get());
+    if (!copies) {
+      auto made = make_copies(*job, *sources);
+      if (!made.is_ok()) return job->end(made.status());
+      copies = *std::move(made);
+    }
     if (!link_checks_) check_afterwards(*job);
-    auto cut = puller_.cut(*std::move(copies));
-    auto mover = memory_mover(std::make_shared<const Sources>(*std::move(sources)), cut->bytes());
-    puller_.pull(std::move(job), std::move(cut), std::move(mover));
+    auto mover = memory_mover(std::make_shared<const Sources>(*std::move(sources)), copies->bytes());
+    puller_.pull(std::move(job), std::move(copies), std::move(mover));
   }
 
   void heed_stops() override {}  // parts ask for themselves
@@ -102,6 +104,16 @@ class LocalChannel final : public Channel {
   void close(const Status& why) override { puller_.close(why); }
 
  private:
+  // A slot's memory stays where it is while it can be pinned.
+  [[nodiscard]] Result<std::shared_ptr<const Copies>> make_copies(const Job& job, const Sources& sources) const {
+    Result<std::vector<Copy>> copies = to_copies(job.pieces(), sources);
+    if (!copies.is_ok()) return copies.status();
+    RAY_HIXL_RETURN_IF_ERROR(check_apart(*copies));
+    auto cut = puller_.cut(*std::move(copies));
+    if (!job.plan->once) job.share->kept.set(cut);
+    return cut;
+  }
+
   // A pin keeps memory alive, not the object in it published: its owner may have freed it, and used the memory again, while it was read.
   void check_afterwards(Job& job) const {
     job.done = [done = std::move(job.done), owner = peer_, sources = job.plan->sources](Status moved) {

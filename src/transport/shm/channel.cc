@@ -7,6 +7,28 @@
 
 namespace ray_hixl::transport::shm {
 
+namespace {
+
+// What is copied for a share, as long as its segments are mapped; a segment that its owner gave back is let go of, whoever still has this.
+struct Prepared {
+  std::vector<std::weak_ptr<const memory::SegmentView>> views;
+  std::shared_ptr<const Copies> copies;
+};
+
+// Keeps the views. Null if one was let go of.
+std::shared_ptr<const void> hold(const Prepared& prepared) {
+  if (prepared.views.size() == 1) return prepared.views.front().lock();
+  auto views = std::make_shared<std::vector<View>>();
+  views->reserve(prepared.views.size());
+  for (const auto& view : prepared.views) {
+    views->push_back(view.lock());
+    if (!views->back()) return nullptr;
+  }
+  return views;
+}
+
+}  // namespace
+
 // A job that waits for segments which are not mapped yet. Guarded by the channel's mutex; whoever takes the job out ends it.
 struct ShmChannel::Waiting {
   std::shared_ptr<Job> job;             // null once it was taken out
@@ -34,12 +56,12 @@ bool holds(const control::RemoteSegment& segment, const Piece& piece) {
 
 // The index of the segment that holds all of each piece.
 Result<std::vector<std::size_t>> find_segments(const Job& job) {
-  const std::vector<std::size_t> order = by_address(job.segments);
+  const std::vector<std::size_t> order = by_address(job.share->segments);
   std::vector<std::size_t> found;
-  found.reserve(job.pieces.size());
-  for (const Piece& piece : job.pieces) {
-    const auto behind = std::ranges::upper_bound(order, piece.address, {}, [&](std::size_t i) { return job.segments[i].base; });
-    if (behind == order.begin() || !holds(job.segments[*(behind - 1)], piece)) {
+  found.reserve(job.pieces().size());
+  for (const Piece& piece : job.pieces()) {
+    const auto behind = std::ranges::upper_bound(order, piece.address, {}, [&](std::size_t i) { return job.share->segments[i].base; });
+    if (behind == order.begin() || !holds(job.share->segments[*(behind - 1)], piece)) {
       return Status(Code::kInternal, "memory outside of the peer's source arena was to be read by shm");
     }
     found.push_back(*(behind - 1));
@@ -65,6 +87,7 @@ class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
   void arrived(const std::shared_ptr<Waiting>& waiting, std::uint32_t segment, const Result<View>& view);
   std::shared_ptr<Job> take(const std::shared_ptr<Waiting>& waiting) RAY_HIXL_REQUIRES(mutex_);
   void copy(const Waiting& waiting, std::shared_ptr<Job> job);
+  void pull(std::shared_ptr<Job> job, const std::shared_ptr<const Copies>& copies, std::shared_ptr<const void> views);
 
   const std::shared_ptr<Mappings> mappings_;
   Puller puller_;
@@ -73,11 +96,14 @@ class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
 };
 
 void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
+  if (const auto prepared = std::static_pointer_cast<const Prepared>(job->share->kept.get())) {
+    if (const auto views = hold(*prepared)) return pull(std::move(job), prepared->copies, views);
+  }
   Result<std::vector<std::size_t>> segment_of = find_segments(*job);
   if (!segment_of.is_ok()) return job->end(segment_of.status());
   std::set<std::uint32_t> needed;
-  for (const std::size_t index : *segment_of) needed.insert(job->segments[index].id);
-  if (needed.empty()) return puller_.pull(std::move(job), puller_.cut({}), memory_mover(nullptr, 0));
+  for (const std::size_t index : *segment_of) needed.insert(job->share->segments[index].id);
+  if (needed.empty()) return pull(std::move(job), puller_.cut({}), nullptr);
 
   const auto waiting = std::make_shared<Waiting>(Waiting{job, *std::move(segment_of), {}, needed.size()});
   if (const Status open = add(waiting); !open.is_ok()) return job->end(open);
@@ -124,21 +150,28 @@ void ShmChannel::Impl::arrived(const std::shared_ptr<Waiting>& waiting, std::uin
 
 void ShmChannel::Impl::copy(const Waiting& waiting, std::shared_ptr<Job> job) {
   for (const std::size_t index : waiting.segment_of) {
-    const control::RemoteSegment& segment = job->segments[index];
+    const control::RemoteSegment& segment = job->share->segments[index];
     if (waiting.views.at(segment.id)->length() == segment.length) continue;
     return job->end(Status(Code::kInternal, "the peer's segment has another length than the peer said"));
   }
   std::vector<Copy> copies;
-  copies.reserve(job->pieces.size());
-  for (std::size_t i = 0; i < job->pieces.size(); ++i) {
-    const Piece& piece = job->pieces[i];
-    const control::RemoteSegment& segment = job->segments[waiting.segment_of[i]];
+  copies.reserve(job->pieces().size());
+  for (std::size_t i = 0; i < job->pieces().size(); ++i) {
+    const Piece& piece = job->pieces()[i];
+    const control::RemoteSegment& segment = job->share->segments[waiting.segment_of[i]];
     const std::byte* const base = waiting.views.at(segment.id)->base();
     copies.push_back({piece.local, reinterpret_cast<std::uint64_t>(base + (piece.address - segment.base)), piece.length});
   }
-  auto cut = puller_.cut(std::move(copies));
-  auto mover = memory_mover(std::make_shared<const std::map<std::uint32_t, View>>(waiting.views), cut->bytes());
-  puller_.pull(std::move(job), std::move(cut), std::move(mover));
+  const auto prepared = std::make_shared<Prepared>();
+  for (const auto& [id, view] : waiting.views) prepared->views.push_back(view);
+  prepared->copies = puller_.cut(std::move(copies));
+  if (!job->plan->once) job->share->kept.set(prepared);
+  pull(std::move(job), prepared->copies, hold(*prepared));
+}
+
+void ShmChannel::Impl::pull(std::shared_ptr<Job> job, const std::shared_ptr<const Copies>& copies, std::shared_ptr<const void> views) {
+  auto mover = memory_mover(std::move(views), copies->bytes());
+  puller_.pull(std::move(job), copies, std::move(mover));
 }
 
 // Those that are being copied ask for themselves.

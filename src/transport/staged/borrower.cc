@@ -42,7 +42,7 @@ struct Borrower::Borrowing {
 
   [[nodiscard]] bool waits_for_owner() const { return asked + mapping > 0; }
   [[nodiscard]] bool is_to_end() const { return !job || !failed.is_ok(); }
-  [[nodiscard]] bool wants_more() const { return failed.is_ok() && (!rests.empty() || piece < job->pieces.size()); }
+  [[nodiscard]] bool wants_more() const { return failed.is_ok() && (!rests.empty() || piece < job->pieces().size()); }
   [[nodiscard]] std::shared_ptr<BorrowedPart> next();
 };
 
@@ -53,9 +53,9 @@ std::shared_ptr<BorrowedPart> Borrower::Borrowing::next() {
     return rest;
   }
   auto part = std::make_shared<BorrowedPart>();
-  part->device = device_of(*job, job->pieces[piece]);
-  while (piece < job->pieces.size() && part->length < device::Staging::kBufferBytes && part->copies.size() < control::Stage::kMostSpans) {
-    const Piece& from = job->pieces[piece];
+  part->device = device_of(*job, job->pieces()[piece]);
+  while (piece < job->pieces().size() && part->length < device::Staging::kBufferBytes && part->copies.size() < control::Stage::kMostSpans) {
+    const Piece& from = job->pieces()[piece];
     if (device_of(*job, from) != part->device) break;
     const std::uint64_t length = std::min(from.length - in_piece, device::Staging::kBufferBytes - part->length);
     part->add({from.local + in_piece, job->plan->sources[from.source], from.offset + in_piece, length});

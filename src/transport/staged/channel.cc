@@ -8,7 +8,7 @@ namespace {
 
 // Across, with a device here, it is host memory that is read; and host memory on both sides is of no device, pinned or not.
 bool is_of_devices(const Job& job) {
-  return std::ranges::all_of(job.pieces, [&](const Piece& piece) {
+  return std::ranges::all_of(job.pieces(), [&](const Piece& piece) {
     if (piece.place < 0) return false;
     const DevicePlace& place = job.plan->places[static_cast<std::size_t>(piece.place)];
     return (place.local >= 0) != place.across;
@@ -22,7 +22,7 @@ StagedChannel::StagedChannel(const Context& context, Port& port, std::uint32_t p
       borrower_(parts == 0
                     ? nullptr
                     : std::make_unique<Borrower>(context, port, parts, [&context, at = connections_.get()](std::shared_ptr<Job> job) {
-                        if (job->pieces.size() <= kFewPieces) return at->submit(std::move(job));
+                        if (job->pieces().size() <= kFewPieces) return at->submit(std::move(job));
                         const Status taken = context.copy_pool.run([at, job] { at->submit(job); });  // which looks at each
                         if (!taken.is_ok()) job->end(taken);
                       })) {}

@@ -40,7 +40,7 @@ struct Slice {
 Slice next_slice(const Job& job, Incoming& part) {
   Slice slice;
   while (part.brought < part.bytes && slice.copies.size() < kMostRanges) {
-    const Piece& piece = job.pieces[part.piece];
+    const Piece& piece = job.pieces()[part.piece];
     const std::int32_t device = device_of(job, piece);
     if (device != kHost && slice.device != kHost && device != slice.device) break;
     if (device != kHost) slice.device = device;
@@ -67,7 +67,7 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
  public:
   DeviceInflow(std::shared_ptr<device::Devices> devices, std::shared_ptr<Job> job, std::function<void()> more)
       : devices_(std::move(devices)), more_(std::move(more)), job_(std::move(job)) {
-    for (const Piece& piece : job_->pieces) left_ += piece.length;
+    for (const Piece& piece : job_->pieces()) left_ += piece.length;
   }
 
   void open(std::int32_t index) {
@@ -129,8 +129,8 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
  private:
   // The next byte that comes lies so many behind.
   void pass(std::uint64_t bytes) {
-    for (in_piece_ += bytes; piece_ < job_->pieces.size() && in_piece_ >= job_->pieces[piece_].length; ++piece_) {
-      in_piece_ -= job_->pieces[piece_].length;
+    for (in_piece_ += bytes; piece_ < job_->pieces().size() && in_piece_ >= job_->pieces()[piece_].length; ++piece_) {
+      in_piece_ -= job_->pieces()[piece_].length;
     }
   }
 
@@ -215,8 +215,8 @@ class DeviceInflow final : public stream::Inflow, public std::enable_shared_from
 
 std::shared_ptr<stream::Inflow> open_inflow(const std::shared_ptr<device::Devices>& devices, const std::shared_ptr<Job>& job,
                                             std::function<void()> more) {
-  const auto first = std::ranges::find_if(job->pieces, [&](const Piece& piece) { return device_of(*job, piece) != kHost; });
-  if (first == job->pieces.end()) return nullptr;
+  const auto first = std::ranges::find_if(job->pieces(), [&](const Piece& piece) { return device_of(*job, piece) != kHost; });
+  if (first == job->pieces().end()) return nullptr;
   auto inflow = std::make_shared<DeviceInflow>(devices, job, std::move(more));
   inflow->open(device_of(*job, *first));
   return inflow;

@@ -147,7 +147,7 @@ void StreamChannel::Impl::ended(const std::shared_ptr<Reader>& reader, const std
 
 void StreamChannel::Impl::count(const Job& job) const {
   std::uint64_t bytes = 0;
-  for (const Piece& piece : job.pieces) bytes += piece.length;
+  for (const Piece& piece : job.pieces()) bytes += piece.length;
   count_fetched(*job.transfer, context.counters, carrier.kind, bytes);
 }
 
@@ -214,7 +214,7 @@ StreamChannel::~StreamChannel() { close(Status(Code::kClosed, "the link was clos
 
 void StreamChannel::submit(std::shared_ptr<Job> job) {
   auto request = std::make_shared<const ReadRequest>(std::vector{job});
-  if (job->pieces.size() > kFewPieces) request = context_.reaper.off_loop(std::move(request));
+  if (job->pieces().size() > kFewPieces) request = context_.reaper.off_loop(std::move(request));
   if (!request->status().is_ok()) return job->end(request->status());
   const bool may_share = !carrier_.open_inflow;
   const bool posted = context_.loop.post([impl = impl_, request = std::move(request), may_share] { impl->enqueue({request, may_share}); });

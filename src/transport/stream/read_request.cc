@@ -11,7 +11,7 @@ namespace {
 // A job's pieces as spans of the owner's slots; neighbours are joined.
 void add_spans(const Job& job, std::vector<control::ReadSpan>& spans) {
   const Piece* last = nullptr;
-  for (const Piece& piece : job.pieces) {
+  for (const Piece& piece : job.pieces()) {
     if (last != nullptr && last->source == piece.source && last->offset + last->length == piece.offset) {
       spans.back().length += piece.length;
     } else {
@@ -27,7 +27,7 @@ ReadRequest::ReadRequest(std::vector<std::shared_ptr<Job>> jobs) : jobs_(std::mo
   control::Read read;
   for (const auto& job : jobs_) {
     add_spans(*job, read.spans);
-    if (jobs_.size() > 1) pieces_.insert(pieces_.end(), job->pieces.begin(), job->pieces.end());
+    if (jobs_.size() > 1) pieces_.insert(pieces_.end(), job->pieces().begin(), job->pieces().end());
   }
   for (const control::ReadSpan& span : read.spans) bytes_ += span.length;
   if (read.spans.size() <= control::Read::kMostSpans) {

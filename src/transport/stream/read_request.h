@@ -27,7 +27,7 @@ class ReadRequest {
   // kNotAvailable if it is more than one request can ask for.
   [[nodiscard]] const Status& status() const { return status_; }
   [[nodiscard]] const std::vector<std::shared_ptr<Job>>& jobs() const { return jobs_; }
-  [[nodiscard]] std::span<const Piece> pieces() const { return jobs_.size() == 1 ? jobs_.front()->pieces : pieces_; }
+  [[nodiscard]] std::span<const Piece> pieces() const { return jobs_.size() == 1 ? jobs_.front()->pieces() : pieces_; }
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] std::span<const std::byte> frame() const { return frame_; }
   // ok while all jobs' transfers go on; then why one of them does not.

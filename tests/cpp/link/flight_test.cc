@@ -262,7 +262,7 @@ TEST_F(FlightTest, resolves_first_where_a_transport_needs_addresses) {
   EXPECT_EQ(host->jobs(), 0u);
   resolve(0);
   ASSERT_EQ(host->jobs(), 1u);
-  EXPECT_EQ(host->channels[0]->jobs[0]->pieces.at(0).address, 1000u);
+  EXPECT_EQ(host->channels[0]->jobs[0]->pieces().at(0).address, 1000u);
   end_job(0);
   expect_ended(Code::kOk);
   expect_left_nothing();
@@ -272,8 +272,8 @@ TEST_F(FlightTest, splits_by_memory_and_ends_with_the_last_job) {
   start(kByAddress, Memory::kCallers);
   resolve(0, {{1000, 4}, {kArenaBase, 6}});
   ASSERT_EQ(host->jobs(), 2u);
-  EXPECT_EQ(host->channels[0]->jobs[0]->pieces.at(0).length, 4u);
-  EXPECT_EQ(host->channels[1]->jobs[0]->pieces.at(0).length, 6u);
+  EXPECT_EQ(host->channels[0]->jobs[0]->pieces().at(0).length, 4u);
+  EXPECT_EQ(host->channels[1]->jobs[0]->pieces().at(0).length, 6u);
   end_job(1);
   EXPECT_FALSE(state->done());
   end_job(0);
@@ -289,8 +289,70 @@ TEST_F(FlightTest, does_not_ask_again_for_a_plan_that_it_knows) {
   host->resolver().forget({0, 1, 0});
   start(plan);
   EXPECT_THAT(host->port.asked, SizeIs(1));
-  EXPECT_EQ(host->channels[0]->jobs.at(0)->pieces.at(0).address, 1000u);
+  EXPECT_EQ(host->channels[0]->jobs.at(0)->pieces().at(0).address, 1000u);
   end_job(0);
+}
+
+// ---- What is read often.
+
+class FlightOfKeptPlan : public FlightTest {
+ protected:
+  // Gives the share of its only job, which `channel` has.
+  std::shared_ptr<const transport::Share> share_of_next(std::size_t channel = 0) {
+    state = std::make_shared<transport::TransferState>(deadline);
+    Flight::start(host, plan, state);
+    if (!host->port.asked.empty() && host->port.asked.back()) resolve(host->port.asked.size() - 1);
+    EXPECT_THAT(host->channels[channel]->jobs, SizeIs(1));
+    auto share = host->channels[channel]->jobs.at(0)->share;
+    end_job(channel);
+    EXPECT_TRUE(state->done() && state->result().is_ok());
+    host->run_posted();
+    return share;
+  }
+  const std::shared_ptr<transport::Plan> plan = make_plan(1, {0}, true);
+};
+
+TEST_F(FlightOfKeptPlan, is_split_once) {
+  for (const TestHost::Kinds kinds : {kByHandle, kByAddress}) {
+    host = std::make_shared<TestHost>(kinds);
+    const auto first = share_of_next();
+    EXPECT_EQ(share_of_next(), first);
+  }
+}
+
+TEST_F(FlightOfKeptPlan, is_split_anew_for_another_link) {
+  host = std::make_shared<TestHost>(kByHandle);
+  const auto first = share_of_next();
+  host = std::make_shared<TestHost>(kByHandle);
+  EXPECT_NE(share_of_next(), first);
+}
+
+TEST_F(FlightOfKeptPlan, is_asked_for_where_only_another_link_needs_addresses) {
+  host = std::make_shared<TestHost>(kByHandle);
+  EXPECT_EQ(share_of_next()->pieces.at(0).address, 0u);
+  host = std::make_shared<TestHost>(kByAddress);
+  EXPECT_EQ(share_of_next()->pieces.at(0).address, 1000u);
+  host = std::make_shared<TestHost>(kByHandle);
+  EXPECT_EQ(share_of_next()->pieces.at(0).address, 0u);
+}
+
+TEST_F(FlightOfKeptPlan, is_split_anew_where_the_kernel_turned_out_not_to_read_it) {
+  host = std::make_shared<TestHost>(kByAddress);
+  (void)share_of_next();
+  state = std::make_shared<transport::TransferState>(deadline);
+  Flight::start(host, plan, state);
+  end_unreadable(1000);
+  end_job(4);
+  EXPECT_EQ(state->result().code(), Code::kOk);
+  (void)share_of_next(4);
+}
+
+TEST_F(FlightOfKeptPlan, for_one_transfer_keeps_nothing) {
+  host = std::make_shared<TestHost>(kByHandle);
+  plan->once = true;
+  EXPECT_EQ(plan->kept.get(), nullptr);
+  (void)share_of_next();
+  EXPECT_EQ(plan->kept.get(), nullptr);
 }
 
 // ---- Before.
@@ -607,10 +669,10 @@ class FlightRounds : public FlightTest {
       if (host->channels[channel]->jobs.empty()) continue;
       events.emplace_back([&, channel] { end_job(channel, one_in(random, 3) ? Status(Code::kInternal, "failed") : Status::ok()); });
     }
-    if (!host->channels[0]->jobs.empty() && host->channels[0]->jobs.front()->has_another_way) {
+    if (!host->channels[0]->jobs.empty() && host->channels[0]->jobs.front()->share->has_another_way) {
       events.emplace_back([&] {
         handed_over = true;
-        end_unreadable(host->channels[0]->jobs.front()->pieces.front().address);
+        end_unreadable(host->channels[0]->jobs.front()->pieces().front().address);
       });
     }
     if (!host->questions.empty()) {
@@ -699,7 +761,7 @@ TEST_P(FlightToDevice, gives_the_next_channel_the_job_of_one_that_cannot) {
   end_job(2, failure);
   EXPECT_FALSE(state->done());
   ASSERT_EQ(host->channels[3]->jobs.size(), 1u);
-  EXPECT_EQ(host->channels[3]->jobs.front()->pieces.size(), 2u);
+  EXPECT_EQ(host->channels[3]->jobs.front()->pieces().size(), 2u);
   end_job(3);
   expect_ended(Code::kOk);
 }
@@ -749,14 +811,14 @@ TEST_F(FlightTest, what_the_kernel_does_not_read_its_owner_sends_from_then_on) {
   resolve(1, {{5000, kPieceBytes}});
   end_unreadable(5000 + kPieceBytes - 1);
   ASSERT_THAT(host->channels[4]->jobs, SizeIs(1));
-  EXPECT_THAT(host->channels[4]->jobs[0]->pieces, SizeIs(2));
+  EXPECT_THAT(host->channels[4]->jobs[0]->pieces(), SizeIs(2));
   end_job(4);
   expect_ended(Code::kOk);
   start(plan);
   ASSERT_THAT(host->channels[4]->jobs, SizeIs(1));
   ASSERT_THAT(host->channels[0]->jobs, SizeIs(1)) << "of the other source nothing is known";
-  EXPECT_EQ(host->channels[0]->jobs[0]->pieces.at(0).source, 0u);
-  EXPECT_EQ(host->channels[4]->jobs[0]->pieces.at(0).source, 1u);
+  EXPECT_EQ(host->channels[0]->jobs[0]->pieces().at(0).source, 0u);
+  EXPECT_EQ(host->channels[4]->jobs[0]->pieces().at(0).source, 1u);
   end_job(0);
   end_job(4);
   EXPECT_THAT(state->result().code(), Code::kOk);
@@ -818,8 +880,8 @@ TEST_F(FlightOfPinned, has_its_addresses_for_those_who_read_by_them) {
   resolve(0, {{1000, 4}, {2000, 6}});
   end_job(2, unlinked);
   ASSERT_EQ(host->channels[0]->jobs.size(), 1u);
-  EXPECT_THAT(host->channels[0]->jobs[0]->pieces, SizeIs(2));
-  EXPECT_EQ(host->channels[0]->jobs[0]->pieces.back().address, 2000u);
+  EXPECT_THAT(host->channels[0]->jobs[0]->pieces(), SizeIs(2));
+  EXPECT_EQ(host->channels[0]->jobs[0]->pieces().back().address, 2000u);
   end_job(0);
   expect_ended(Code::kOk);
 }
@@ -846,7 +908,7 @@ TEST_F(FlightOfPinned, is_tried_by_hixl_again_only_where_nobody_else_moves_it) {
   host->channels[4]->reads.clear();
   start(kByHandle, {kHosts});
   ASSERT_THAT(host->channels[2]->jobs, SizeIs(1));
-  EXPECT_FALSE(host->channels[2]->jobs[0]->hosts_have_another_way);
+  EXPECT_FALSE(host->channels[2]->jobs[0]->share->hosts_have_another_way);
   end_job(2);
   expect_ended(Code::kOk);
 }
@@ -867,7 +929,7 @@ TEST_F(FlightOfPinned, goes_each_its_own_way_and_ends_with_the_last) {
   end_job(2, unlinked);
   ASSERT_EQ(host->channels[0]->jobs.size(), 1u);
   ASSERT_EQ(host->channels[3]->jobs.size(), 1u);
-  EXPECT_THAT(host->channels[3]->jobs[0]->pieces, SizeIs(2));
+  EXPECT_THAT(host->channels[3]->jobs[0]->pieces(), SizeIs(2));
   end_job(0);
   EXPECT_FALSE(state->done());
   end_job(3, unlinked);
@@ -880,7 +942,7 @@ TEST_F(FlightOfPinned, is_not_handed_over_where_a_part_has_no_other_way) {
     ends = 0;
     without_staged();
     start(kByHandle, {kHosts, other});
-    EXPECT_FALSE(host->channels[2]->jobs.at(0)->has_another_way);
+    EXPECT_FALSE(host->channels[2]->jobs.at(0)->share->has_another_way);
     end_job(2, unlinked);
     expect_ended(Code::kConnectError);
   }

@@ -9,6 +9,7 @@
 #include "support/eventually.h"
 #include "support/pattern.h"
 #include "support/scripted_staging.h"
+#include "support/shares.h"
 
 namespace ray_hixl::transport::staged {
 namespace {
@@ -41,7 +42,7 @@ class Inflow : public testing::Test {
     }
     auto job = std::make_shared<Job>();
     job->transfer = transfer;
-    job->pieces = plan->pieces;
+    job->share = test::share_of(plan->pieces);
     job->plan = std::move(plan);
     job->done = [this](const Status& status) {
       result = status;

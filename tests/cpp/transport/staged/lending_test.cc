@@ -11,6 +11,7 @@
 #include "support/own_context.h"
 #include "support/pattern.h"
 #include "support/scripted_staging.h"
+#include "support/shares.h"
 #include "transport/mappings.h"
 #include "transport/staged/borrower.h"
 #include "transport/staged/lender.h"
@@ -149,7 +150,7 @@ class LendingTest : public testing::Test {
     plan->pieces = {{read.into.data(), 0, bytes, 0, 0, 0}};
     auto job = std::make_shared<Job>();
     job->transfer = read.transfer;
-    job->pieces = plan->pieces;
+    job->share = test::share_of(plan->pieces);
     job->plan = std::move(plan);
     job->done = [&read](const Status& status) {
       read.result = status;
@@ -458,7 +459,9 @@ TEST_F(LendingTest, says_where_the_target_is_not_mapped) {
   Read read;
   const auto job = job_of(read, publish(kBuffer), kBuffer, -1);
   void* const gone = ::mmap(nullptr, kBuffer, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  job->pieces.at(0).local = static_cast<std::byte*>(gone);
+  std::vector<Piece> pieces = job->pieces();
+  pieces.at(0).local = static_cast<std::byte*>(gone);
+  job->share = test::share_of(pieces);
   borrower->submit(job);
   EXPECT_EQ(outcome(read).code(), Code::kInvalidRegion);
   ::munmap(gone, kBuffer);

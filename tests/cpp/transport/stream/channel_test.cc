@@ -11,6 +11,7 @@
 #include "support/eventually.h"
 #include "support/own_context.h"
 #include "support/raw_socket.h"
+#include "support/shares.h"
 
 namespace ray_hixl::transport::stream {
 namespace {
@@ -72,7 +73,7 @@ class StreamChannelTest : public testing::Test {
     for (std::uint64_t i = 0; i < pieces; ++i) plan->pieces.push_back({read->into.data() + i * length, 2 * i * length, length});
     auto job = std::make_shared<Job>();
     job->transfer = read->transfer;
-    job->pieces = plan->pieces;
+    job->share = test::share_of(plan->pieces);
     job->plan = std::move(plan);
     job->done = [at = read.get()](const Status& status) {
       at->result = status;
@@ -159,7 +160,7 @@ class LateInflow final : public Inflow {
  public:
   LateInflow(std::shared_ptr<Job> job, std::function<void()> more) : job_(std::move(job)), more_(std::move(more)) {}
   std::span<std::byte> room() override {
-    return has_room_ ? std::span(job_->pieces.front().local, kRoom).subspan(used_) : std::span<std::byte>();
+    return has_room_ ? std::span(job_->pieces().front().local, kRoom).subspan(used_) : std::span<std::byte>();
   }
   void received(std::uint64_t bytes) override { used_ += bytes; }
   Status status() const override { return Status::ok(); }

@@ -1,0 +1,29 @@
+// Split: which channel reads which pieces of a plan.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "link/flight_host.h"
+#include "link/resolver.h"
+#include "transport/job.h"
+
+namespace ray_hixl::link {
+
+using Shares = std::vector<std::shared_ptr<const transport::Share>>;  // by candidate; null: it reads nothing
+
+struct SplitTerms {
+  const Candidate* pins = nullptr;   // moves pinned memory as such; null: it is taken for what it is otherwise
+  const Candidate* after = nullptr;  // turned out not to move these pieces; null: none did
+};
+
+// Is anything in host memory on both sides? Pinned or not: though HIXL knows its own addresses, it may have to go the other ways.
+[[nodiscard]] bool reads_host_memory(const transport::Plan& plan);
+
+// Some of the plan's pieces, each to the best channel for the memory that it lies in, one piece for each range that it touches.
+// `resolutions`: where the sources' bytes lie; null if none is read by address. Any thread. kInvalidRegion if a piece lies outside of its
+// source or where nobody reads it, kNotAvailable with the reasons if no channel reads such memory.
+[[nodiscard]] Result<Shares> split(FlightHost& host, const transport::Plan& plan, const Resolutions* resolutions,
+                                   const std::vector<transport::Piece>& pieces, SplitTerms terms);
+
+}  // namespace ray_hixl::link
