@@ -92,6 +92,22 @@ Result<std::shared_ptr<link::Link>> PeerImpl::link(Deadline deadline) {
   return link;
 }
 
+std::shared_ptr<link::Link> PeerImpl::current_link() const {
+  const MutexLock lock(mutex_);
+  return link_;
+}
+
+void PeerImpl::submit(const std::shared_ptr<const transport::Plan>& plan, const std::shared_ptr<transport::TransferState>& transfer) {
+  const std::shared_ptr<link::Link> link = track(transfer);
+  Status checked = link ? Status::ok() : peer_closed();
+  if (link && plan->bytes > 0) checked = check_time(transfer->deadline(), descriptor_);
+  if (!checked.is_ok()) {
+    transfer->finish(checked);
+  } else if (!link->submit(plan, transfer)) {
+    submit_anew(plan, transfer);
+  }
+}
+
 // The first use of a peer whose link was retired.
 void PeerImpl::submit_anew(const std::shared_ptr<const transport::Plan>& plan, const std::shared_ptr<transport::TransferState>& transfer) {
   const Result<std::shared_ptr<link::Link>> known = engine_->links().find(descriptor_);
@@ -117,17 +133,12 @@ Status PeerImpl::check_batch(const BatchImpl& batch) const {
 
 std::shared_ptr<transport::TransferState> PeerImpl::read(const BatchImpl& batch, std::chrono::nanoseconds timeout) {
   auto transfer = engine_->new_transfer(deadline_in(timeout));
-  Status checked = engine_->check();
-  std::shared_ptr<link::Link> link;
-  if (checked.is_ok()) {
-    link = track(transfer);
-    checked = link ? check_batch(batch) : peer_closed();
-  }
-  if (checked.is_ok() && batch.plan->bytes > 0) checked = check_time(transfer->deadline(), descriptor_);
-  if (!checked.is_ok()) {
+  Status checked = check();
+  if (checked.is_ok()) checked = check_batch(batch);
+  if (!checked.is_ok() || (timeout > std::chrono::nanoseconds::zero() && current_link()->copy_now(*batch.plan, *transfer))) {
     transfer->finish(checked);
-  } else if (!link->submit(batch.plan, transfer)) {
-    submit_anew(batch.plan, transfer);
+  } else {
+    submit(batch.plan, transfer);
   }
   return transfer;
 }

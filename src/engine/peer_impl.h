@@ -39,6 +39,8 @@ class PeerImpl {
   [[nodiscard]] Status check_batch(const BatchImpl& batch) const;
   // Remembers it for close(), and gives the link it may go on. Null if the peer was closed before.
   [[nodiscard]] std::shared_ptr<link::Link> track(const std::shared_ptr<transport::TransferState>& transfer);
+  [[nodiscard]] std::shared_ptr<link::Link> current_link() const;
+  void submit(const std::shared_ptr<const transport::Plan>& plan, const std::shared_ptr<transport::TransferState>& transfer);
   void submit_anew(const std::shared_ptr<const transport::Plan>& plan, const std::shared_ptr<transport::TransferState>& transfer);
   // The link to use now; waits for it.
   [[nodiscard]] Result<std::shared_ptr<link::Link>> link(Deadline deadline);

@@ -10,13 +10,6 @@ std::size_t count(const Shares& shares) {
   return static_cast<std::size_t>(std::ranges::count_if(shares, [](const auto& share) { return share != nullptr; }));
 }
 
-// What a link learned of a plan that is read often (transport::Plan::kept).
-struct Known {
-  std::shared_ptr<const Resolutions> resolutions;  // null: nothing is read by address
-  std::uint64_t paths = 0;                         // whose `shares` are
-  Shares shares;                                   // empty: it is split anew
-};
-
 }  // namespace
 
 void Flight::start(std::shared_ptr<FlightHost> host, std::shared_ptr<const transport::Plan> plan,
@@ -39,7 +32,7 @@ void Flight::begin() {
     unread_ = unread_sources();
     return moved(Status::ok());
   }
-  if (const auto known = std::static_pointer_cast<const Known>(plan_->kept.get())) {
+  if (const auto known = known_of(*plan_)) {
     if (known->paths == host_->paths().id()) {
       resolutions_ = known->resolutions;
       return move(known->shares);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "net/socket.h"
+#include "transport/copies.h"
 #include "transport/liveness.h"
 
 namespace ray_hixl::link {
@@ -216,20 +217,26 @@ Status Link::state() const {
 }
 
 Status Link::check_alive() const {
-  RAY_HIXL_RETURN_IF_ERROR(state());
+  if (!is_up()) RAY_HIXL_RETURN_IF_ERROR(state());
   if (generations_ && generations_->ended()) return Status(Code::kPeerGone, "the " + peer_.descriptor.name() + " was closed");
   if (!process_ || process_->alive()) return Status::ok();
   return Status(Code::kPeerGone, "the process of the " + peer_.descriptor.name() + " ended");
 }
 
-// One use of it, for as long as the pointer lives. Null once it was retired.
-std::shared_ptr<Link> Link::use() {
+// False once it was retired.
+bool Link::begin_use() {
   if ((uses_.fetch_add(1, std::memory_order_acq_rel) & kRetired) != 0) {
     end_use();
-    return nullptr;
+    return false;
   }
   begun_.fetch_add(1, std::memory_order_relaxed);
   if (improvable_.load(std::memory_order_relaxed)) ask_for_better();
+  return true;
+}
+
+// One use of it, for as long as the pointer lives. Null once it was retired.
+std::shared_ptr<Link> Link::use() {
+  if (!begin_use()) return nullptr;
   return {this, [self = shared_from_this()](Link*) { self->end_use(); }};
 }
 
@@ -277,6 +284,28 @@ bool Link::submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<t
   if (!used) return false;
   Flight::start(std::move(used), std::move(plan), std::move(state));
   return true;
+}
+
+bool Link::copy_now(const transport::Plan& plan, transport::TransferState& state) {
+  if (plan.bytes > transport::Copies::kOneThreadBytes || !generations_ || !begin_use()) return false;
+  const bool is_there = copy_share(plan, state);
+  end_use();
+  return is_there;
+}
+
+// Sees what a flight would see before and after; whatever is not as it should be is for a flight to name.
+bool Link::copy_share(const transport::Plan& plan, transport::TransferState& state) {
+  const auto known = known_of(plan);
+  if (!known || known->paths != paths_->id() || !is_up() || !are_live(plan.sources)) return false;
+  const auto has_share = [](const auto& share) { return share != nullptr; };
+  const auto first = std::ranges::find_if(known->shares, has_share);
+  if (first == known->shares.end() || std::any_of(first + 1, known->shares.end(), has_share)) return false;
+  const Candidate& candidate = paths_->candidates()[static_cast<std::size_t>(first - known->shares.begin())];
+  return candidate.channel->copy_now(**first, state) && check_alive().is_ok() && are_live(plan.sources);
+}
+
+bool Link::are_live(const std::vector<Handle>& sources) const {
+  return std::ranges::all_of(sources, [this](const Handle& source) { return is_live(source); });
 }
 
 bool Link::memory_of(const Handle& handle, std::function<void(Result<transport::RemoteMemory>)> answer) {

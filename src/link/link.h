@@ -60,6 +60,10 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   // False, and nothing happens, if the link was retired: Links has, or makes, the one to use.
   [[nodiscard]] bool submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state);
 
+  // The same, right here, for little that was read before on this link by one channel which has nobody to ask. False: some of it may be
+  // there; submit() it. `state` only counts.
+  [[nodiscard]] bool copy_now(const transport::Plan& plan, transport::TransferState& state);
+
   // Which memory holds the slot: one round trip if nobody asked before. False, and `answer` is not called, as above.
   [[nodiscard]] bool memory_of(const Handle& handle, std::function<void(Result<transport::RemoteMemory>)> answer);
 
@@ -106,8 +110,11 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   using Answer = std::function<void(Result<transport::Reply>)>;
   static constexpr std::uint64_t kRetired = std::uint64_t{1} << 63;
 
+  [[nodiscard]] bool begin_use();
   [[nodiscard]] std::shared_ptr<Link> use();
   void end_use();
+  [[nodiscard]] bool copy_share(const transport::Plan& plan, transport::TransferState& state);
+  [[nodiscard]] bool are_live(const std::vector<Handle>& sources) const;
   void ask_for_better();
   void watch_idleness();
   void look_for_idleness();

@@ -120,6 +120,8 @@ class Splitter {
 
 }  // namespace
 
+std::shared_ptr<const Known> known_of(const transport::Plan& plan) { return std::static_pointer_cast<const Known>(plan.kept.get()); }
+
 bool reads_host_memory(const transport::Plan& plan) {
   return std::ranges::any_of(plan.pieces, [&](const transport::Piece& piece) {
     return piece.place < 0 || plan.places[static_cast<std::size_t>(piece.place)].is_host();

@@ -1,6 +1,7 @@
 // Split: which channel reads which pieces of a plan.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -11,6 +12,14 @@
 namespace ray_hixl::link {
 
 using Shares = std::vector<std::shared_ptr<const transport::Share>>;  // by candidate; null: it reads nothing
+
+// What a link learned of a plan that is read often (transport::Plan::kept).
+struct Known {
+  std::shared_ptr<const Resolutions> resolutions;  // null: nothing is read by address
+  std::uint64_t paths = 0;                         // whose `shares` are (Paths::id); 0: it is split anew
+  Shares shares;
+};
+[[nodiscard]] std::shared_ptr<const Known> known_of(const transport::Plan& plan);  // null: nothing yet
 
 struct SplitTerms {
   const Candidate* pins = nullptr;   // moves pinned memory as such; null: it is taken for what it is otherwise

@@ -19,18 +19,6 @@ std::uint64_t total(std::span<const Copy> copies) {
   return bytes;
 }
 
-class CacheMover final : public Mover {
- public:
-  explicit CacheMover(std::shared_ptr<const void> holds) : holds_(std::move(holds)) {}
-  Status move(std::span<const Copy> copies) override {
-    for (const Copy& copy : copies) std::memcpy(copy.to, reinterpret_cast<const void*>(copy.from), copy.length);
-    return Status::ok();
-  }
-
- private:
-  const std::shared_ptr<const void> holds_;
-};
-
 class StreamingMover final : public Mover {
  public:
   explicit StreamingMover(std::shared_ptr<const void> holds) : holds_(std::move(holds)) {}
@@ -54,6 +42,11 @@ class StreamingMover final : public Mover {
 };
 
 }  // namespace
+
+Status CacheMover::move(std::span<const Copy> copies) {
+  for (const Copy& copy : copies) std::memcpy(copy.to, reinterpret_cast<const void*>(copy.from), copy.length);
+  return Status::ok();
+}
 
 std::shared_ptr<Mover> memory_mover(std::shared_ptr<const void> holds, std::uint64_t bytes) {
   if (bytes <= memory::most_cached_bytes()) return std::make_shared<CacheMover>(std::move(holds));
@@ -139,6 +132,15 @@ void Puller::pull(std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies
   } else if (const Status taken = state_->pool.submit(work); !taken.is_ok()) {
     work->end(taken);
   }
+}
+
+bool Puller::copy_now(TransferState& transfer, const Copies& copies, Mover& mover) const {
+  if (!state().is_ok()) return false;
+  for (std::size_t i = 0; i < copies.parts(); ++i) {
+    if (!mover.move(copies.part(i)).is_ok()) return false;
+  }
+  count_fetched(transfer, state_->counters, state_->kind, copies.bytes());
+  return true;
 }
 
 void Puller::close(const Status& why) {

@@ -23,8 +23,17 @@ class Mover {
   [[nodiscard]] virtual Status move(std::span<const Copy> copies) = 0;
 };
 
-// Copies within this process: `bytes` in all, which are more than the caches take, or not. Keeps `holds` (pins, mappings) for as long as it
-// may copy.
+// Copies within this process, through the caches. Keeps `holds` (pins, mappings) for as long as it may copy.
+class CacheMover final : public Mover {
+ public:
+  explicit CacheMover(std::shared_ptr<const void> holds) : holds_(std::move(holds)) {}
+  [[nodiscard]] Status move(std::span<const Copy> copies) override;
+
+ private:
+  const std::shared_ptr<const void> holds_;
+};
+
+// The same, or around the caches, as suits so many bytes in all.
 [[nodiscard]] std::shared_ptr<Mover> memory_mover(std::shared_ptr<const void> holds, std::uint64_t bytes);
 
 // Any thread. Jobs under way may outlive it, but not the pool and the counters.
@@ -38,6 +47,8 @@ class Puller {
   // part, a transfer that is stopping (job->done gets the stop_reason()) or close(). Counts the bytes of each part that was moved. Never
   // blocks otherwise.
   void pull(std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies, std::shared_ptr<Mover> mover);
+  // Moves all of it in the calling thread. False if it was closed, or the mover fails.
+  [[nodiscard]] bool copy_now(TransferState& transfer, const Copies& copies, Mover& mover) const;
   // Every job ends with `why`, the first one given; later ones, too. Returns at once.
   void close(const Status& why);
   // ok until close(); then why.

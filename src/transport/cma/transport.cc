@@ -30,6 +30,12 @@ class CmaChannel final : public Channel {
     puller_.pull(std::move(job), std::move(copies), mover);
   }
 
+  bool copy_now(const Share& share, TransferState& transfer) override {
+    const auto copies = std::static_pointer_cast<const Copies>(share.kept.get());
+    CmaMover mover(pid_);
+    return copies && puller_.copy_now(transfer, *copies, mover);
+  }
+
   void heed_stops() override {}  // parts ask for themselves
   void on_notice(const control::Frame&) override {}
   void close(const Status& why) override { puller_.close(why); }

@@ -78,6 +78,7 @@ class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
         puller_(context.copy_pool, context.counters, control::TransportKind::kShm) {}
 
   void submit(std::shared_ptr<Job> job);
+  [[nodiscard]] bool copy_now(const Share& share, TransferState& transfer) const;
   void heed_stops();
   void forget(std::uint32_t segment) { mappings_->forget(segment); }
   void close(const Status& why);
@@ -114,6 +115,14 @@ void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
       if (const auto still = weak.lock()) self->arrived(still, id, view);
     });
   }
+}
+
+bool ShmChannel::Impl::copy_now(const Share& share, TransferState& transfer) const {
+  const auto prepared = std::static_pointer_cast<const Prepared>(share.kept.get());
+  auto views = prepared ? hold(*prepared) : nullptr;
+  if (!views) return false;
+  CacheMover mover(std::move(views));
+  return puller_.copy_now(transfer, *prepared->copies, mover);
 }
 
 // Unless the channel was closed: then nobody would take the job out.
@@ -210,6 +219,7 @@ Status ShmChannel::can_read(RemoteMemory memory) const {
 }
 
 void ShmChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }
+bool ShmChannel::copy_now(const Share& share, TransferState& transfer) { return impl_->copy_now(share, transfer); }
 void ShmChannel::heed_stops() { impl_->heed_stops(); }
 void ShmChannel::close(const Status& why) { impl_->close(why); }
 

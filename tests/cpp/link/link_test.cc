@@ -26,17 +26,21 @@ using test::eventually;
 using test::RawSocket;
 using testing::HasSubstr;
 
+// What its channels were given.
+struct Held {
+  std::deque<std::shared_ptr<transport::Job>> jobs;
+  std::function<bool()> copy_now = [] { return false; };
+};
+
 // Moves nothing: keeps its jobs until the test ends them.
 class HeldTransport final : public transport::Transport {
  public:
-  using Jobs = std::deque<std::shared_ptr<transport::Job>>;
-
-  explicit HeldTransport(Jobs& jobs) : jobs_(jobs) {}
+  explicit HeldTransport(Held& held) : held_(held) {}
   control::TransportKind kind() const override { return control::TransportKind::kStream; }
   bool reads_by_address() const override { return false; }
   std::vector<std::byte> describe(const transport::ReaderView&) const override { return {}; }
   Result<std::unique_ptr<transport::Channel>> open(const transport::PeerView&, ByteView, transport::Port&) override {
-    return std::unique_ptr<transport::Channel>(std::make_unique<HeldChannel>(jobs_));
+    return std::unique_ptr<transport::Channel>(std::make_unique<HeldChannel>(held_));
   }
   bool serve(const control::Frame&, transport::Responder&) override { return false; }
   void accept(Fd, std::vector<std::byte>) override {}
@@ -46,18 +50,19 @@ class HeldTransport final : public transport::Transport {
  private:
   class HeldChannel final : public transport::Channel {
    public:
-    explicit HeldChannel(Jobs& jobs) : jobs_(jobs) {}
+    explicit HeldChannel(Held& held) : held_(held) {}
     Status can_read(transport::RemoteMemory) const override { return Status::ok(); }
-    void submit(std::shared_ptr<transport::Job> job) override { jobs_.push_back(std::move(job)); }
+    void submit(std::shared_ptr<transport::Job> job) override { held_.jobs.push_back(std::move(job)); }
+    bool copy_now(const transport::Share&, transport::TransferState&) override { return held_.copy_now(); }
     void heed_stops() override {}
     void on_notice(const control::Frame&) override {}
     void close(const Status&) override {}
 
    private:
-    Jobs& jobs_;
+    Held& held_;
   };
 
-  Jobs& jobs_;
+  Held& held_;
 };
 
 control::Welcome good_welcome() {
@@ -77,7 +82,7 @@ class LinkTest : public testing::Test, protected test::OwnContext {
 
   void prepare(double idle_timeout_s = 300) {
     options.idle_timeout_s = idle_timeout_s;
-    transports.push_back(std::make_unique<HeldTransport>(jobs));
+    transports.push_back(std::make_unique<HeldTransport>(held));
   }
   // The links of this engine, made at their first use.
   Links& links() {
@@ -95,7 +100,8 @@ class LinkTest : public testing::Test, protected test::OwnContext {
   }
 
   std::byte byte{};
-  HeldTransport::Jobs jobs;
+  Held held;
+  std::deque<std::shared_ptr<transport::Job>>& jobs = held.jobs;
   std::vector<std::unique_ptr<transport::Transport>> transports;
   std::unique_ptr<Links> links_;
 };
@@ -155,6 +161,100 @@ TEST_F(OneLink, sees_that_the_peers_engine_ended_before_the_connection_tells) {
   slots->end();
   EXPECT_EQ(link->check_alive().code(), Code::kPeerGone);
   EXPECT_TRUE(link->state().is_ok());
+}
+
+// What was read before, right here.
+class CopyNow : public OneLink {
+ protected:
+  void SetUp() override {
+    start();
+    control::Welcome welcome = good_welcome();
+    welcome.has_generations = true;
+    ASSERT_TRUE(peer->send_with(control::encode(0, welcome), slots->generations()));
+    ASSERT_TRUE(outcome().is_ok());
+    memory::SlotContent content;
+    content.ranges = {{&byte, 1}};
+    source = slots->publish(std::move(content)).value();
+    plan->sources = {source};
+    plan->pieces = {{&byte, 0, 1, 0, 0, -1}};
+    plan->bytes = 1;
+    held.copy_now = [this] { return ++copied > 0; };
+  }
+  void read_once() {
+    const auto state = std::make_shared<transport::TransferState>(Deadline::in(20s));
+    ASSERT_TRUE(link->submit(plan, state));
+    ASSERT_EQ(jobs.size(), 1u);
+    jobs.front()->end(Status::ok());
+    jobs.clear();
+    ASSERT_TRUE(state->result().is_ok()) << state->result().to_string();
+  }
+  bool copy_now() {
+    transport::TransferState state(Deadline::in(20s));
+    return link->copy_now(*plan, state);
+  }
+
+  Handle source;
+  const std::shared_ptr<transport::Plan> plan = std::make_shared<transport::Plan>();
+  int copied = 0;
+};
+
+TEST_F(CopyNow, is_for_what_was_read_before) {
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(copied, 0);
+  read_once();
+  EXPECT_TRUE(copy_now());
+  EXPECT_EQ(copied, 1);
+  EXPECT_TRUE(jobs.empty());
+}
+
+TEST_F(CopyNow, is_not_for_much) {
+  plan->bytes = (std::uint64_t{1} << 20) + 1;
+  read_once();
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(copied, 0);
+}
+
+TEST_F(CopyNow, is_not_for_a_channel_that_has_to_ask) {
+  held.copy_now = [] { return false; };
+  read_once();
+  EXPECT_FALSE(copy_now());
+}
+
+TEST_F(CopyNow, copies_nothing_of_what_was_closed) {
+  read_once();
+  ASSERT_TRUE(slots->retire(source));
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(copied, 0);
+}
+
+TEST_F(CopyNow, tells_of_nothing_that_was_closed_meanwhile) {
+  read_once();
+  held.copy_now = [this] { return slots->retire(source); };
+  EXPECT_FALSE(copy_now());
+}
+
+TEST_F(CopyNow, tells_of_nothing_whose_owner_ended_meanwhile) {
+  read_once();
+  plan->sources.clear();
+  held.copy_now = [this] {
+    slots->end();
+    return true;
+  };
+  EXPECT_FALSE(copy_now());
+}
+
+TEST_F(CopyNow, is_not_for_a_link_that_is_not_used_any_more) {
+  read_once();
+  link->retire();
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(copied, 0);
+}
+
+TEST_F(CopyNow, keeps_no_link_from_being_retired) {
+  read_once();
+  EXPECT_TRUE(copy_now());
+  link->retire();
+  EXPECT_TRUE(eventually([this] { return gone == 1; }));
 }
 
 TEST_F(OneLink, is_refused_a_malformed_welcome) {

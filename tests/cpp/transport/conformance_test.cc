@@ -87,6 +87,24 @@ TEST_P(TransportTest, brings_every_byte_and_counts_it) {
   EXPECT_EQ(owner->served_bytes(), GetParam().is_one_sided() ? 0 : all) << "only stream and staged have the owner send bytes";
 }
 
+// What was read before goes a shorter way where it is little.
+TEST_P(TransportTest, brings_a_batch_again_and_counts_it_each_time) {
+  const Region local = make_local(4096, 99);
+  const std::vector<Batch> batches = {whole(*peer, local, show(4096, 1)), whole(*peer, local, show(4096, 2))};
+  for (std::uint64_t round = 0; round < 6; ++round) {
+    const Transfer transfer = peer->read_async(batches[round % 2], kRead);
+    ASSERT_TRUE(transfer.wait());
+    ASSERT_THAT(transfer.result(), IsOk());
+    EXPECT_TRUE(holds_pattern(local, 1 + round % 2));
+    ASSERT_THAT(names(transfer.bytes_by_transport()), ElementsAre(GetParam().transport));
+    EXPECT_EQ(transfer.bytes_by_transport().front().bytes, 4096u);
+    const Stats stats = engine->stats();
+    EXPECT_EQ(stats.fetched.front().bytes, (round + 1) * 4096);
+    EXPECT_EQ(stats.transfers_succeeded, round + 1);
+    EXPECT_EQ(stats.transfers_in_flight, 0u);
+  }
+}
+
 // Shuffled, from and into two regions each, at odd offsets and of odd lengths; some move nothing.
 TEST_P(TransportTest, brings_many_pieces_to_their_places_and_nothing_else) {
   constexpr std::int64_t kPieces = unless_sanitized(3000, 1000);
@@ -209,6 +227,9 @@ TEST_P(TransportTest, moves_nothing_once_the_deadline_passed) {
   EXPECT_THAT(peer->read(batch, 0ns), FailsWith(Code::kTransferTimeout));
   EXPECT_TRUE(holds_pattern(local, 99));
   EXPECT_THAT(peer->read(batch, kRead), IsOk());
+  fill(local, 99);
+  EXPECT_THAT(peer->read(batch, 0ns), FailsWith(Code::kTransferTimeout));
+  EXPECT_TRUE(holds_pattern(local, 99));
 }
 
 // Whatever ends it: once a transfer has ended, its destination is the caller's again.
