@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "object/placement.h"
+#include "object/tensor_blocks.h"
 
 namespace ray_hixl {
 namespace {
@@ -33,46 +34,30 @@ std::vector<FetchedTensor> list_tensors(const Metadata& metadata) {
 // Gives tensors memory: first all of them a place, then all places memory.
 class Allocator {
  public:
-  Allocator(decltype(Landing::allocate) allocate, std::uint64_t alignment) : allocate_(std::move(allocate)), alignment_(alignment) {}
+  Allocator(decltype(Landing::allocate) allocate, std::uint64_t alignment)
+      : allocate_(std::move(allocate)), blocks_(alignment, kOwnBlockBytes) {}
 
-  // In the block of the small ones before it, if it is small and there is room, else in a block of its own.
   void place(FetchedTensor& tensor) {
-    if (tensor.length == 0) return;
-    const std::uint64_t end = shares_ ? (lengths_.back() + alignment_ - 1) / alignment_ * alignment_ : kOwnBlockBytes;
-    if (end + tensor.length <= kOwnBlockBytes) {
-      placed_.push_back({&tensor, lengths_.size() - 1, end});
-      lengths_.back() = end + tensor.length;
-      return;
-    }
-    placed_.push_back({&tensor, lengths_.size(), 0});
-    lengths_.push_back(tensor.length);
-    shares_ = tensor.length < kOwnBlockBytes;
+    if (tensor.length != 0) placed_.emplace_back(&tensor, blocks_.place(tensor.length));
   }
 
   // The memory of all of them.
   Result<memory::Blocks> allocate() {
-    if (lengths_.empty()) return memory::Blocks();
-    Result<memory::Blocks> blocks = allocate_(lengths_);
+    if (placed_.empty()) return memory::Blocks();
+    Result<memory::Blocks> blocks = allocate_(blocks_.lengths());
     if (!blocks.is_ok()) return blocks;
-    for (const Placed& placed : placed_) {
-      const std::shared_ptr<const memory::Block>& block = (*blocks)[placed.block];
-      placed.tensor->address = block->address + placed.offset;
-      placed.tensor->block = std::const_pointer_cast<memory::Block>(block);
+    for (const auto& [tensor, place] : placed_) {
+      const std::shared_ptr<const memory::Block>& block = (*blocks)[place.block];
+      tensor->address = block->address + place.offset;
+      tensor->block = std::const_pointer_cast<memory::Block>(block);
     }
     return blocks;
   }
 
  private:
-  struct Placed {
-    FetchedTensor* tensor;
-    std::size_t block;
-    std::uint64_t offset;
-  };
   const decltype(Landing::allocate) allocate_;
-  const std::uint64_t alignment_;
-  std::vector<Placed> placed_;
-  std::vector<std::uint64_t> lengths_;  // of the blocks
-  bool shares_ = false;                 // the last block
+  TensorBlocks blocks_;
+  std::vector<std::pair<FetchedTensor*, TensorBlocks::Place>> placed_;
 };
 
 Status check_target(std::size_t index, const MemoryRange& target, const FetchedTensor& tensor) {

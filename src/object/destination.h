@@ -21,7 +21,6 @@ namespace ray_hixl {
 // From here on a tensor has a block of its own, and no shared block is larger. So a tensor that is kept keeps at most this much, or its own
 // bytes in steps of the arena's or the slabs' alignment. A lower one costs more blocks, a higher one keeps more.
 inline constexpr std::uint64_t kOwnBlockBytes = std::uint64_t{32} << 10;
-inline constexpr std::uint64_t kTensorAlignment = 64;  // of tensors in a shared block of the host
 
 struct Destinations {
   std::vector<FetchedTensor> tensors;  // in published order

@@ -5,6 +5,7 @@
 
 #include "object/fixtures.h"
 #include "object/metadata.h"
+#include "object/tensor_blocks.h"
 #include "support/sizes.h"
 
 namespace ray_hixl::test {
