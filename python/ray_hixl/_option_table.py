@@ -61,7 +61,10 @@ class OptionTable:
 
     @property
     def publish(self) -> str:
-        """How ordinary memory is published: by reference."""
+        """How tensors are published. alias: by reference, so that nobody writes them before they are freed. snapshot: as one copy, made
+        at publish (CPU tensors in the source arena), so that their owner goes on with them at once. It costs the copy and its
+        memory.
+        """
         return self._core.publish
 
     @property
@@ -76,8 +79,8 @@ class OptionTable:
 
     @property
     def source_arena_bytes(self) -> int:
-        """Source arena (memory of empty()) kept for recycling; a segment beyond it is given back when it is empty. Not a cap on live
-        memory.
+        """Source arena (memory of empty() and of snapshots) kept for recycling; a segment beyond it is given back when it is empty. Not
+        a cap on live memory.
         """
         return self._core.source_arena_bytes
 

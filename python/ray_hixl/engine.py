@@ -187,10 +187,12 @@ class Engine:
 
         Contiguous memory is referenced, not copied: do not write to it before the release. Other torch tensors are packed, other buffers
         refused. NPU memory is referenced if it is registered (``register``, ``empty``, or received), else packed into a slab; what is
-        queued on the current stream of its NPU is waited for. What another stream writes has to be waited for there (``wait_stream``)
+        queued on the current stream of its NPU is waited for. With ``Options(publish="snapshot")`` all of it is copied before this returns,
+        and may be written, freed or unmapped from then on. What another stream writes has to be waited for there (``wait_stream``)
         before.
 
         :raises HixlError: why it could not be published, and which of the tensors it was.
+        :raises OutOfMemory: there is no memory for a snapshot, or for what is packed.
         :raises DeviceBusy: that stream was not done within ``Options.publish_timeout_s``.
         """
         with self._publish(arguments.listed(tensors, "tensors or buffers")) as published:

@@ -38,6 +38,20 @@ class Address {
   [[nodiscard]] std::string write(const std::string& value) const { return value; }
 };
 
+// One of two words.
+class OneOf {
+ public:
+  OneOf(std::string_view one, std::string_view other) : one_(one), other_(other) {}
+  [[nodiscard]] std::string takes() const { return std::string("'").append(one_).append("' or '").append(other_).append("'"); }
+  [[nodiscard]] bool read(std::string_view text, std::string& value) const;
+  [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
+  [[nodiscard]] std::string write(const std::string& value) const { return value; }
+
+ private:
+  std::string_view one_;
+  std::string_view other_;
+};
+
 // One word today, and another that a later version will take: kNotAvailable says what it would be.
 class Only {
  public:

@@ -64,6 +64,7 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   [[nodiscard]] memory::SlotTable& slots() { return *slots_; }
   [[nodiscard]] memory::Arena& source_arena() { return *source_; }
   [[nodiscard]] memory::Arena& landing_arena() { return *landing_; }
+  [[nodiscard]] memory::CopyPool& copy_pool() { return *pool_; }
   [[nodiscard]] device::Devices& devices() { return *devices_; }
   [[nodiscard]] link::Links& links() { return *links_; }
   // The link to that peer, opened if there is none; waits for it.

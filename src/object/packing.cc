@@ -10,18 +10,18 @@
 #include "object/device_work.h"
 #include "object/placement.h"
 #include "object/runtime_ops.h"
+#include "object/snapshot.h"
 
 namespace ray_hixl {
 namespace {
 
 using device::Device;
-using Blocks = std::vector<std::shared_ptr<const memory::Block>>;
 
-// What keeps the tensors of an object: the blocks of those that were packed; the owner of those that stayed, and their registrations, which
+// What keeps the tensors of an object: the blocks of those that were copied; the owner of those that stayed, and their registrations, which
 // outlive the regions that made them.
 struct Kept {
   std::shared_ptr<const void> owner;
-  Blocks blocks;
+  memory::Blocks blocks;
   std::vector<std::shared_ptr<const void>> registrations;
 };
 
@@ -30,12 +30,13 @@ std::uint64_t round_up(std::uint64_t bytes) { return (bytes + kPackedAlignment -
 // The tensors of one device.
 class DevicePacker {
  public:
-  DevicePacker(std::shared_ptr<Device> device, DeviceOps& ops, Kept& kept) : device_(std::move(device)), ops_(ops), kept_(kept) {}
+  DevicePacker(std::shared_ptr<Device> device, DeviceOps& ops, Kept& kept, bool is_snapshot)
+      : device_(std::move(device)), ops_(ops), kept_(kept), is_snapshot_(is_snapshot) {}
 
-  // Stays where it is if peers can read it there.
+  // Stays where it is if peers can read it there, and may.
   void add(std::size_t index, const SourceTensor& tensor) {
     const MemoryRange& range = tensor.range;
-    if (range.address != nullptr && hold(range)) return;
+    if (!is_snapshot_ && range.address != nullptr && hold(range)) return;
     offsets_.push_back({index, bytes_});
     bytes_ = round_up(bytes_ + range.length);
   }
@@ -70,12 +71,15 @@ class DevicePacker {
   const std::shared_ptr<Device> device_;
   DeviceOps& ops_;
   Kept& kept_;
+  const bool is_snapshot_;
   std::vector<device::Registered> held_;
   std::vector<std::pair<std::size_t, std::uint64_t>> offsets_;  // of what is packed, by index
   std::uint64_t bytes_ = 0;
 };
 
-Status pack_all(EngineImpl& engine, std::vector<SourceTensor>& tensors, DeviceOps& ops, Kept& kept, Deadline deadline) {
+bool takes_snapshots(const EngineImpl& engine) { return engine.options().publish == "snapshot"; }
+
+Status pack_devices(EngineImpl& engine, std::vector<SourceTensor>& tensors, DeviceOps& ops, Kept& kept, Deadline deadline) {
   std::map<std::int32_t, DevicePacker> packers;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const MemoryRange& range = tensors[i].range;
@@ -84,7 +88,7 @@ Status pack_all(EngineImpl& engine, std::vector<SourceTensor>& tensors, DeviceOp
     if (packer == packers.end()) {
       Result<std::shared_ptr<Device>> device = engine.devices().get(range.device);
       if (!device.is_ok()) return device.status();
-      packer = packers.try_emplace(range.device, *std::move(device), ops, kept).first;
+      packer = packers.try_emplace(range.device, *std::move(device), ops, kept, takes_snapshots(engine)).first;
     }
     packer->second.add(i, tensors[i]);
   }
@@ -95,6 +99,14 @@ Status pack_all(EngineImpl& engine, std::vector<SourceTensor>& tensors, DeviceOp
   }
   // Packed or not: what is still to be computed is not there yet.
   return wait_for_devices(engine, ops, devices, deadline, "the publish");
+}
+
+// Behind the devices' own work, which host tensors may come out of.
+Status snapshot_host(EngineImpl& engine, std::vector<SourceTensor>& tensors, Kept& kept) {
+  Result<memory::Blocks> blocks = take_snapshot(engine, tensors);
+  if (!blocks.is_ok()) return blocks.status();
+  kept.blocks.insert(kept.blocks.end(), blocks->begin(), blocks->end());
+  return Status::ok();
 }
 
 Result<std::vector<Metadata::Placement>> find_placements(EngineImpl& engine, std::span<const SourceTensor> tensors) {
@@ -123,7 +135,11 @@ Result<PlacedTensors> place_tensors(EngineImpl& engine, std::span<const SourceTe
   placed.tensors.assign(tensors.begin(), tensors.end());
   auto kept = std::make_shared<Kept>();
   kept->owner = std::move(owner);
-  Status status = pack_all(engine, placed.tensors, ops != nullptr ? *ops : own_ops, *kept, deadline);
+  Status status = pack_devices(engine, placed.tensors, ops != nullptr ? *ops : own_ops, *kept, deadline);
+  if (status.is_ok() && takes_snapshots(engine)) {
+    status = snapshot_host(engine, placed.tensors, *kept);
+    engine.reaper().drop(std::exchange(kept->owner, nullptr));  // everything was copied
+  }
   if (status.is_ok()) {
     Result<std::vector<Metadata::Placement>> placements = find_placements(engine, placed.tensors);
     status = placements.status();

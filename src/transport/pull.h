@@ -13,28 +13,9 @@
 #include "transport/copies.h"
 #include "transport/counters.h"
 #include "transport/job.h"
+#include "transport/mover.h"
 
 namespace ray_hixl::transport {
-
-// Moves some copies, all of them or an error. Called from several threads at once.
-class Mover {
- public:
-  virtual ~Mover() = default;
-  [[nodiscard]] virtual Status move(std::span<const Copy> copies) = 0;
-};
-
-// Copies within this process, through the caches. Keeps `holds` (pins, mappings) for as long as it may copy.
-class CacheMover final : public Mover {
- public:
-  explicit CacheMover(std::shared_ptr<const void> holds) : holds_(std::move(holds)) {}
-  [[nodiscard]] Status move(std::span<const Copy> copies) override;
-
- private:
-  const std::shared_ptr<const void> holds_;
-};
-
-// The same, or around the caches, as suits so many bytes in all.
-[[nodiscard]] std::shared_ptr<Mover> memory_mover(std::shared_ptr<const void> holds, std::uint64_t bytes);
 
 // Any thread. Jobs under way may outlive it, but not the pool and the counters.
 class Puller {

@@ -112,3 +112,20 @@ def test_subclasses_are_read_as_plain_tensors(engine: ray_hixl.Engine) -> None:
 
     x = values.on_npu(torch.float32, [5], 1)
     npu.pack([x.as_subclass(Noisy)], [0], [engine.empty(20, "npu:0").address], 0)
+
+
+def test_a_snapshot_packs_what_is_registered_too(reader: ray_hixl.Engine, owner: Owner) -> None:
+    """Registered or not, contiguous or not, and on the host: nothing that is written afterwards is seen."""
+    owner.run(
+        "taking = ray_hixl.Engine(ray_hixl.Options(publish='snapshot'))\n"
+        "x, y, z = values.on_npu(torch.float32, [1000], 1), values.on_npu(torch.float32, [20, 30], 2), torch.arange(1000.)\n"
+        "region = taking.register(x)\n"
+        "metadata = taking.publish([x, y.t(), z])\n"
+        "for each in (x, y, z): each.fill_(7)\n"
+        "torch.npu.synchronize()"
+    )
+    x, y = values.numbers(torch.float32, [1000], 1), values.numbers(torch.float32, [20, 30], 2)
+    arrived = reader.fetch(owner.get("metadata")).result()
+    expected = (x, y.t().contiguous(), torch.arange(1000.0))
+    assert [values.bits(each) for each in arrived] == [values.bits(each) for each in expected]
+    owner.run("taking.release(metadata); taking.close(); del region")

@@ -22,6 +22,7 @@ struct Way {
   std::string name;
   std::vector<std::string> transports;
   SourceMemory memory = SourceMemory::kOrdinary;
+  std::string published = "alias";
   [[nodiscard]] bool on_device() const { return memory == SourceMemory::kSlab || memory == SourceMemory::kDevice; }
 };
 
@@ -37,7 +38,7 @@ class FetchBetweenProcesses : public testing::TestWithParam<Way> {
     const auto devices = consumer->stats().devices;
     return devices.empty() ? ArenaStats{} : devices.front().slabs;
   }
-  PeerProcess process{"local,shm,cma,stream,hixl,staged"};
+  PeerProcess process{PeerSetup{"local,shm,cma,stream,hixl,staged", {"publish=" + GetParam().published}, {}}};
   const OwnObjects consumer{GetParam().transports};
 };
 
@@ -167,8 +168,11 @@ INSTANTIATE_TEST_SUITE_P(Ways, FetchBetweenProcesses,
                          testing::Values(Way{"shm_from_a_source_arena", {"shm"}, SourceMemory::kArena},
                                          Way{"cma_from_ordinary_memory", {"cma"}}, Way{"stream_from_ordinary_memory", {"stream"}},
                                          Way{"stream_from_a_source_arena", {"stream"}, SourceMemory::kArena},
+                                         Way{"shm_from_a_snapshot", {"shm"}, SourceMemory::kOrdinary, "snapshot"},
+                                         Way{"stream_from_a_snapshot", {"stream"}, SourceMemory::kArena, "snapshot"},
                                          Way{"hixl_from_a_slab", {"hixl"}, SourceMemory::kSlab},
-                                         Way{"hixl_packed", {"hixl"}, SourceMemory::kDevice}),
+                                         Way{"hixl_packed", {"hixl"}, SourceMemory::kDevice},
+                                         Way{"hixl_from_a_snapshot", {"hixl"}, SourceMemory::kSlab, "snapshot"}),
                          [](const auto& way) { return way.param.name; });
 
 TEST(Fetch, within_one_engine_copies) {

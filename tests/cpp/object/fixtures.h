@@ -17,6 +17,12 @@ class OwnObjects : public OwnEngine {
   Objects objects_;
 };
 
+inline Options publishing(const std::string& mode) {
+  Options options;
+  options.publish = mode;
+  return options;
+}
+
 inline Layout uint8_layout(std::uint64_t size) { return {"uint8", 1, {size}}; }
 
 // Tensors of these sizes, tensor i filled with pattern seed + i; the memory lives in `bytes`.
