@@ -6,6 +6,8 @@
 #include "object/fixtures.h"
 #include "object/layout.h"
 #include "support/device_memory.h"
+#include "support/eventually.h"
+#include "support/sizes.h"
 
 namespace ray_hixl::test {
 namespace {
@@ -83,6 +85,30 @@ TEST(Publish, drops_the_owner_of_what_it_could_not_publish) {
   const std::vector<Layout> layouts = {uint8_layout(1)};
   (void)source.objects().publish(layouts, std::vector<SourceTensor>{{{}, 0}}, std::make_shared<Tells>(gone));
   EXPECT_TRUE(gone.try_acquire_for(kRead));
+}
+
+// By reference, wherever it landed; peers never map a landing segment, which others may write.
+TEST(Publish, of_what_was_received_copies_nothing) {
+  PeerProcess first;
+  const OwnObjects between;
+  auto received = std::make_shared<std::vector<FetchedTensor>>(fetch(between.objects(), first.publish({2 * kMiB, 100}, 3)).value());
+  std::vector<Layout> layouts;
+  std::vector<SourceTensor> tensors;
+  for (const FetchedTensor& tensor : *received) {
+    tensors.push_back({range_of(tensor), static_cast<std::uint32_t>(layouts.size())});
+    layouts.push_back(uint8_layout(tensor.length));
+  }
+  const Bytes again = between.objects().publish(layouts, tensors, std::move(received));
+  EXPECT_EQ(between->stats().source.allocations, 0u);
+  EXPECT_EQ(between->stats().landing.live_blocks, 2u);
+  PeerProcess by_cma("cma");
+  PeerProcess by_stream("stream");
+  PeerProcess by_shm("shm");
+  EXPECT_EQ(by_cma.fetch(again, 3), "ok");
+  EXPECT_EQ(by_stream.fetch(again, 3), "ok");
+  EXPECT_THAT(by_shm.fetch(again, 3), HasSubstr("shm"));
+  ASSERT_TRUE(between.objects().release(again));
+  EXPECT_TRUE(eventually([&] { return between->stats().landing.live_blocks == 0; }));
 }
 
 TEST(Publish, after_close_gives_metadata_that_says_closed) {
