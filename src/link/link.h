@@ -60,8 +60,8 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   // False, and nothing happens, if the link was retired: Links has, or makes, the one to use.
   [[nodiscard]] bool submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<transport::TransferState> state);
 
-  // The same, right here, for little that was read before on this link by one channel which has nobody to ask. False: some of it may be
-  // there; submit() it. `state` only counts.
+  // The same, right here, for little that one channel reads which has nobody to ask, out of sources that were read before on this link.
+  // False: some of it may be there; submit() it. `state` only counts.
   [[nodiscard]] bool copy_now(const transport::Plan& plan, transport::TransferState& state);
 
   // Which memory holds the slot: one round trip if nobody asked before. False, and `answer` is not called, as above.
@@ -114,6 +114,7 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   [[nodiscard]] std::shared_ptr<Link> use();
   void end_use();
   [[nodiscard]] bool copy_share(const transport::Plan& plan, transport::TransferState& state);
+  [[nodiscard]] std::shared_ptr<const Known> learn_now(const transport::Plan& plan);
   [[nodiscard]] bool are_live(const std::vector<Handle>& sources) const;
   void ask_for_better();
   void watch_idleness();

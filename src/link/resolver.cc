@@ -28,14 +28,24 @@ transport::RemoteMemory Resolution::memory_at(std::uint64_t address) const {
   return is_owners_only ? transport::RemoteMemory::kOwnersOnly : transport::RemoteMemory::kOrdinary;
 }
 
+std::shared_ptr<const Resolution> Resolver::recall(const Handle& handle) {
+  const auto it = remembered_.find(handle);
+  if (it == remembered_.end()) return nullptr;
+  recent_.splice(recent_.begin(), recent_, it->second);
+  return it->second->resolution;
+}
+
+std::shared_ptr<const Resolution> Resolver::remembered(const Handle& handle) {
+  const MutexLock lock(mutex_);
+  return recall(handle);
+}
+
 void Resolver::resolve(const Handle& handle, std::weak_ptr<const void> who, Answer answer) {
   std::shared_ptr<const Resolution> known;
   {
     const MutexLock lock(mutex_);
-    if (const auto it = remembered_.find(handle); it != remembered_.end()) {
-      recent_.splice(recent_.begin(), recent_, it->second);
-      known = it->second->resolution;
-    } else {
+    known = recall(handle);
+    if (!known) {
       const auto [asked, is_new] = asked_.try_emplace(handle);
       std::vector<Asker>& waiting = asked->second;
       // Each time the list doubled, which costs each asker a constant share.

@@ -50,6 +50,8 @@ class Resolver : public std::enable_shared_from_this<Resolver> {
   // decode, on a copy thread. `who` wants to know: once that
   // is gone, `answer` may be dropped without a call, so that askers who gave up do not add up while an owner hangs.
   void resolve(const Handle& handle, std::weak_ptr<const void> who, Answer answer);
+  // What is remembered; null if the owner has to be asked.
+  [[nodiscard]] std::shared_ptr<const Resolution> remembered(const Handle& handle);
   // The owner no longer has it.
   void forget(const Handle& handle);
 
@@ -63,6 +65,7 @@ class Resolver : public std::enable_shared_from_this<Resolver> {
     Answer answer;
   };
 
+  [[nodiscard]] std::shared_ptr<const Resolution> recall(const Handle& handle) RAY_HIXL_REQUIRES(mutex_);
   void ask(const Handle& handle);
   void replied(const Handle& handle, Result<transport::Reply> reply);
   void answered(const Handle& handle, Result<transport::Reply> reply);

@@ -46,6 +46,12 @@ bool pass_segment(const Context& context, const control::Frame& request, Respond
   return true;
 }
 
+View Mappings::find(std::uint32_t segment) {
+  const MutexLock lock(mutex_);
+  const auto it = mapped_.find(segment);
+  return it == mapped_.end() ? nullptr : it->second;
+}
+
 void Mappings::get(std::uint32_t segment, Answer answer) {
   View known;
   {

@@ -33,6 +33,8 @@ class Mappings : public std::enable_shared_from_this<Mappings> {
 
   // Calls `answer` once: in the caller if the segment is mapped, else on the loop thread or a pool thread.
   void get(std::uint32_t segment, Answer answer);
+  // Null if it is not mapped yet.
+  [[nodiscard]] View find(std::uint32_t segment);
   // The owner gave the segment back.
   void forget(std::uint32_t segment);
   void forget_all();

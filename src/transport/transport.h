@@ -88,8 +88,8 @@ class Channel {
   [[nodiscard]] virtual Status reads_now(RemoteMemory memory) const { return can_read(memory); }
   // Starts the job; job->done is called exactly once, maybe before this returns. Never blocks for longer than a small copy takes.
   virtual void submit(std::shared_ptr<Job> job) = 0;
-  // Copies a share of little (Copies::kOneThreadBytes) right here, which was read before, if nobody has to be asked or waited for; nothing
-  // else is done for it. False: it may be there in part, and a job has to be submitted. `transfer` only counts.
+  // Copies a share of little (Copies::kOneThreadBytes) right here, if nobody has to be asked or waited for; nothing else is done for it.
+  // False: it may be there in part, and a job has to be submitted. `transfer` only counts.
   [[nodiscard]] virtual bool copy_now(const Share& share, TransferState& transfer) {
     (void)share, (void)transfer;
     return false;

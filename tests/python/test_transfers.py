@@ -62,6 +62,35 @@ def test_many_at_once_end_once_each(slow: Slow) -> None:
     assert sum(transfer.bytes_by_transport()["stream"] for transfer in transfers) == 50 * len(DATA)
 
 
+@pytest.mark.parametrize("transport", ["shm", "cma", "stream"])
+def test_a_million_ops_are_one_batch_and_others_go_on(new_owner: Callable[..., Owner], transport: str) -> None:
+    ops, step, length = 1_000_000, 64, 24
+    owner = new_owner(prepare="import numpy")
+    memory = "engine.empty(size)" if transport == "shm" else "bytearray(size)"
+    owner.run(
+        f"memory = {memory}; numpy.frombuffer(memory, numpy.int64)[:] = numpy.arange(size // 8); region = engine.register(memory)",
+        size=ops * step,
+    )
+    with ray_hixl.Engine(ray_hixl.Options(transports=(transport,))) as engine:
+        peer = engine.connect(owner.descriptor)
+        remote = peer.region(owner.get("region.descriptor"))
+        into = np.zeros(ops * length, np.uint8)
+        local, beside = engine.register(into), engine.register(bytearray(step))
+        zeros, numbers = np.zeros(ops, np.int64), np.arange(ops, dtype=np.int64)
+        batch = peer.prepare([local], zeros, numbers * length, [remote], zeros, numbers[::-1] * step, zeros + length)
+        small = peer.prepare([(beside, 0, remote, 0, step)])
+        for _ in range(2):  # the second time it is known
+            into[:] = 0xFF
+            transfer = peer.read_async(batch)
+            peer.read(small)
+            assert transfer.wait() is True
+            read = into.view(np.int64).reshape(ops, length // 8)
+            first = numbers[::-1] * (step // 8)
+            for column in range(length // 8):
+                assert np.array_equal(read[:, column], first + column)
+        assert transfer.bytes_by_transport() == {transport: ops * length}
+
+
 def test_cancel(slow: Slow) -> None:
     with slow.owner.stopped():
         transfer = slow.start()

@@ -24,16 +24,14 @@ class CmaChannel final : public Channel {
   }
 
   void submit(std::shared_ptr<Job> job) override {
-    auto copies = std::static_pointer_cast<const Copies>(job->share->kept.get());
-    if (!copies) copies = make_copies(*job);
+    auto copies = copies_of(*job->share);
     const auto mover = std::make_shared<CmaMover>(pid_, [to = job.get()](std::uint64_t address) { to->unreadable = address; });
     puller_.pull(std::move(job), std::move(copies), mover);
   }
 
   bool copy_now(const Share& share, TransferState& transfer) override {
-    const auto copies = std::static_pointer_cast<const Copies>(share.kept.get());
     CmaMover mover(pid_);
-    return copies && puller_.copy_now(transfer, *copies, mover);
+    return puller_.copy_now(transfer, *copies_of(share), mover);
   }
 
   void heed_stops() override {}  // parts ask for themselves
@@ -41,12 +39,13 @@ class CmaChannel final : public Channel {
   void close(const Status& why) override { puller_.close(why); }
 
  private:
-  [[nodiscard]] std::shared_ptr<const Copies> make_copies(const Job& job) const {
+  [[nodiscard]] std::shared_ptr<const Copies> copies_of(const Share& share) const {
+    if (auto known = std::static_pointer_cast<const Copies>(share.kept.get())) return known;
     std::vector<Copy> copies;
-    copies.reserve(job.pieces().size());
-    for (const Piece& piece : job.pieces()) copies.push_back({piece.local, piece.address, piece.length});
+    copies.reserve(share.pieces.size());
+    for (const Piece& piece : share.pieces) copies.push_back({piece.local, piece.address, piece.length});
     auto cut = puller_.cut(std::move(copies));
-    if (!job.plan->once) job.share->kept.set(cut);
+    share.kept.set(cut);
     return cut;
   }
 

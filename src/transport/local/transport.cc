@@ -110,7 +110,7 @@ class LocalChannel final : public Channel {
     if (!copies.is_ok()) return copies.status();
     RAY_HIXL_RETURN_IF_ERROR(check_apart(*copies));
     auto cut = puller_.cut(*std::move(copies));
-    if (!job.plan->once) job.share->kept.set(cut);
+    job.share->kept.set(cut);
     return cut;
   }
 

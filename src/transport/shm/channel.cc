@@ -4,72 +4,17 @@
 #include <utility>
 
 #include "base/mutex.h"
+#include "transport/shm/prepared.h"
 
 namespace ray_hixl::transport::shm {
-
-namespace {
-
-// What is copied for a share, as long as its segments are mapped; a segment that its owner gave back is let go of, whoever still has this.
-struct Prepared {
-  std::vector<std::weak_ptr<const memory::SegmentView>> views;
-  std::shared_ptr<const Copies> copies;
-};
-
-// Keeps the views. Null if one was let go of.
-std::shared_ptr<const void> hold(const Prepared& prepared) {
-  if (prepared.views.size() == 1) return prepared.views.front().lock();
-  auto views = std::make_shared<std::vector<View>>();
-  views->reserve(prepared.views.size());
-  for (const auto& view : prepared.views) {
-    views->push_back(view.lock());
-    if (!views->back()) return nullptr;
-  }
-  return views;
-}
-
-}  // namespace
 
 // A job that waits for segments which are not mapped yet. Guarded by the channel's mutex; whoever takes the job out ends it.
 struct ShmChannel::Waiting {
   std::shared_ptr<Job> job;             // null once it was taken out
   std::vector<std::size_t> segment_of;  // each piece's segment, an index into the job's
-  std::map<std::uint32_t, View> views;  // by id
-  std::size_t missing = 0;              // views
+  Views views;
+  std::size_t missing = 0;  // views
 };
-
-namespace {
-
-using Segments = std::vector<control::RemoteSegment>;
-
-// The segments' indices in the order of their addresses, for find_segments().
-std::vector<std::size_t> by_address(const Segments& segments) {
-  std::vector<std::size_t> order(segments.size());
-  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::ranges::sort(order, {}, [&](std::size_t i) { return segments[i].base; });
-  return order;
-}
-
-bool holds(const control::RemoteSegment& segment, const Piece& piece) {
-  return piece.address >= segment.base && piece.address - segment.base <= segment.length &&
-         piece.length <= segment.length - (piece.address - segment.base);
-}
-
-// The index of the segment that holds all of each piece.
-Result<std::vector<std::size_t>> find_segments(const Job& job) {
-  const std::vector<std::size_t> order = by_address(job.share->segments);
-  std::vector<std::size_t> found;
-  found.reserve(job.pieces().size());
-  for (const Piece& piece : job.pieces()) {
-    const auto behind = std::ranges::upper_bound(order, piece.address, {}, [&](std::size_t i) { return job.share->segments[i].base; });
-    if (behind == order.begin() || !holds(job.share->segments[*(behind - 1)], piece)) {
-      return Status(Code::kInternal, "memory outside of the peer's source arena was to be read by shm");
-    }
-    found.push_back(*(behind - 1));
-  }
-  return found;
-}
-
-}  // namespace
 
 class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
  public:
@@ -87,6 +32,7 @@ class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
   [[nodiscard]] Status add(const std::shared_ptr<Waiting>& waiting);
   void arrived(const std::shared_ptr<Waiting>& waiting, std::uint32_t segment, const Result<View>& view);
   std::shared_ptr<Job> take(const std::shared_ptr<Waiting>& waiting) RAY_HIXL_REQUIRES(mutex_);
+  [[nodiscard]] std::shared_ptr<const Prepared> prepare_of_mapped(const Share& share) const;
   void copy(const Waiting& waiting, std::shared_ptr<Job> job);
   void pull(std::shared_ptr<Job> job, const std::shared_ptr<const Copies>& copies, std::shared_ptr<const void> views);
 
@@ -97,13 +43,12 @@ class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
 };
 
 void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
-  if (const auto prepared = std::static_pointer_cast<const Prepared>(job->share->kept.get())) {
-    if (const auto views = hold(*prepared)) return pull(std::move(job), prepared->copies, views);
+  if (const auto prepared = prepared_of(*job->share)) {
+    if (const auto views = prepared->hold()) return pull(std::move(job), prepared->copies, views);
   }
-  Result<std::vector<std::size_t>> segment_of = find_segments(*job);
+  Result<std::vector<std::size_t>> segment_of = find_segments(*job->share);
   if (!segment_of.is_ok()) return job->end(segment_of.status());
-  std::set<std::uint32_t> needed;
-  for (const std::size_t index : *segment_of) needed.insert(job->share->segments[index].id);
+  const std::set<std::uint32_t> needed = ids_of(*job->share, *segment_of);
   if (needed.empty()) return pull(std::move(job), puller_.cut({}), nullptr);
 
   const auto waiting = std::make_shared<Waiting>(Waiting{job, *std::move(segment_of), {}, needed.size()});
@@ -118,11 +63,27 @@ void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
 }
 
 bool ShmChannel::Impl::copy_now(const Share& share, TransferState& transfer) const {
-  const auto prepared = std::static_pointer_cast<const Prepared>(share.kept.get());
-  auto views = prepared ? hold(*prepared) : nullptr;
+  auto prepared = prepared_of(share);
+  auto views = prepared ? prepared->hold() : nullptr;
+  if (!views) {
+    prepared = prepare_of_mapped(share);
+    views = prepared ? prepared->hold() : nullptr;
+  }
   if (!views) return false;
   CacheMover mover(std::move(views));
   return puller_.copy_now(transfer, *prepared->copies, mover);
+}
+
+// Null if a segment is not mapped yet, or something is wrong that a job will tell.
+std::shared_ptr<const Prepared> ShmChannel::Impl::prepare_of_mapped(const Share& share) const {
+  const Result<std::vector<std::size_t>> segment_of = find_segments(share);
+  if (!segment_of.is_ok()) return nullptr;
+  Views views;
+  for (const std::uint32_t id : ids_of(share, *segment_of)) {
+    if (!(views[id] = mappings_->find(id))) return nullptr;
+  }
+  auto prepared = prepare(share, *segment_of, views, puller_);
+  return prepared.is_ok() ? *prepared : nullptr;
 }
 
 // Unless the channel was closed: then nobody would take the job out.
@@ -158,24 +119,9 @@ void ShmChannel::Impl::arrived(const std::shared_ptr<Waiting>& waiting, std::uin
 }
 
 void ShmChannel::Impl::copy(const Waiting& waiting, std::shared_ptr<Job> job) {
-  for (const std::size_t index : waiting.segment_of) {
-    const control::RemoteSegment& segment = job->share->segments[index];
-    if (waiting.views.at(segment.id)->length() == segment.length) continue;
-    return job->end(Status(Code::kInternal, "the peer's segment has another length than the peer said"));
-  }
-  std::vector<Copy> copies;
-  copies.reserve(job->pieces().size());
-  for (std::size_t i = 0; i < job->pieces().size(); ++i) {
-    const Piece& piece = job->pieces()[i];
-    const control::RemoteSegment& segment = job->share->segments[waiting.segment_of[i]];
-    const std::byte* const base = waiting.views.at(segment.id)->base();
-    copies.push_back({piece.local, reinterpret_cast<std::uint64_t>(base + (piece.address - segment.base)), piece.length});
-  }
-  const auto prepared = std::make_shared<Prepared>();
-  for (const auto& [id, view] : waiting.views) prepared->views.push_back(view);
-  prepared->copies = puller_.cut(std::move(copies));
-  if (!job->plan->once) job->share->kept.set(prepared);
-  pull(std::move(job), prepared->copies, hold(*prepared));
+  const auto prepared = prepare(*job->share, waiting.segment_of, waiting.views, puller_);
+  if (!prepared.is_ok()) return job->end(prepared.status());
+  pull(std::move(job), (*prepared)->copies, (*prepared)->hold());
 }
 
 void ShmChannel::Impl::pull(std::shared_ptr<Job> job, const std::shared_ptr<const Copies>& copies, std::shared_ptr<const void> views) {

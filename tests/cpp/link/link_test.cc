@@ -30,6 +30,7 @@ using testing::HasSubstr;
 struct Held {
   std::deque<std::shared_ptr<transport::Job>> jobs;
   std::function<bool()> copy_now = [] { return false; };
+  bool reads_by_address = false;
 };
 
 // Moves nothing: keeps its jobs until the test ends them.
@@ -37,7 +38,7 @@ class HeldTransport final : public transport::Transport {
  public:
   explicit HeldTransport(Held& held) : held_(held) {}
   control::TransportKind kind() const override { return control::TransportKind::kStream; }
-  bool reads_by_address() const override { return false; }
+  bool reads_by_address() const override { return held_.reads_by_address; }
   std::vector<std::byte> describe(const transport::ReaderView&) const override { return {}; }
   Result<std::unique_ptr<transport::Channel>> open(const transport::PeerView&, ByteView, transport::Port&) override {
     return std::unique_ptr<transport::Channel>(std::make_unique<HeldChannel>(held_));
@@ -163,10 +164,11 @@ TEST_F(OneLink, sees_that_the_peers_engine_ended_before_the_connection_tells) {
   EXPECT_TRUE(link->state().is_ok());
 }
 
-// What was read before, right here.
+// Little, right here.
 class CopyNow : public OneLink {
  protected:
-  void SetUp() override {
+  void SetUp() override { come_up(); }
+  void come_up() {
     start();
     control::Welcome welcome = good_welcome();
     welcome.has_generations = true;
@@ -198,13 +200,32 @@ class CopyNow : public OneLink {
   int copied = 0;
 };
 
-TEST_F(CopyNow, is_for_what_was_read_before) {
-  EXPECT_FALSE(copy_now());
-  EXPECT_EQ(copied, 0);
+TEST_F(CopyNow, is_for_what_nobody_has_to_be_asked_for) {
+  EXPECT_TRUE(copy_now());
   read_once();
   EXPECT_TRUE(copy_now());
-  EXPECT_EQ(copied, 1);
+  EXPECT_EQ(copied, 2);
   EXPECT_TRUE(jobs.empty());
+}
+
+class CopyNowByAddress : public CopyNow {
+ protected:
+  void SetUp() override {
+    held.reads_by_address = true;
+    come_up();
+  }
+};
+
+TEST_F(CopyNowByAddress, is_not_for_what_lies_nobody_knows_where) {
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(copied, 0);
+}
+
+TEST_F(CopyNow, is_not_for_memory_of_devices) {
+  plan->places.push_back({});
+  plan->pieces[0].place = 0;
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(copied, 0);
 }
 
 TEST_F(CopyNow, is_not_for_much) {
