@@ -61,6 +61,26 @@ const char* what_is_wrong(const Fd& fd, std::uint64_t length) {
   return nullptr;
 }
 
+std::byte* round_up(std::byte* address) {
+  const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(address) % Segment::kGranule;
+  return past == 0 ? address : address + (Segment::kGranule - past);
+}
+
+// All of `fd` at a multiple of kGranule, since a huge page is one entry in a process's page table only there. Null, with errno, if it
+// cannot be had. The place is kept by a reservation that is a granule longer, so that no other thread maps anything there; what of it lies
+// in front and behind goes first, so that the mapping replaces exactly the rest.
+std::byte* map_aligned(const Fd& fd, std::uint64_t length, int protection, int flags) {
+  const std::uint64_t reserved = length + Segment::kGranule;
+  void* const start = ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (start == MAP_FAILED) return nullptr;
+  std::byte* const base = round_up(static_cast<std::byte*>(start));
+  const auto before = static_cast<std::uint64_t>(base - static_cast<std::byte*>(start));
+  if (before > 0) ::munmap(start, before);
+  ::munmap(base + length, Segment::kGranule - before);
+  // Where that fails, only the kernel knows whether the reservation is still there: it is left, since others may have mapped its place.
+  return ::mmap(base, length, protection, MAP_SHARED | MAP_FIXED | flags, fd.get(), 0) == MAP_FAILED ? nullptr : base;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t bytes, ArenaKind kind) {
@@ -74,9 +94,9 @@ Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t
   if (::ftruncate(fd.get(), static_cast<off_t>(length)) != 0) {
     return errno_status(Code::kOutOfMemory, "cannot size a segment to " + in_units(length));
   }
-  void* base = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
-  if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + in_units(length));
-  std::unique_ptr<Segment> segment(new Segment(id, std::move(fd), static_cast<std::byte*>(base), length));
+  std::byte* const base = map_aligned(fd, length, PROT_READ | PROT_WRITE, 0);
+  if (base == nullptr) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + in_units(length));
+  std::unique_ptr<Segment> segment(new Segment(id, std::move(fd), base, length));
   ::madvise(base, length, MADV_HUGEPAGE);  // where the system has huge pages for shared memory; refused elsewhere
   RAY_HIXL_RETURN_IF_ERROR(populate(segment->fd_, segment->base_, length));
   RAY_HIXL_RETURN_IF_ERROR(seal(segment->fd_, kind));
@@ -96,9 +116,9 @@ Result<std::shared_ptr<const SegmentView>> SegmentView::map(const Fd& fd, std::u
   if (const char* why = what_is_wrong(fd, length)) {
     return Status(Code::kInvalidArgument, std::string("refused a segment of the peer: ") + why);
   }
-  void* base = ::mmap(nullptr, length, PROT_READ, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
-  if (base == MAP_FAILED) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + in_units(length) + " of the peer");
-  return std::shared_ptr<const SegmentView>(new SegmentView(static_cast<const std::byte*>(base), length));
+  const std::byte* const base = map_aligned(fd, length, PROT_READ, MAP_POPULATE);
+  if (base == nullptr) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + in_units(length) + " of the peer");
+  return std::shared_ptr<const SegmentView>(new SegmentView(base, length));
 }
 
 SegmentView::~SegmentView() { ::munmap(const_cast<std::byte*>(base_), length_); }

@@ -2,6 +2,8 @@
 //
 // Sealed SHRINK and GROW, so that no access can fault; source segments also FUTURE_WRITE once the owner has mapped them, so that peers can
 // only map them for reading. Sealed memory cannot be punched: it is given back a whole segment at a time.
+//
+// Both mappings begin at a multiple of kGranule, the size of a huge page: so what lies in huge pages for the owner does for the peer, too.
 #pragma once
 
 #include <cstddef>

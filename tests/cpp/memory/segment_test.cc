@@ -8,6 +8,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -110,6 +114,43 @@ TEST(Segment, a_forked_child_shares_it) {
     return seen;
   }));
   EXPECT_EQ(segment->base()[5], std::byte{2});
+}
+
+bool is_aligned(const std::byte* base) { return reinterpret_cast<std::uintptr_t>(base) % Segment::kGranule == 0; }
+
+// Bytes of this process's addresses that are mapped and cannot be touched.
+std::uint64_t reserved_bytes() {
+  std::ifstream maps("/proc/self/maps");
+  std::uint64_t found = 0;
+  for (std::string line; std::getline(maps, line);) {
+    std::uintptr_t begin = 0;
+    std::uintptr_t end = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx", &begin, &end) == 2 && line.find(" ---p ") != std::string::npos) found += end - begin;
+  }
+  return found;
+}
+
+TEST(Segment, it_and_its_views_lie_at_a_multiple_of_a_huge_page) {
+  std::vector<std::unique_ptr<Segment>> segments;
+  std::vector<std::shared_ptr<const SegmentView>> views;
+  for (int i = 0; i < 4; ++i) {
+    void* const between = ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);  // so that chance would not align them
+    segments.push_back(make(2 * kMiB, ArenaKind::kSource));
+    views.push_back(*SegmentView::map(segments.back()->fd(), 2 * kMiB));
+    EXPECT_TRUE(is_aligned(segments.back()->base()));
+    EXPECT_TRUE(is_aligned(views.back()->base()));
+    ::munmap(between, 4096);
+  }
+}
+
+TEST(Segment, no_address_stays_reserved_for_it_or_its_views) {
+  const std::uint64_t before = reserved_bytes();
+  for (int i = 0; i < 8; ++i) {
+    const auto segment = make(2 * kMiB, ArenaKind::kSource);
+    const auto view = *SegmentView::map(segment->fd(), segment->length());
+    EXPECT_LT(reserved_bytes(), before + Segment::kGranule);
+  }
+  EXPECT_LT(reserved_bytes(), before + Segment::kGranule);
 }
 
 TEST(SegmentView, a_peer_sees_what_the_owner_writes) {
