@@ -7,6 +7,7 @@ nb::dict to_dict(const ArenaStats& arena) {
   nb::dict made;
   made["segments"] = arena.segments;
   made["mapped_bytes"] = arena.mapped_bytes;
+  made["huge_bytes"] = arena.huge_bytes;
   made["used_bytes"] = arena.used_bytes;
   made["live_blocks"] = arena.live_blocks;
   made["retained_bytes"] = arena.retained_bytes;

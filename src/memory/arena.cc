@@ -167,6 +167,7 @@ std::byte* Arena::Impl::adopt(std::unique_ptr<Segment> segment, Run run) {
   const std::uint32_t id = segment->id();
   ++stats.segments;
   stats.mapped_bytes += segment->length();
+  stats.huge_bytes += segment->huge_bytes();
   bases.emplace(base, id);
   if (segment->length() > run.bytes) free_ranges.add(base + run.bytes, segment->length() - run.bytes, id);
   segments.emplace(id, Owned{std::move(segment), run.bytes});
@@ -204,6 +205,7 @@ void Arena::Impl::doom_surplus(std::uint64_t incoming, std::uint64_t keep) {
     --stats.segments;
     stats.retained_bytes -= owned.retained;
     stats.mapped_bytes -= segment.length();
+    stats.huge_bytes -= segment.huge_bytes();
     doomed.add(segments.extract(each));
   }
 }

@@ -98,7 +98,9 @@ Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t
   if (base == nullptr) return errno_status(Code::kOutOfMemory, "cannot map a segment of " + in_units(length));
   std::unique_ptr<Segment> segment(new Segment(id, std::move(fd), base, length));
   ::madvise(base, length, MADV_HUGEPAGE);  // where the system has huge pages for shared memory; refused elsewhere
-  RAY_HIXL_RETURN_IF_ERROR(populate(segment->fd_, segment->base_, length));
+  const Result<std::uint64_t> huge_bytes = populate(segment->fd_, segment->base_, length);
+  if (!huge_bytes.is_ok()) return huge_bytes.status();
+  segment->huge_bytes_ = *huge_bytes;
   RAY_HIXL_RETURN_IF_ERROR(seal(segment->fd_, kind));
   return segment;
 }

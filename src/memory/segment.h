@@ -3,7 +3,8 @@
 // Sealed SHRINK and GROW, so that no access can fault; source segments also FUTURE_WRITE once the owner has mapped them, so that peers can
 // only map them for reading. Sealed memory cannot be punched: it is given back a whole segment at a time.
 //
-// Both mappings begin at a multiple of kGranule, the size of a huge page: so what lies in huge pages for the owner does for the peer, too.
+// Its memory comes in huge pages where the kernel gives them (memory/populate.h). Both mappings begin at a multiple of kGranule, a huge
+// page: so what lies in huge pages for the owner does for the peer, too.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +12,7 @@
 #include <memory>
 
 #include "base/fd.h"
+#include "memory/populate.h"
 #include "ray_hixl/status.h"
 
 namespace ray_hixl::memory {
@@ -29,11 +31,12 @@ class Segment {
   Segment(const Segment&) = delete;
   Segment& operator=(const Segment&) = delete;
 
-  static constexpr std::uint64_t kGranule = std::uint64_t{2} << 20;
+  static constexpr std::uint64_t kGranule = kHugePage;
 
   [[nodiscard]] std::uint32_t id() const { return id_; }
   [[nodiscard]] std::byte* base() const { return base_; }
   [[nodiscard]] std::uint64_t length() const { return length_; }
+  [[nodiscard]] std::uint64_t huge_bytes() const { return huge_bytes_; }  // that came in huge pages, as far as the kernel said
   [[nodiscard]] const Fd& fd() const { return fd_; }
 
  private:
@@ -42,6 +45,7 @@ class Segment {
   Fd fd_;
   std::byte* base_;
   std::uint64_t length_;
+  std::uint64_t huge_bytes_ = 0;
 };
 
 class SegmentView {

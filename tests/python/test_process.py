@@ -21,7 +21,7 @@ COUNTERS = (
     "transfers_started transfers_succeeded transfers_failed transfers_in_flight quarantined_bytes regions objects objects_published "
     "resolved served_bytes staged_mapped_bytes links sessions links_lost handshakes_refused"
 )
-ARENA = "segments mapped_bytes used_bytes live_blocks retained_bytes allocations recycled"
+ARENA = "segments mapped_bytes huge_bytes used_bytes live_blocks retained_bytes allocations recycled"
 
 
 @pytest.fixture(autouse=True)

@@ -233,11 +233,12 @@ def test_shutdown_of_an_engine_hands_on_its_counters(monkeypatch: pytest.MonkeyP
 
 
 def test_slabs_of_an_npu_are_an_arena() -> None:
-    slabs = {"mapped_bytes": 64, "used_bytes": 16, "segments": 1}
+    slabs = {"mapped_bytes": 64, "used_bytes": 16, "huge_bytes": 0, "segments": 1}
     found = metrics.gauges({"fetched": {}, "devices": [{"device": 1, "slabs": slabs, "registrations": 3}]})
     assert found == {
         ("hixl_arena_mapped_bytes", "npu:1"): 64,
         ("hixl_arena_used_bytes", "npu:1"): 16,
+        ("hixl_arena_huge_bytes", "npu:1"): 0,
         ("hixl_arena_segments", "npu:1"): 1,
         ("hixl_registrations", "npu:1"): 3,
     }

@@ -50,6 +50,7 @@ METRICS = {
     "hixl_quarantined_bytes": Metric(GAUGE, "", "memory of ended transfers that something may still write to"),
     "hixl_arena_mapped_bytes": Metric(GAUGE, "arena", "memory taken: source, landing, npu:<index> for the slabs of an NPU"),
     "hixl_arena_used_bytes": Metric(GAUGE, "arena", "memory of it in use"),
+    "hixl_arena_huge_bytes": Metric(GAUGE, "arena", "memory taken in huge pages; 0 of an NPU"),
     "hixl_arena_segments": Metric(GAUGE, "arena", "segments, or slabs"),
     "hixl_registrations": Metric(GAUGE, "device", "allocations that HIXL knows"),
 }
@@ -121,7 +122,7 @@ def gauges(stats: dict[str, Any]) -> dict[Key, float]:
     devices = {f"npu:{device['device']}": device for device in stats.get("devices", [])}
     arenas = {name: stats[name] for name in ("source", "landing") if name in stats}
     for arena, of_arena in (arenas | {name: device["slabs"] for name, device in devices.items()}).items():
-        found |= {(f"hixl_arena_{name}", arena): of_arena[name] for name in ("mapped_bytes", "used_bytes", "segments")}
+        found |= {(f"hixl_arena_{name}", arena): of_arena[name] for name in ("mapped_bytes", "used_bytes", "huge_bytes", "segments")}
     return found | {("hixl_registrations", name): device["registrations"] for name, device in devices.items()}
 
 

@@ -21,6 +21,7 @@
 #include "support/event.h"
 #include "support/forbidden_calls.h"
 #include "support/held_calls.h"
+#include "support/huge_pages.h"
 #include "support/pattern.h"
 
 namespace ray_hixl::memory {
@@ -52,6 +53,22 @@ TEST(Arena, a_block_is_aligned_writable_and_counted) {
   EXPECT_EQ(stats.segments, 1U);
   EXPECT_EQ(stats.used_bytes, 0U);
   EXPECT_EQ(stats.live_blocks, 0U);
+}
+
+TEST(Arena, huge_bytes_are_those_of_its_live_segments) {
+  if (!test::kernel_gives_huge_pages()) GTEST_SKIP() << "this kernel makes no huge pages of shared memory";
+  const auto arena = Arena::create(ArenaKind::kSource, 0);
+  for (int tries = 0; tries < 20 && arena->stats().huge_bytes == 0; ++tries) {  // memory may be in pieces just now
+    BlockPtr block = allocate(arena, 2 * kSegment);
+    EXPECT_EQ(arena->stats().huge_bytes, test::huge_bytes_at(block->address));
+    if (arena->stats().huge_bytes == 0) continue;
+    const BlockPtr another = allocate(arena, 2 * kSegment);
+    EXPECT_EQ(arena->stats().huge_bytes, test::huge_bytes_at(block->address) + test::huge_bytes_at(another->address));
+    block.reset();
+    EXPECT_EQ(arena->stats().huge_bytes, test::huge_bytes_at(another->address));
+    return;
+  }
+  ADD_FAILURE() << "no segment had any";
 }
 
 TEST(Arena, memory_is_recycled) {

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdio>
@@ -16,6 +17,8 @@
 #include <vector>
 
 #include "support/child.h"
+#include "support/held_calls.h"
+#include "support/huge_pages.h"
 #include "support/refused_calls.h"
 #include "support/signal_storm.h"
 #include "support/sizes.h"
@@ -151,6 +154,67 @@ TEST(Segment, no_address_stays_reserved_for_it_or_its_views) {
     EXPECT_LT(reserved_bytes(), before + Segment::kGranule);
   }
   EXPECT_LT(reserved_bytes(), before + Segment::kGranule);
+}
+
+// Memory may be in pieces just now, so that a segment gets less.
+std::unique_ptr<Segment> make_huge(std::uint64_t bytes) {
+  std::unique_ptr<Segment> segment;
+  for (int tries = 0; tries < 20 && (!segment || segment->huge_bytes() < bytes); ++tries) segment = make(bytes, ArenaKind::kSource);
+  return segment;
+}
+
+TEST(Segment, it_lies_in_huge_pages_for_its_owner_and_for_peers) {
+  if (!test::kernel_gives_huge_pages()) GTEST_SKIP() << "this kernel makes no huge pages of shared memory";
+  const auto segment = make_huge(10 * kMiB);  // no multiple of what is taken at a time
+  const auto view = *SegmentView::map(segment->fd(), segment->length());
+  EXPECT_EQ(segment->huge_bytes(), 10 * kMiB);
+  EXPECT_EQ(test::huge_bytes_at(segment->base()), 10 * kMiB);
+  EXPECT_EQ(test::huge_bytes_at(view->base()), 10 * kMiB);
+  EXPECT_EQ(taken_bytes(segment->fd()), 10 * kMiB);
+}
+
+TEST(Segment, all_its_bytes_are_zero_at_first) {
+  const auto segment = make(10 * kMiB, ArenaKind::kLanding);
+  EXPECT_TRUE(std::all_of(segment->base(), segment->base() + segment->length(), [](std::byte byte) { return byte == std::byte{0}; }));
+}
+
+TEST(Segment, is_complete_where_there_are_no_huge_pages) {
+  EXPECT_TRUE(test::in_child([] {
+    if (!test::refuse_call(SYS_madvise, test::kCollapse, EINVAL)) return false;
+    const auto segment = make(66 * kMiB, ArenaKind::kSource);
+    return taken_bytes(segment->fd()) == segment->length() && segment->huge_bytes() == 0;
+  }));
+}
+
+// What the kernel is asked to do with whole steps while a segment of three is made, each huge one refused with `error`.
+std::vector<std::uint64_t> asked_for(int error, std::size_t calls) {
+  std::vector<std::uint64_t> asked;
+  std::unique_ptr<Segment> segment;
+  {
+    test::HeldCalls taker(SYS_madvise, 8 * kMiB, [&] { segment = make(24 * kMiB, ArenaKind::kSource); });
+    while (asked.size() < calls && taker.comes()) {
+      asked.push_back(taker.argument(2));
+      if (asked.back() == test::kCollapse) {
+        taker.fail(error);
+      } else {
+        taker.let_go();
+      }
+    }
+  }
+  EXPECT_EQ(taken_bytes(segment->fd()), 24 * kMiB);
+  EXPECT_EQ(segment->huge_bytes(), 0U);
+  return asked;
+}
+
+TEST(Segment, huge_pages_that_were_refused_are_not_asked_for_again) {
+  constexpr std::uint64_t kAll = MADV_POPULATE_WRITE;
+  EXPECT_EQ(asked_for(ENOMEM, 4), (std::vector<std::uint64_t>{test::kCollapse, kAll, kAll, kAll}));
+  EXPECT_EQ(asked_for(EINVAL, 4), (std::vector<std::uint64_t>{test::kCollapse, kAll, kAll, kAll}));
+}
+
+TEST(Segment, one_busy_page_leaves_the_rest_of_it_huge_pages) {
+  constexpr std::uint64_t kAll = MADV_POPULATE_WRITE;
+  EXPECT_EQ(asked_for(EAGAIN, 6), (std::vector<std::uint64_t>{test::kCollapse, kAll, test::kCollapse, kAll, test::kCollapse, kAll}));
 }
 
 TEST(SegmentView, a_peer_sees_what_the_owner_writes) {

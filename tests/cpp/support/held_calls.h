@@ -51,6 +51,8 @@ class HeldCalls {
     held_ = {};
     return ::ioctl(listener_.get(), SECCOMP_IOCTL_NOTIF_RECV, &held_) == 0;
   }
+  // One of its arguments, from 0.
+  [[nodiscard]] std::uint64_t argument(std::size_t index) const { return held_.data.args[index]; }
   // It does what it would have done.
   void let_go() { answer(0, SECCOMP_USER_NOTIF_FLAG_CONTINUE); }
   // It fails.
