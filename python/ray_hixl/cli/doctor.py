@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ray_hixl import _core
+from ray_hixl.cli import memory as shared_memory
 from ray_hixl.cli.findings import show
 from ray_hixl.cli.npu import doctor as npu_doctor
 from ray_hixl.cli.npu.doctor import Questions
@@ -86,10 +87,11 @@ def run(npu: bool, as_json: bool) -> int:
     """Prints the findings; 0 if at least one transport between processes works, with ``npu`` if nothing is missing for NPU memory."""
     console = Console()
     facts, transports = versions() | _limits(), _transports()
-    options = _options()
+    options, memory = _options(), shared_memory.examine()
     ray = [] if facts["ray"] == "not installed" else _ray(facts["ray"])
     between = [finding.name for finding in transports if finding.verdict == WORKS and finding.name != "local"]
     report: dict[str, Any] = {"versions": facts, "transports": [finding.to_json() for finding in transports]}
+    report["memory"] = [finding.to_json() for finding in memory]
     report["options"] = [finding.to_json() for finding in options]
     report["ray"] = [finding.to_json() for finding in ray]
     report["verdict"] = _verdict(between)
@@ -97,7 +99,7 @@ def run(npu: bool, as_json: bool) -> int:
     if not as_json:
         for name, text in facts.items():
             console.print(f"{name:<24}{text}", highlight=False)
-        show(console, transports + ray + options, "")
+        show(console, transports + memory + ray + options, "")
         for line in report["verdict"]:
             console.print(line)
     if npu:
