@@ -14,6 +14,8 @@
 namespace ray_hixl::device {
 namespace {
 
+constexpr std::uint64_t kPage = 4096;
+
 Staging::Way other(Staging::Way way) { return way == Staging::Way::kOut ? Staging::Way::kIn : Staging::Way::kOut; }
 
 Status engine_closed() { return Status(Code::kClosed, "the engine was closed"); }
@@ -227,10 +229,12 @@ Result<Memory> Staging::Impl::take_memory(Way way, Memory idle, const Status& en
   return Memory{*allocated, nullptr, false, false};
 }
 
+// Whole pages are pinned, so that two buffers must not share one.
 Result<Memory> Staging::Impl::take_block() const {
-  Result<std::shared_ptr<const memory::Block>> block = source->allocate(kBufferBytes);
+  Result<std::shared_ptr<const memory::Block>> block = source->allocate(kBufferBytes + kPage);
   if (!block.is_ok()) return block.status();
-  std::byte* const address = (*block)->address;
+  std::byte* const begin = (*block)->address;
+  std::byte* const address = begin + (kPage - reinterpret_cast<std::uintptr_t>(begin) % kPage) % kPage;
   return Memory{address, *std::move(block), runtime->pin(address, kBufferBytes), source->find(address).has_value()};
 }
 

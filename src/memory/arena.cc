@@ -22,7 +22,16 @@ constexpr std::uint64_t kMost = std::uint64_t{1} << 62;  // far more than any ma
 constexpr std::uint64_t kFirstSegment = std::uint64_t{8} << 20;
 constexpr std::uint64_t kLargestSegment = std::uint64_t{64} << 20;
 
-std::uint64_t round_up(std::uint64_t bytes) { return (bytes + Arena::kAlignment - 1) / Arena::kAlignment * Arena::kAlignment; }
+constexpr std::uint64_t kPage = 4096;
+
+std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
+
+// The first run of blocks each of which can be unmapped alone.
+Run first_run_in_pages(std::span<const std::uint64_t> lengths) {
+  std::vector<std::uint64_t> pages;
+  for (const std::uint64_t length : lengths.first(std::min(lengths.size(), kRunBytes / kPage))) pages.push_back(round_up(length, kPage));
+  return first_run(pages);
+}
 
 // The callback that hears of retired segments. Called without a lock; after set() returned, the one before is neither running nor called.
 class RetiredHook {
@@ -294,13 +303,14 @@ Result<std::byte*> Arena::Impl::take_private(Run run) {
 Result<Arena::Impl::Room> Arena::Impl::find_room(std::span<const std::uint64_t> lengths) {
   const Room recycled = recycle(lengths);
   if (recycled.blocks > 0) return recycled;
-  const Run run = first_run(lengths);
   if (!retains_too_much()) {
+    const Run run = first_run(lengths);
     const Result<std::byte*> address = grow(run);
     if (address.is_ok()) return Room{{*address, run.bytes}, run.blocks};
     if (address.status().code() != Code::kNotAvailable) return address.status();
     // No segments on this machine: peers cannot map the memory, but read it like any other.
   }
+  const Run run = first_run_in_pages(lengths);
   const Result<std::byte*> address = take_private(run);
   if (!address.is_ok()) return address.status();
   return Room{{*address, run.bytes, true}, run.blocks};
@@ -360,7 +370,7 @@ Result<Blocks> Arena::allocate_each(std::span<const std::uint64_t> lengths) {
     if (length == 0) return Status(Code::kInvalidArgument, "an arena block of 0 bytes");
     if (length > kMost - bytes) return Status(Code::kOutOfMemory, "no machine has " + std::to_string(length) + " bytes");
     bytes += length;
-    rounded.push_back(round_up(length));
+    rounded.push_back(round_up(length, kAlignment));
   }
   Blocks blocks;
   blocks.reserve(lengths.size());
@@ -372,7 +382,7 @@ Result<Blocks> Arena::allocate_each(std::span<const std::uint64_t> lengths) {
     }
     Impl::Place place = room->place;
     for (std::size_t i = 0; i < room->blocks; ++i) {
-      place.length = rounded[blocks.size()];
+      place.length = place.is_private ? round_up(lengths[blocks.size()], kPage) : rounded[blocks.size()];
       const auto lease = make_process_shared<const Impl::Lease>(shared_from_this(), place, lengths[blocks.size()]);
       blocks.emplace_back(lease, &lease->block);
       place.address += place.length;

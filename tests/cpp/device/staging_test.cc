@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -83,6 +84,15 @@ TEST_F(StagingTest, what_leaves_lies_where_peers_can_map_it) {
 }
 
 // The device copies there all the same.
+TEST_F(StagingTest, what_is_pinned_shares_no_page_with_other_blocks) {
+  const auto small = source->allocate(100);
+  take(Way::kOut, 2);
+  EXPECT_TRUE(eventually([&] { return have() == 2; }));
+  const auto small_too = source->allocate(100);
+  for (const Staging::Buffer& buffer : taken) EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.get()) % 4096, 0u);
+  EXPECT_GE((*small_too)->address, std::max(taken[0].get(), taken[1].get()) + Staging::kBufferBytes);
+}
+
 TEST_F(StagingTest, does_with_memory_that_cannot_be_pinned) {
   script.cannot_pin = true;
   {

@@ -44,7 +44,7 @@ TEST(Arena, a_block_is_aligned_writable_and_counted) {
   ArenaStats stats = arena->stats();
   EXPECT_EQ(stats.segments, 1U);
   EXPECT_EQ(stats.mapped_bytes, kSegment);
-  EXPECT_EQ(stats.used_bytes, 8192U);
+  EXPECT_EQ(stats.used_bytes, 5056U);
   EXPECT_EQ(stats.live_blocks, 1U);
   EXPECT_EQ(stats.allocations, 1U);
   EXPECT_EQ(stats.recycled, 0U);
@@ -82,19 +82,19 @@ TEST(Arena, memory_is_recycled) {
 
 TEST(Arena, blocks_taken_together_lie_side_by_side_and_go_back_one_by_one) {
   const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
-  const std::vector<std::uint64_t> lengths{1, 5000, kMiB, 4096};
+  const std::vector<std::uint64_t> lengths{1, 5000, kMiB, 64};
   Blocks blocks = arena->allocate_each(lengths).value();
   ASSERT_EQ(blocks.size(), 4U);
   EXPECT_EQ(blocks[1]->length, 5000U) << "as asked for";
-  EXPECT_EQ(blocks[1]->address, blocks[0]->address + 4096);
-  EXPECT_EQ(blocks[2]->address, blocks[1]->address + 8192);
+  EXPECT_EQ(blocks[1]->address, blocks[0]->address + 64);
+  EXPECT_EQ(blocks[2]->address, blocks[1]->address + 5056);
   EXPECT_EQ(blocks[3]->address, blocks[2]->address + kMiB);
   EXPECT_EQ(arena->stats().live_blocks, 4U);
-  EXPECT_EQ(arena->stats().used_bytes, kMiB + 16384);
+  EXPECT_EQ(arena->stats().used_bytes, kMiB + 64 + 5056 + 64);
   std::byte* const second = blocks[1]->address;
   blocks[1].reset();
-  EXPECT_EQ(arena->stats().used_bytes, kMiB + 8192);
-  EXPECT_EQ(allocate(arena, 8192)->address, second);
+  EXPECT_EQ(arena->stats().used_bytes, kMiB + 128);
+  EXPECT_EQ(allocate(arena, 5056)->address, second);
   blocks.clear();
   EXPECT_EQ(arena->stats().live_blocks, 0U);
   EXPECT_EQ(arena->stats().used_bytes, 0U);
@@ -108,6 +108,30 @@ TEST(Arena, many_blocks_fill_the_gaps_between_others) {
   const Blocks more = arena->allocate_each(std::vector<std::uint64_t>(kSegment / 2 / 65536, 65536)).value();
   EXPECT_EQ(arena->stats().used_bytes, kSegment);
   EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
+}
+
+TEST(Arena, thousands_of_small_blocks_take_little_more_than_their_bytes) {
+  const auto arena = Arena::create(ArenaKind::kSource, kKeepAll);
+  std::vector<BlockPtr> blocks;
+  for (int i = 0; i < 9216; ++i) blocks.push_back(allocate(arena, 100));
+  EXPECT_EQ(arena->stats().used_bytes, 9216U * 128);
+  EXPECT_EQ(arena->stats().mapped_bytes, kSegment);
+}
+
+TEST(Arena, private_blocks_that_are_taken_together_go_back_one_by_one) {
+  const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
+  test::without_memfds([&] {
+    Blocks blocks = arena->allocate_each(std::vector<std::uint64_t>{100, 5000, 64}).value();
+    EXPECT_EQ(arena->stats().used_bytes, 4U * 4096);
+    for (const BlockPtr& block : blocks) test::fill_pattern({block->address, block->length}, block->length);
+    blocks[0].reset();
+    EXPECT_EQ(arena->stats().mapped_bytes, 3U * 4096);
+    EXPECT_TRUE(test::is_pattern({blocks[1]->address, 5000}, 5000));
+    EXPECT_TRUE(test::is_pattern({blocks[2]->address, 64}, 64));
+    blocks[1].reset();
+    EXPECT_TRUE(test::is_pattern({blocks[2]->address, 64}, 64));
+  });
+  EXPECT_EQ(arena->stats().mapped_bytes, 0U);
 }
 
 TEST(Arena, many_blocks_are_all_or_none) {
@@ -324,7 +348,7 @@ TEST(Arena, new_memory_waits_for_what_others_are_unmapping_which_counts_until_it
 }
 
 TEST(Arena, new_memory_does_not_wait_for_what_others_begin_to_unmap_meanwhile) {
-  constexpr std::uint64_t kLength = 3 * Arena::kAlignment;
+  constexpr std::uint64_t kLength = 3 * 4096;
   constexpr std::size_t kEach = 500;
   const auto arena = Arena::create(ArenaKind::kLanding, 0);
   std::array<std::vector<BlockPtr>, 2> blocks;
@@ -368,7 +392,7 @@ TEST(Arena, where_there_is_no_memory_it_asks_again_when_others_have_unmapped) {
 }
 
 TEST(Arena, where_there_is_no_private_memory_it_asks_again_without_spares) {
-  constexpr std::uint64_t kLength = kSegment + 16 * Arena::kAlignment;  // not that of a thread's stack with its guard
+  constexpr std::uint64_t kLength = kSegment + 16 * 4096;  // not that of a thread's stack with its guard
   const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
   allocate(arena, kSegment).reset();
   ASSERT_EQ(arena->stats().segments, 1U);
@@ -424,14 +448,14 @@ class Live {
       EXPECT_LE(before.address + before.length, block->address) << "overlaps the one before";
     }
     mark(*block, seed);
-    rounded_ += (block->length + 4095) / 4096 * 4096;
+    rounded_ += (block->length + 63) / 64 * 64;
     std::byte* const address = block->address;
     blocks_.emplace(address, Entry{std::move(block), seed});
   }
   void drop(std::size_t index) {
     const auto it = std::next(blocks_.begin(), static_cast<std::ptrdiff_t>(index));
     EXPECT_TRUE(is_marked(*it->second.block, it->second.seed)) << "somebody else wrote to it";
-    rounded_ -= (it->second.block->length + 4095) / 4096 * 4096;
+    rounded_ -= (it->second.block->length + 63) / 64 * 64;
     blocks_.erase(it);
   }
   [[nodiscard]] std::size_t size() const { return blocks_.size(); }

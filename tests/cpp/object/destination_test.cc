@@ -56,7 +56,7 @@ TEST_F(DestinationTest, large_tensors_have_blocks_of_their_own_and_small_neighbo
 
 TEST_F(DestinationTest, tensors_lie_side_by_side_in_published_order) {
   const Destinations destinations = allocate({kOwnBlockBytes, 100, 3 * kMiB, 8192, 4096, kOwnBlockBytes});
-  const std::vector<std::uint64_t> taken{kOwnBlockBytes, 4096, 3 * kMiB, 8192, 4096, kOwnBlockBytes};
+  const std::vector<std::uint64_t> taken{kOwnBlockBytes, 128, 3 * kMiB, 8192, 4096, kOwnBlockBytes};
   for (std::size_t i = 1; i < taken.size(); ++i) {
     EXPECT_EQ(destinations.tensors[i].address, destinations.tensors[i - 1].address + taken[i - 1]) << i;
   }
@@ -82,9 +82,9 @@ TEST_F(DestinationTest, a_tensor_that_is_kept_of_each_object_keeps_little_else) 
       const Destinations destinations = allocate(std::vector<std::uint64_t>(std::min<std::uint64_t>(16 * kMiB / size, 20000), size));
       kept.push_back(destinations.tensors[destinations.tensors.size() / 2]);
     }
-    const std::uint64_t page = memory::Arena::kAlignment;
+    const std::uint64_t step = memory::Arena::kAlignment;
     EXPECT_EQ(arena->stats().live_blocks, kObjects);
-    EXPECT_LE(arena->stats().used_bytes, kObjects * std::max<std::uint64_t>(32 << 10, (size + page - 1) / page * page)) << size;
+    EXPECT_LE(arena->stats().used_bytes, kObjects * std::max<std::uint64_t>(32 << 10, (size + step - 1) / step * step)) << size;
     EXPECT_LE(arena->stats().mapped_bytes, 64 * kMiB) << size;
   }
 }
