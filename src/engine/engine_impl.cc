@@ -75,7 +75,19 @@ Status EngineImpl::start_memory_and_threads() {
   processes_ = std::make_unique<net::Processes>(*loop_);
   pool_ = std::make_unique<memory::CopyPool>(options_.copy_threads);
   counters_ = std::make_shared<transport::Counters>();
+  for (memory::Arena* arena : {source_.get(), landing_.get()}) give_back_when_idle(*arena);
   return Status::ok();
+}
+
+// Looked at only while there is something to give back, so that an idle engine is not woken.
+void EngineImpl::give_back_when_idle(memory::Arena& arena) {
+  arena.set_surplus([this, &arena] { loop_->post([this, &arena] { look_for_idleness(arena); }); });
+}
+
+void EngineImpl::look_for_idleness(memory::Arena& arena) {
+  loop_->at(Deadline::in(seconds_to_duration(options_.idle_timeout_s)), [this, &arena] {
+    if (arena.look_for_idleness()) look_for_idleness(arena);
+  });
 }
 
 Status EngineImpl::start_transports() {
@@ -139,6 +151,9 @@ void EngineImpl::stop() {
   if (loop_) loop_->stop();
   if (slots_) slots_->end();
   if (source_) source_->set_retired(nullptr);
+  for (memory::Arena* arena : {source_.get(), landing_.get()}) {
+    if (arena != nullptr) arena->set_surplus(nullptr);
+  }
   reaper_.stop();
 }
 

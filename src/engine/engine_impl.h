@@ -95,6 +95,8 @@ class EngineImpl : public std::enable_shared_from_this<EngineImpl> {
   [[nodiscard]] bool on_own_thread() const;
   [[nodiscard]] bool stopped();
   void stop() RAY_HIXL_REQUIRES(close_mutex_);
+  void give_back_when_idle(memory::Arena& arena);
+  void look_for_idleness(memory::Arena& arena);
   void shut_down_transports();
   [[nodiscard]] std::atomic<std::uint64_t>& live_count(SlotUse use) { return use == SlotUse::kRegion ? regions_ : objects_; }
 

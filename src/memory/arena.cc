@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::uint64_t kMost = std::uint64_t{1} << 62;  // far more than any machine has, far from overflowing
 // Of a segment that serves many blocks. Each new one doubles the arena: whoever needs little neither waits for much nor keeps it.
-constexpr std::uint64_t kFirstSegment = std::uint64_t{8} << 20;
+constexpr std::uint64_t kFirstSegment = Arena::kIdleBytes;
 constexpr std::uint64_t kLargestSegment = std::uint64_t{64} << 20;
 
 constexpr std::uint64_t kPage = 4096;
@@ -33,10 +33,11 @@ Run first_run_in_pages(std::span<const std::uint64_t> lengths) {
   return first_run(pages);
 }
 
-// The callback that hears of retired segments. Called without a lock; after set() returned, the one before is neither running nor called.
-class RetiredHook {
+// A callback, which is called without a lock; after set() returned, the one before is neither running nor called.
+template <class... Arguments>
+class Hook {
  public:
-  using Callback = Arena::Retired;
+  using Callback = std::function<void(Arguments...)>;
 
   void set(Callback callback) {
     std::shared_ptr<const Callback> next = callback ? std::make_shared<const Callback>(std::move(callback)) : nullptr;
@@ -45,7 +46,7 @@ class RetiredHook {
     while (running_ > 0) idle_.wait(lock);
   }
 
-  void call(std::uint32_t segment) {
+  void call(Arguments... arguments) {
     std::shared_ptr<const Callback> callback;
     {
       const MutexLock lock(mutex_);
@@ -53,7 +54,7 @@ class RetiredHook {
       callback = callback_;
       ++running_;
     }
-    (*callback)(segment);
+    (*callback)(arguments...);
     callback.reset();
     const MutexLock lock(mutex_);
     if (--running_ == 0) idle_.notify_all();
@@ -111,7 +112,8 @@ struct Arena::Impl {
   const std::uint64_t keep_bytes;
   const DropElsewhere elsewhere;  // may be null
   const ProcessGuard process;
-  RetiredHook retired;
+  Hook<std::uint32_t> retired;
+  Hook<> surplus;
   mutable Mutex mutex;
   Segments segments RAY_HIXL_GUARDED_BY(mutex);
   std::map<std::byte*, std::uint32_t> bases RAY_HIXL_GUARDED_BY(mutex);  // segment by its first byte
@@ -122,6 +124,8 @@ struct Arena::Impl {
   std::uint64_t unmapping RAY_HIXL_GUARDED_BY(mutex) = 0;      // bytes that were doomed, and threads are at
   std::uint64_t unmapped_ever RAY_HIXL_GUARDED_BY(mutex) = 0;  // bytes; only grows
   Condition unmapped;
+  bool surplus_told RAY_HIXL_GUARDED_BY(mutex) = false;
+  std::uint64_t allocations_at_look RAY_HIXL_GUARDED_BY(mutex) = 0;
 
   void count_taken(Run run) RAY_HIXL_REQUIRES(mutex);
   std::byte* adopt(std::unique_ptr<Segment> segment, Run run) RAY_HIXL_REQUIRES(mutex);
@@ -135,8 +139,15 @@ struct Arena::Impl {
   [[nodiscard]] std::uint64_t next_segment_bytes() const;
   [[nodiscard]] bool retains_too_much() const;
   Result<std::byte*> take_private(Run run);
-  bool release(const Place& block);
+  // What the end of a block leaves to do.
+  struct Leftover {
+    bool is_doomed = false;
+    bool is_surplus = false;
+  };
+  Leftover release(const Place& block);
+  [[nodiscard]] bool has_surplus() const RAY_HIXL_REQUIRES(mutex);
   void unmap_doomed() RAY_HIXL_EXCLUDES(mutex);
+  static void unmap_off_loop(const std::shared_ptr<Arena>& arena);
   void shed(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_EXCLUDES(mutex);
   void make_room(std::uint64_t incoming, std::uint64_t keep) RAY_HIXL_EXCLUDES(mutex);
 };
@@ -156,7 +167,13 @@ struct Arena::Impl::Lease {
 
 Arena::Impl::Lease::~Lease() {
   Impl& impl = *arena->impl_;
-  if (!impl.release(place)) return;
+  const Leftover leftover = impl.release(place);
+  if (leftover.is_doomed) unmap_off_loop(arena);
+  if (leftover.is_surplus) impl.surplus.call();
+}
+
+void Arena::Impl::unmap_off_loop(const std::shared_ptr<Arena>& arena) {
+  Impl& impl = *arena->impl_;
   if (impl.elsewhere && on_event_loop()) {
     impl.elsewhere({nullptr, [kept = arena](const void*) { kept->impl_->unmap_doomed(); }});
   } else {
@@ -316,10 +333,14 @@ Result<Arena::Impl::Room> Arena::Impl::find_room(std::span<const std::uint64_t> 
   return Room{{*address, run.bytes, true}, run.blocks};
 }
 
-// Is anything doomed by that?
-bool Arena::Impl::release(const Place& block) {
+bool Arena::Impl::has_surplus() const {
+  return stats.mapped_bytes > kIdleBytes && std::ranges::any_of(segments, [](const auto& each) { return each.second.used == 0; });
+}
+
+Arena::Impl::Leftover Arena::Impl::release(const Place& block) {
   const MutexLock lock(mutex);
   const std::uint64_t before = doomed.bytes;
+  bool is_surplus = false;
   if (block.is_private) {
     doomed.add_private(block.address, block.length);
     stats.mapped_bytes -= block.length;
@@ -327,8 +348,13 @@ bool Arena::Impl::release(const Place& block) {
     --stats.live_blocks;
   } else if (give_back(block)) {
     doom_surplus(0, keep_bytes);
+    is_surplus = !surplus_told && has_surplus();
   }
-  return doomed.bytes > before;
+  if (is_surplus) {
+    surplus_told = true;
+    allocations_at_look = stats.allocations;
+  }
+  return {doomed.bytes > before, is_surplus};
 }
 
 // Unmapping takes long, and whoever hears of it takes locks of his own.
@@ -409,6 +435,20 @@ Result<Fd> Arena::segment_fd(std::uint32_t id) const {
 }
 
 void Arena::set_retired(Retired retired) { impl_->retired.set(std::move(retired)); }
+
+void Arena::set_surplus(Surplus surplus) { impl_->surplus.set(std::move(surplus)); }
+
+bool Arena::look_for_idleness() {
+  {
+    const MutexLock lock(impl_->mutex);
+    const bool is_idle = std::exchange(impl_->allocations_at_look, impl_->stats.allocations) == impl_->stats.allocations;
+    if (is_idle) impl_->doom_surplus(0, std::min(impl_->keep_bytes, kIdleBytes));
+    impl_->surplus_told = impl_->has_surplus();
+    if (impl_->surplus_told) return true;
+  }
+  Impl::unmap_off_loop(shared_from_this());
+  return false;
+}
 
 ArenaStats Arena::stats() const {
   const MutexLock lock(impl_->mutex);

@@ -1,8 +1,8 @@
 // Arena: recycled memory in segments. Copying into recycled memory is several times faster than into fresh pages.
 //
 // Blocks are carved out of segments (best fit, neighbours merge when freed). A segment larger than a request serves many; an empty segment
-// is kept while the arena maps at most `keep_bytes`, else given back. Any thread. Blocks keep the arena alive, so they may die after the
-// engine.
+// is kept while the arena maps at most `keep_bytes`, and kIdleBytes once it is idle, else given back. Any thread. Blocks keep the arena
+// alive, so they may die after the engine.
 //
 // A forked child can read and write blocks that lived at the fork; their pages are the parent's, too, so each sees what the other writes.
 // What it reads is never overwritten by anything else: memory that was live at a fork is not used again. It counts as retained until its
@@ -43,6 +43,13 @@ class Arena : public std::enable_shared_from_this<Arena> {
   // Called after a segment was given back, with no lock held: peers that mapped it should let it go.
   using Retired = std::function<void(std::uint32_t segment)>;
 
+  // Called, with no lock held, when the arena begins to have more empty memory than it keeps while it is idle: somebody should call
+  // look_for_idleness() after a while.
+  using Surplus = std::function<void()>;
+
+  // Of empty segments, once nothing was taken for a while.
+  static constexpr std::uint64_t kIdleBytes = std::uint64_t{8} << 20;
+
   // Drops an object on another thread, or now where none runs any more.
   using DropElsewhere = std::function<void(std::shared_ptr<const void>)>;
 
@@ -64,6 +71,10 @@ class Arena : public std::enable_shared_from_this<Arena> {
   // A descriptor of a live segment, to pass to a peer. kInvalidRegion if it was given back.
   [[nodiscard]] Result<Fd> segment_fd(std::uint32_t id) const;
   void set_retired(Retired retired);  // null to stop; waits for calls under way, so not from the callback itself
+  void set_surplus(Surplus surplus);  // likewise
+  // Where no block was taken since the last call, or since Surplus was called, empty segments go back as far as the arena maps more than
+  // kIdleBytes. True: ask again after a while, there is surplus still; false: Surplus will be called.
+  bool look_for_idleness();
   [[nodiscard]] ArenaStats stats() const;
 
  private:

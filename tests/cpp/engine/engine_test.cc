@@ -202,6 +202,15 @@ TEST(Engine, in_a_forked_child_says_closed_and_leaves_the_parent_alone) {
   EXPECT_TRUE(is_pattern(bytes_of(local), 1));
 }
 
+TEST(Engine, gives_back_memory_that_nobody_takes_for_a_while) {
+  Options options;
+  options.idle_timeout_s = 0.02;
+  const OwnEngine engine(options);
+  const Region first = engine->allocate(1).value();
+  ASSERT_TRUE(engine->allocate(40 << 20).is_ok());
+  EXPECT_TRUE(eventually([&] { return engine->stats().source.mapped_bytes == 8 << 20; }));
+}
+
 TEST(Engine, counts_what_it_does) {
   PeerProcess process("stream");
   const OwnEngine engine({"stream"});

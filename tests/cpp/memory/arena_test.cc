@@ -71,6 +71,51 @@ TEST(Arena, huge_bytes_are_those_of_its_live_segments) {
   ADD_FAILURE() << "no segment had any";
 }
 
+// An arena with two empty segments, which tells of its surplus.
+class IdleArena : public testing::Test {
+ protected:
+  void SetUp() override {
+    arena->set_surplus([this] { ++told; });
+    allocate(arena, kSegment).reset();
+    EXPECT_EQ(told, 0) << "that much is kept";
+    const BlockPtr first = allocate(arena, 1);
+    allocate(arena, 4 * kSegment).reset();
+    EXPECT_EQ(told, 1);
+  }
+  const std::shared_ptr<Arena> arena = Arena::create(ArenaKind::kSource, kKeepAll);
+  int told = 0;
+};
+
+TEST_F(IdleArena, gives_back_what_is_empty_beyond_the_first_bytes) {
+  EXPECT_EQ(arena->stats().mapped_bytes, 5 * kSegment);
+  EXPECT_FALSE(arena->look_for_idleness());
+  EXPECT_LE(arena->stats().mapped_bytes, Arena::kIdleBytes);
+}
+
+TEST_F(IdleArena, keeps_all_while_memory_is_taken) {
+  allocate(arena, 1).reset();
+  EXPECT_TRUE(arena->look_for_idleness());
+  EXPECT_EQ(arena->stats().mapped_bytes, 5 * kSegment);
+  EXPECT_FALSE(arena->look_for_idleness());
+  EXPECT_LE(arena->stats().mapped_bytes, Arena::kIdleBytes);
+}
+
+TEST_F(IdleArena, is_not_looked_at_while_all_is_in_use) {
+  const BlockPtr one = allocate(arena, kSegment);
+  const BlockPtr other = allocate(arena, 4 * kSegment);
+  EXPECT_FALSE(arena->look_for_idleness());
+  EXPECT_EQ(arena->stats().mapped_bytes, 5 * kSegment);
+}
+
+TEST_F(IdleArena, tells_once_until_it_is_looked_at) {
+  allocate(arena, 1).reset();
+  EXPECT_EQ(told, 1);
+  (void)arena->look_for_idleness();
+  (void)arena->look_for_idleness();
+  allocate(arena, 4 * kSegment).reset();
+  EXPECT_EQ(told, 2);
+}
+
 TEST(Arena, memory_is_recycled) {
   const auto arena = Arena::create(ArenaKind::kLanding, kKeepAll);
   const std::byte* first = allocate(arena, kMiB)->address;
