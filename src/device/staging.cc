@@ -14,7 +14,7 @@
 namespace ray_hixl::device {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kPinnedPage = 4096;
 
 Staging::Way other(Staging::Way way) { return way == Staging::Way::kOut ? Staging::Way::kIn : Staging::Way::kOut; }
 
@@ -231,10 +231,10 @@ Result<Memory> Staging::Impl::take_memory(Way way, Memory idle, const Status& en
 
 // Whole pages are pinned, so that two buffers must not share one.
 Result<Memory> Staging::Impl::take_block() const {
-  Result<std::shared_ptr<const memory::Block>> block = source->allocate(kBufferBytes + kPage);
+  Result<std::shared_ptr<const memory::Block>> block = source->allocate(kBufferBytes + kPinnedPage);
   if (!block.is_ok()) return block.status();
   std::byte* const begin = (*block)->address;
-  std::byte* const address = begin + (kPage - reinterpret_cast<std::uintptr_t>(begin) % kPage) % kPage;
+  std::byte* const address = begin + (kPinnedPage - reinterpret_cast<std::uintptr_t>(begin) % kPinnedPage) % kPinnedPage;
   return Memory{address, *std::move(block), runtime->pin(address, kBufferBytes), source->find(address).has_value()};
 }
 

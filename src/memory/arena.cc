@@ -22,14 +22,13 @@ constexpr std::uint64_t kMost = std::uint64_t{1} << 62;  // far more than any ma
 constexpr std::uint64_t kFirstSegment = Arena::kIdleBytes;
 constexpr std::uint64_t kLargestSegment = std::uint64_t{64} << 20;
 
-constexpr std::uint64_t kPage = 4096;
-
 std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
 
 // The first run of blocks each of which can be unmapped alone.
 Run first_run_in_pages(std::span<const std::uint64_t> lengths) {
   std::vector<std::uint64_t> pages;
-  for (const std::uint64_t length : lengths.first(std::min(lengths.size(), kRunBytes / kPage))) pages.push_back(round_up(length, kPage));
+  for (const std::uint64_t length : lengths.first(std::min(lengths.size(), kRunBytes / PrivateMemory::kPage)))
+    pages.push_back(round_up(length, PrivateMemory::kPage));
   return first_run(pages);
 }
 
@@ -408,7 +407,7 @@ Result<Blocks> Arena::allocate_each(std::span<const std::uint64_t> lengths) {
     }
     Impl::Place place = room->place;
     for (std::size_t i = 0; i < room->blocks; ++i) {
-      place.length = place.is_private ? round_up(lengths[blocks.size()], kPage) : rounded[blocks.size()];
+      place.length = place.is_private ? round_up(lengths[blocks.size()], PrivateMemory::kPage) : rounded[blocks.size()];
       const auto lease = make_process_shared<const Impl::Lease>(shared_from_this(), place, lengths[blocks.size()]);
       blocks.emplace_back(lease, &lease->block);
       place.address += place.length;
