@@ -149,7 +149,7 @@ class Objects {
   // thread after release() when the last reader is gone. Never fails: what goes wrong travels in the metadata. Device tensors that peers
   // cannot read as they are get packed into a slab; either way this returns once what was queued before it on the stream of DeviceOps is
   // done, or with kDeviceBusy after Options::publish_timeout_s. With Options::publish "snapshot" all tensors are copied before it returns,
-  // and the owner is dropped then.
+  // and the owner is dropped soon afterwards, on the reaper.
   [[nodiscard]] Bytes publish(std::span<const Layout> layouts, std::span<const SourceTensor> tensors, std::shared_ptr<const void> owner,
                               DeviceOps* ops = nullptr) const;
   // Metadata of an object that could not be made: `error` is what a fetch of it ends with. `layouts`/`tensors` still describe it.

@@ -188,7 +188,8 @@ class Engine:
         Contiguous memory is referenced, not copied: do not write to it before the release. Other torch tensors are packed, other buffers
         refused. NPU memory is referenced if it is registered (``register``, ``empty``, or received), else packed into a slab; what is
         queued on the current stream of its NPU is waited for. With ``Options(publish="snapshot")`` all of it is copied before this returns,
-        and may be written, freed or unmapped from then on. What another stream writes has to be waited for there (``wait_stream``)
+        and may be written and freed from then on; nothing of it is kept, so that soon afterwards a ``bytearray`` can be resized again and
+        an ``mmap`` closed. What another stream writes has to be waited for there (``wait_stream``)
         before.
 
         :raises HixlError: why it could not be published, and which of the tensors it was.

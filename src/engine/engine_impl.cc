@@ -8,6 +8,7 @@
 #include "control/auth.h"
 #include "engine/pending.h"
 #include "engine/transports.h"
+#include "memory/copy_kernels.h"
 #include "net/identity.h"
 
 namespace ray_hixl {
@@ -75,6 +76,7 @@ Status EngineImpl::start_memory_and_threads() {
   processes_ = std::make_unique<net::Processes>(*loop_);
   pool_ = std::make_unique<memory::CopyPool>(options_.copy_threads);
   counters_ = std::make_shared<transport::Counters>();
+  memory::choose_copying();
   for (memory::Arena* arena : {source_.get(), landing_.get()}) give_back_when_idle(*arena);
   return Status::ok();
 }
@@ -172,8 +174,9 @@ Result<std::shared_ptr<link::Link>> EngineImpl::open_link(const control::EngineD
   links_->open(peer, deadline, [pending](Result<std::shared_ptr<link::Link>> link) { pending->set(std::move(link)); });
   auto link = pending->wait(a_moment_after(deadline));
   if (!link) return Status(Code::kConnectError, "connecting to the " + peer.name() + " timed out");
-  // One that was up already may be of a peer that has ended, which the loop has not heard yet.
-  if (link->is_ok()) RAY_HIXL_RETURN_IF_ERROR((**link)->check_alive());
+  // One that was up already may be of a peer that has ended, which the loop has not heard yet. One that was retired meanwhile is no loss.
+  const Status alive = link->is_ok() ? (**link)->check_alive() : Status::ok();
+  if (alive.code() == Code::kPeerGone) return alive;
   return *std::move(link);
 }
 

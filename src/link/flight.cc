@@ -35,7 +35,8 @@ void Flight::begin() {
   if (const auto known = known_of(*plan_)) {
     if (known->paths == host_->paths().id()) {
       resolutions_ = known->resolutions;
-      return move(known->shares);
+      known_ = known;
+      return dispatch();
     }
     if (host_->paths().needs_addresses()) resolutions_ = known->resolutions;
   }
@@ -80,6 +81,7 @@ void Flight::dispatch() {
 }
 
 void Flight::split_and_submit() {
+  if (known_) return move(known_->shares);
   // Asked for pins once: others find out meanwhile what HIXL does not link.
   Result<Shares> shares = split(*host_, *plan_, resolutions_.get(), plan_->pieces, {pins_, nullptr});
   if (!shares.is_ok()) {

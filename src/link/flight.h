@@ -84,6 +84,7 @@ class Flight : public std::enable_shared_from_this<Flight> {
   // Written by one thread before anything moves, constant from then on.
   const Candidate* pins_ = nullptr;                 // moves pinned memory of this peer; null: nobody, or there is none
   std::shared_ptr<const Resolutions> resolutions_;  // null: nothing is read by address
+  std::shared_ptr<const Known> known_;              // as this link has split the plan before; null: it has not
   std::vector<Handle> unread_;                      // sources that no channel checks, where generations are not mapped
   std::atomic<bool> armed_{false};                  // a timer was or will be set
   net::Loop::TimerId timer_ = 0;                    // loop thread only

@@ -5,6 +5,7 @@
 
 #include "net/socket.h"
 #include "transport/copies.h"
+#include "transport/fetched.h"
 #include "transport/liveness.h"
 
 namespace ray_hixl::link {
@@ -288,22 +289,23 @@ bool Link::submit(std::shared_ptr<const transport::Plan> plan, std::shared_ptr<t
 
 bool Link::copy_now(const transport::Plan& plan, transport::TransferState& state) {
   if (plan.bytes > transport::Copies::kOneThreadBytes || !generations_ || !begin_use()) return false;
-  const bool is_there = copy_share(plan, state);
+  const Candidate* const from = copy_share(plan);
+  if (from != nullptr) transport::count_fetched(state, context_.counters, from->kind, plan.bytes);
   end_use();
-  return is_there;
+  return from != nullptr;
 }
 
-// Sees what a flight would see before and after; whatever is not as it should be is for a flight to name.
-bool Link::copy_share(const transport::Plan& plan, transport::TransferState& state) {
-  if (!is_up() || !are_live(plan.sources)) return false;
+// Gives who copied it. Sees what a flight would see before and after; whatever is not as it should be is for a flight to name.
+const Candidate* Link::copy_share(const transport::Plan& plan) {
   auto known = known_of(plan);
   if (!known || known->paths != paths_->id()) known = learn_now(plan);
-  if (!known) return false;
+  if (!known) return nullptr;
   const auto has_share = [](const auto& share) { return share != nullptr; };
   const auto first = std::ranges::find_if(known->shares, has_share);
-  if (first == known->shares.end() || std::any_of(first + 1, known->shares.end(), has_share)) return false;
+  if (first == known->shares.end() || std::any_of(first + 1, known->shares.end(), has_share)) return nullptr;
   const Candidate& candidate = paths_->candidates()[static_cast<std::size_t>(first - known->shares.begin())];
-  return candidate.channel->copy_now(**first, state) && check_alive().is_ok() && are_live(plan.sources);
+  if (!is_up() || !are_live(plan.sources) || !candidate.channel->copy_now(**first)) return nullptr;
+  return check_alive().is_ok() && are_live(plan.sources) ? &candidate : nullptr;
 }
 
 // Null if somebody has to be asked, or something is wrong.

@@ -113,7 +113,7 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   [[nodiscard]] bool begin_use();
   [[nodiscard]] std::shared_ptr<Link> use();
   void end_use();
-  [[nodiscard]] bool copy_share(const transport::Plan& plan, transport::TransferState& state);
+  [[nodiscard]] const Candidate* copy_share(const transport::Plan& plan);
   [[nodiscard]] std::shared_ptr<const Known> learn_now(const transport::Plan& plan);
   [[nodiscard]] bool are_live(const std::vector<Handle>& sources) const;
   void ask_for_better();

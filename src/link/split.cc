@@ -39,6 +39,9 @@ class Splitter {
   }
 
   Shares take() {
+    for (const auto& share : shares_) {
+      if (share && share->pieces.capacity() > 2 * share->pieces.size()) share->pieces.shrink_to_fit();  // it may be kept
+    }
     Shares shares(shares_.begin(), shares_.end());
     for (auto& share : shares) {
       if (share && share->pieces.size() > transport::kFewPieces) share = host_.reaper().off_loop(std::move(share));

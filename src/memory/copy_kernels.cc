@@ -95,7 +95,7 @@ inline void sse2_line(std::byte* to, const std::byte* from) {
 bool has_avx512() { return __builtin_cpu_supports("avx512f") != 0; }
 bool has_avx2() { return __builtin_cpu_supports("avx2") != 0; }
 void fence() { _mm_sfence(); }
-bool likes_pages() { return !__builtin_cpu_is("amd"); }
+bool likes_pages() { return __builtin_cpu_is("intel") != 0; }
 
 constexpr std::array kKernels{
     CopyKernel{"avx512-pages", has_avx512, avx512_pages, fence}, CopyKernel{"avx512", has_avx512, avx512_straight, fence},
@@ -143,24 +143,24 @@ constexpr std::array kKernels{CopyKernel{"memcpy", always, copy_cached, no_fence
 
 #endif
 
+std::string_view wanted_name() {
+  const char* const name = std::getenv("RAY_HIXL_COPY_KERNEL");
+  return name == nullptr ? "" : name;
+}
+
 bool suits(const CopyKernel& kernel) { return kernel.runs_here() && (likes_pages() || !std::string_view(kernel.name).ends_with("-pages")); }
 
 }  // namespace
 
 std::span<const CopyKernel> copy_kernels() { return kKernels; }
 
-const CopyKernel& choose_copy_kernel(std::string_view name) {
+const CopyKernel& find_copy_kernel(std::string_view name) {
   const auto named = std::ranges::find(kKernels, name, &CopyKernel::name);
-  if (named != kKernels.end() && named->runs_here()) return *named;
-  if (!name.empty()) log(LogLevel::kWarning, "no copy kernel \"" + std::string(name) + "\" runs on this CPU: it is not used");
-  return *std::ranges::find_if(kKernels, suits);
+  return named != kKernels.end() && named->runs_here() ? *named : *std::ranges::find_if(kKernels, suits);
 }
 
 const CopyKernel& copy_kernel() {
-  static const CopyKernel& chosen = []() -> const CopyKernel& {
-    const char* const name = std::getenv("RAY_HIXL_COPY_KERNEL");
-    return choose_copy_kernel(name == nullptr ? "" : name);
-  }();
+  static const CopyKernel& chosen = find_copy_kernel(wanted_name());
   return chosen;
 }
 
@@ -171,6 +171,15 @@ std::uint64_t most_cached_bytes() {
     return 2 * (cache > 0 ? static_cast<std::uint64_t>(cache) : kUsual);
   }();
   return kMost;
+}
+
+void choose_copying() {
+  (void)most_cached_bytes();
+  const CopyKernel& kernel = copy_kernel();
+  if (const std::string_view name = wanted_name(); !name.empty() && name != kernel.name) {
+    log(LogLevel::kWarning,
+        "RAY_HIXL_COPY_KERNEL=" + std::string(name) + " names no copy kernel that runs on this CPU: " + kernel.name + " copies");
+  }
 }
 
 }  // namespace ray_hixl::memory

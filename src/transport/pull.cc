@@ -20,12 +20,13 @@ std::uint64_t total(std::span<const Copy> copies) {
 }  // namespace
 
 struct Puller::State {
-  State(memory::CopyPool& the_pool, Counters& the_counters, control::TransportKind the_kind)
-      : pool(the_pool), counters(the_counters), kind(the_kind) {}
+  State(memory::CopyPool& the_pool, Counters& the_counters, control::TransportKind the_kind, std::uint64_t cost)
+      : pool(the_pool), counters(the_counters), kind(the_kind), copy_cost(cost) {}
 
   memory::CopyPool& pool;
   Counters& counters;
   const control::TransportKind kind;
+  const std::uint64_t copy_cost;
   std::atomic<bool> closed{false};
   Mutex mutex;
   Status why RAY_HIXL_GUARDED_BY(mutex);
@@ -81,16 +82,16 @@ class Puller::Work final : public memory::CopyWork {
   Status error_ RAY_HIXL_GUARDED_BY(mutex_);  // the first one
 };
 
-Puller::Puller(memory::CopyPool& pool, Counters& counters, control::TransportKind kind)
-    : state_(std::make_shared<State>(pool, counters, kind)) {}
+Puller::Puller(memory::CopyPool& pool, Counters& counters, control::TransportKind kind, std::uint64_t copy_cost)
+    : state_(std::make_shared<State>(pool, counters, kind, copy_cost)) {}
 
 std::shared_ptr<const Copies> Puller::cut(std::vector<Copy> copies) const {
-  return std::make_shared<const Copies>(std::move(copies), state_->pool.threads());
+  return std::make_shared<const Copies>(std::move(copies), state_->pool.threads(), state_->copy_cost);
 }
 
 void Puller::pull(std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies, std::shared_ptr<Mover> mover) {
   if (const Status open = state(); !open.is_ok()) return job->end(open);
-  const bool here = copies->bytes() <= Copies::kOneThreadBytes;
+  const bool here = copies->is_little();
   const auto work = std::make_shared<Work>(state_, std::move(job), std::move(copies), std::move(mover));
   if (here) {
     for (std::size_t part = 0; part < work->parts() && work->run(part); ++part) continue;
@@ -100,13 +101,8 @@ void Puller::pull(std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies
   }
 }
 
-bool Puller::copy_now(TransferState& transfer, const Copies& copies, Mover& mover) const {
-  if (!state().is_ok()) return false;
-  for (std::size_t i = 0; i < copies.parts(); ++i) {
-    if (!mover.move(copies.part(i)).is_ok()) return false;
-  }
-  count_fetched(transfer, state_->counters, state_->kind, copies.bytes());
-  return true;
+bool Puller::copy_now(const Copies& copies, Mover& mover) const {
+  return copies.parts() == 1 && copies.is_little() && state().is_ok() && mover.move(copies.part(0)).is_ok();
 }
 
 void Puller::close(const Status& why) {

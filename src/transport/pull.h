@@ -20,7 +20,8 @@ namespace ray_hixl::transport {
 // Any thread. Jobs under way may outlive it, but not the pool and the counters.
 class Puller {
  public:
-  Puller(memory::CopyPool& pool, Counters& counters, control::TransportKind kind);
+  // `copy_cost`: see Copies.
+  Puller(memory::CopyPool& pool, Counters& counters, control::TransportKind kind, std::uint64_t copy_cost = Copies::kCopyCost);
 
   // Joined, and cut for the pool. Where they are of a plan that is read often, their share may keep them.
   [[nodiscard]] std::shared_ptr<const Copies> cut(std::vector<Copy> copies) const;
@@ -28,8 +29,8 @@ class Puller {
   // part, a transfer that is stopping (job->done gets the stop_reason()) or close(). Counts the bytes of each part that was moved. Never
   // blocks otherwise.
   void pull(std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies, std::shared_ptr<Mover> mover);
-  // Moves all of it in the calling thread. False if it was closed, or the mover fails.
-  [[nodiscard]] bool copy_now(TransferState& transfer, const Copies& copies, Mover& mover) const;
+  // Moves it in the calling thread, and counts nothing. False if it is not little, the puller was closed, or the mover fails.
+  [[nodiscard]] bool copy_now(const Copies& copies, Mover& mover) const;
   // Every job ends with `why`, the first one given; later ones, too. Returns at once.
   void close(const Status& why);
   // ok until close(); then why.

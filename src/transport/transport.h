@@ -88,10 +88,10 @@ class Channel {
   [[nodiscard]] virtual Status reads_now(RemoteMemory memory) const { return can_read(memory); }
   // Starts the job; job->done is called exactly once, maybe before this returns. Never blocks for longer than a small copy takes.
   virtual void submit(std::shared_ptr<Job> job) = 0;
-  // Copies a share of little (Copies::kOneThreadBytes) right here, if nobody has to be asked or waited for; nothing else is done for it.
-  // False: it may be there in part, and a job has to be submitted. `transfer` only counts.
-  [[nodiscard]] virtual bool copy_now(const Share& share, TransferState& transfer) {
-    (void)share, (void)transfer;
+  // Copies a share of little (Copies::is_little) right here, if nobody has to be asked or waited for; nothing else is done for it, and
+  // nothing counted. False: it may be there in part, and a job has to be submitted.
+  [[nodiscard]] virtual bool copy_now(const Share& share) {
+    (void)share;
     return false;
   }
   // Jobs whose transfer is stopping end soon, at most some milliseconds later where nothing else has to let go; called after a transfer's

@@ -13,9 +13,12 @@
 namespace ray_hixl::transport::cma {
 namespace {
 
+constexpr std::uint64_t kVectorCost = 8192;  // the kernel looks its pages up
+
 class CmaChannel final : public Channel {
  public:
-  CmaChannel(const Context& context, pid_t pid) : puller_(context.copy_pool, context.counters, control::TransportKind::kCma), pid_(pid) {}
+  CmaChannel(const Context& context, pid_t pid)
+      : puller_(context.copy_pool, context.counters, control::TransportKind::kCma, kVectorCost), pid_(pid) {}
 
   Status can_read(RemoteMemory memory) const override {
     if (memory != RemoteMemory::kOwnersOnly) return is_host(memory) ? Status::ok() : host_memory_only();
@@ -29,9 +32,9 @@ class CmaChannel final : public Channel {
     puller_.pull(std::move(job), std::move(copies), mover);
   }
 
-  bool copy_now(const Share& share, TransferState& transfer) override {
+  bool copy_now(const Share& share) override {
     CmaMover mover(pid_);
-    return puller_.copy_now(transfer, *copies_of(share), mover);
+    return puller_.copy_now(*copies_of(share), mover);
   }
 
   void heed_stops() override {}  // parts ask for themselves

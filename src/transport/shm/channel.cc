@@ -23,7 +23,7 @@ class ShmChannel::Impl : public std::enable_shared_from_this<ShmChannel::Impl> {
         puller_(context.copy_pool, context.counters, control::TransportKind::kShm) {}
 
   void submit(std::shared_ptr<Job> job);
-  [[nodiscard]] bool copy_now(const Share& share, TransferState& transfer) const;
+  [[nodiscard]] bool copy_now(const Share& share) const;
   void heed_stops();
   void forget(std::uint32_t segment) { mappings_->forget(segment); }
   void close(const Status& why);
@@ -62,7 +62,7 @@ void ShmChannel::Impl::submit(std::shared_ptr<Job> job) {
   }
 }
 
-bool ShmChannel::Impl::copy_now(const Share& share, TransferState& transfer) const {
+bool ShmChannel::Impl::copy_now(const Share& share) const {
   auto prepared = prepared_of(share);
   auto views = prepared ? prepared->hold() : nullptr;
   if (!views) {
@@ -71,7 +71,7 @@ bool ShmChannel::Impl::copy_now(const Share& share, TransferState& transfer) con
   }
   if (!views) return false;
   CacheMover mover(std::move(views));
-  return puller_.copy_now(transfer, *prepared->copies, mover);
+  return puller_.copy_now(*prepared->copies, mover);
 }
 
 // Null if a segment is not mapped yet, or something is wrong that a job will tell.
@@ -165,7 +165,7 @@ Status ShmChannel::can_read(RemoteMemory memory) const {
 }
 
 void ShmChannel::submit(std::shared_ptr<Job> job) { impl_->submit(std::move(job)); }
-bool ShmChannel::copy_now(const Share& share, TransferState& transfer) { return impl_->copy_now(share, transfer); }
+bool ShmChannel::copy_now(const Share& share) { return impl_->copy_now(share); }
 void ShmChannel::heed_stops() { impl_->heed_stops(); }
 void ShmChannel::close(const Status& why) { impl_->close(why); }
 

@@ -20,7 +20,7 @@ class ShmChannel final : public Channel {
 
   [[nodiscard]] Status can_read(RemoteMemory memory) const override;
   void submit(std::shared_ptr<Job> job) override;
-  [[nodiscard]] bool copy_now(const Share& share, TransferState& transfer) override;
+  [[nodiscard]] bool copy_now(const Share& share) override;
   void heed_stops() override;
   void on_notice(const control::Frame& notice) override;
   void close(const Status& why) override;

@@ -95,6 +95,22 @@ TEST_F(ReadFromStoppedProcess, keeps_the_memory_of_a_local_region_that_is_closed
   EXPECT_TRUE(is_pattern(*bytes, 1));
 }
 
+TEST(Read, of_two_kinds_of_memory_brings_both_each_time) {
+  PeerProcess process;
+  const OwnEngine engine;
+  const Peer peer = engine->connect(process.descriptor(), kConnect).value();
+  const RemoteRegion arena = peer.region(process.add_region(4096, 1, SourceMemory::kArena)).value();
+  const RemoteRegion ordinary = peer.region(process.add_region(4096, 2)).value();
+  const Region local = engine->allocate(8192).value();
+  const Batch batch = peer.prepare(std::vector<BatchOp>{{local, 0, arena, 0, 4096}, {local, 4096, ordinary, 0, 4096}}).value();
+  for (int round = 0; round < 3; ++round) {
+    fill_pattern(bytes_of(local), 99);
+    ASSERT_THAT(peer.read(batch, kRead), IsOk());
+    EXPECT_TRUE(is_pattern(bytes_of(local).first(4096), 1));
+    EXPECT_TRUE(is_pattern(bytes_of(local).last(4096), 2));
+  }
+}
+
 TEST(Read, of_an_empty_batch_succeeds_at_once) {
   PeerProcess process;
   const OwnEngine engine;

@@ -627,6 +627,20 @@ TEST_F(FlightTest, splits_many_pieces_elsewhere_than_on_the_loop) {
   end_job(0);
 }
 
+TEST_F(FlightOfKeptPlan, of_many_pieces_is_handed_to_channels_elsewhere_than_on_the_loop) {
+  host = std::make_shared<TestHost>(kByHandle);
+  plan->pieces.resize(transport::kFewPieces + 1, plan->pieces.front());
+  const auto first = share_of_next();
+  host->is_loop = true;
+  state = std::make_shared<transport::TransferState>(deadline);
+  Flight::start(host, plan, state);
+  EXPECT_EQ(host->jobs(), 0u);
+  host->run_elsewhere();
+  ASSERT_EQ(host->jobs(), 1u);
+  EXPECT_EQ(host->channels[0]->jobs[0]->share, first);
+  end_job(0);
+}
+
 TEST_F(FlightTest, stopped_before_it_was_split_moves_nothing) {
   host = std::make_shared<TestHost>(kByHandle);
   host->is_loop = true;

@@ -29,7 +29,7 @@ using testing::HasSubstr;
 // What its channels were given.
 struct Held {
   std::deque<std::shared_ptr<transport::Job>> jobs;
-  std::function<bool()> copy_now = [] { return false; };
+  std::function<bool(const transport::Share&)> copy_now = [](const auto&) { return false; };
   bool reads_by_address = false;
 };
 
@@ -54,7 +54,7 @@ class HeldTransport final : public transport::Transport {
     explicit HeldChannel(Held& held) : held_(held) {}
     Status can_read(transport::RemoteMemory) const override { return Status::ok(); }
     void submit(std::shared_ptr<transport::Job> job) override { held_.jobs.push_back(std::move(job)); }
-    bool copy_now(const transport::Share&, transport::TransferState&) override { return held_.copy_now(); }
+    bool copy_now(const transport::Share& share) override { return held_.copy_now(share); }
     void heed_stops() override {}
     void on_notice(const control::Frame&) override {}
     void close(const Status&) override {}
@@ -180,7 +180,10 @@ class CopyNow : public OneLink {
     plan->sources = {source};
     plan->pieces = {{&byte, 0, 1, 0, 0, -1}};
     plan->bytes = 1;
-    held.copy_now = [this] { return ++copied > 0; };
+    held.copy_now = [this](const transport::Share& share) {
+      share_of_last = &share;
+      return ++copied > 0;
+    };
   }
   void read_once() {
     const auto state = std::make_shared<transport::TransferState>(Deadline::in(20s));
@@ -198,6 +201,7 @@ class CopyNow : public OneLink {
   Handle source;
   const std::shared_ptr<transport::Plan> plan = std::make_shared<transport::Plan>();
   int copied = 0;
+  const transport::Share* share_of_last = nullptr;
 };
 
 TEST_F(CopyNow, is_for_what_nobody_has_to_be_asked_for) {
@@ -236,7 +240,7 @@ TEST_F(CopyNow, is_not_for_much) {
 }
 
 TEST_F(CopyNow, is_not_for_a_channel_that_has_to_ask) {
-  held.copy_now = [] { return false; };
+  held.copy_now = [](const auto&) { return false; };
   read_once();
   EXPECT_FALSE(copy_now());
 }
@@ -250,14 +254,14 @@ TEST_F(CopyNow, copies_nothing_of_what_was_closed) {
 
 TEST_F(CopyNow, tells_of_nothing_that_was_closed_meanwhile) {
   read_once();
-  held.copy_now = [this] { return slots->retire(source); };
+  held.copy_now = [this](const auto&) { return slots->retire(source); };
   EXPECT_FALSE(copy_now());
 }
 
 TEST_F(CopyNow, tells_of_nothing_whose_owner_ended_meanwhile) {
   read_once();
   plan->sources.clear();
-  held.copy_now = [this] {
+  held.copy_now = [this](const auto&) {
     slots->end();
     return true;
   };
@@ -269,6 +273,37 @@ TEST_F(CopyNow, is_not_for_a_link_that_is_not_used_any_more) {
   link->retire();
   EXPECT_FALSE(copy_now());
   EXPECT_EQ(copied, 0);
+}
+
+TEST_F(CopyNow, is_not_by_the_split_of_another_link) {
+  const auto others = std::make_shared<const transport::Share>();
+  plan->kept.set(std::make_shared<const Known>(Known{nullptr, link->paths().id() + 1, {others}}));
+  EXPECT_TRUE(copy_now());
+  EXPECT_NE(share_of_last, others.get());
+}
+
+TEST_F(CopyNow, is_not_for_what_several_channels_read) {
+  const auto share = std::make_shared<const transport::Share>();
+  plan->kept.set(std::make_shared<const Known>(Known{nullptr, link->paths().id(), {share, share}}));
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(copied, 0);
+}
+
+TEST_F(CopyNow, is_not_for_a_link_that_is_down) {
+  read_once();
+  link->close(Status(Code::kPeerGone, "lost"));
+  ASSERT_TRUE(goes_down());
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(copied, 0);
+}
+
+TEST_F(CopyNow, counts_what_was_brought_and_nothing_else) {
+  const auto kind = static_cast<std::size_t>(control::TransportKind::kStream);
+  EXPECT_TRUE(copy_now());
+  EXPECT_EQ(counters.fetched[kind], 1u);
+  held.copy_now = [this](const auto&) { return slots->retire(source); };
+  EXPECT_FALSE(copy_now());
+  EXPECT_EQ(counters.fetched[kind], 1u);
 }
 
 TEST_F(CopyNow, keeps_no_link_from_being_retired) {

@@ -52,13 +52,13 @@ INSTANTIATE_TEST_SUITE_P(All, CopyKernelTest, testing::Range(std::size_t{0}, cop
 TEST(CopyKernels, are_chosen_by_name) {
   for (const CopyKernel& kernel : copy_kernels()) {
     if (!kernel.runs_here()) continue;
-    EXPECT_THAT(choose_copy_kernel(kernel.name).name, StrEq(kernel.name));
+    EXPECT_THAT(find_copy_kernel(kernel.name).name, StrEq(kernel.name));
   }
 }
 
 TEST(CopyKernels, of_no_such_name_are_the_best_one) {
-  EXPECT_EQ(&choose_copy_kernel("mmx"), &choose_copy_kernel(""));
-  EXPECT_TRUE(choose_copy_kernel("").runs_here());
+  EXPECT_EQ(&find_copy_kernel("mmx"), &find_copy_kernel(""));
+  EXPECT_TRUE(find_copy_kernel("").runs_here());
 }
 
 TEST(CopyKernels, end_with_memcpy) { EXPECT_THAT(copy_kernels().back().name, StrEq("memcpy")); }

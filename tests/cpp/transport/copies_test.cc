@@ -65,6 +65,16 @@ TEST(Copies, of_little_are_one_part) {
   EXPECT_EQ(Copies({{at(kMiB), 0, kMiB + 1}}, 4).parts(), 4u);
 }
 
+TEST(Copies, that_cost_more_are_fewer_in_a_part) {
+  std::vector<Copy> whole;
+  for (std::uintptr_t i = 0; i < 10000; ++i) whole.push_back({at(i * 200), i * 300, 64});
+  const Copies cheap(whole, 1, 1024);
+  const Copies dear(whole, 1, 8192);
+  EXPECT_EQ(all(dear), whole);
+  EXPECT_LE(dear.part(0).size(), 512u);
+  EXPECT_GT(dear.parts(), 4 * cheap.parts());
+}
+
 TEST(Copies, that_are_many_and_short_share_parts_which_are_as_long_as_few_long_ones) {
   std::vector<Copy> whole;
   for (std::uintptr_t i = 0; i < 100000; ++i) whole.push_back({at(i * 200), i * 300, 64});

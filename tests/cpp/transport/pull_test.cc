@@ -124,6 +124,33 @@ TEST_F(PullTest, counts_the_bytes_of_all_parts) {
   EXPECT_EQ(counted(), 9 * kMiB);
 }
 
+TEST_F(PullTest, copies_now_what_is_little_and_open_and_counts_nothing) {
+  const auto little = puller.cut({{kTarget, 0, 1000}});
+  EXPECT_TRUE(puller.copy_now(*little, *mover));
+  EXPECT_EQ(mover->calls.size(), 1u);
+  EXPECT_EQ(counted(), 0u);
+  EXPECT_FALSE(puller.copy_now(*puller.cut({{kTarget, 0, kMiB + 1}}), *mover)) << "too many bytes";
+  std::vector<Copy> many;
+  for (std::uint64_t i = 0; i < 10000; ++i) many.push_back({kTarget, 2 * i, 1});
+  EXPECT_FALSE(puller.copy_now(*puller.cut(std::move(many)), *mover)) << "a deadline would not be heard meanwhile";
+  EXPECT_EQ(mover->calls.size(), 1u);
+  mover->result = Status(Code::kInvalidRegion, "not mapped");
+  EXPECT_FALSE(puller.copy_now(*little, *mover));
+  mover->result = Status::ok();
+  puller.close(Status(Code::kClosed, "closed"));
+  EXPECT_FALSE(puller.copy_now(*little, *mover));
+}
+
+TEST_F(PullTest, moves_many_short_copies_on_the_pool) {
+  std::vector<Copy> many;
+  for (std::uint64_t i = 0; i < 10000; ++i) many.push_back({kTarget, 2 * i, 1});
+  std::atomic<bool> here{false};
+  mover->before = [&, me = std::this_thread::get_id()] { here = here || std::this_thread::get_id() == me; };
+  EXPECT_TRUE(pull(job(), many).is_ok());
+  EXPECT_FALSE(here);
+  EXPECT_GT(mover->calls.size(), 1u);
+}
+
 class MemoryMover : public PullTest, public testing::WithParamInterface<std::size_t> {};
 
 TEST_P(MemoryMover, copies_and_keeps_what_it_was_given) {
