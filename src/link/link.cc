@@ -298,7 +298,7 @@ bool Link::copy_now(const transport::Plan& plan, transport::TransferState& state
 // Gives who copied it. Sees what a flight would see before and after; whatever is not as it should be is for a flight to name.
 const Candidate* Link::copy_share(const transport::Plan& plan) {
   auto known = known_of(plan);
-  if (!known || known->paths != paths_->id()) known = learn_now(plan);
+  if (!known || known->paths != paths_->id()) known = split_now(*this, plan);
   if (!known) return nullptr;
   const auto has_share = [](const auto& share) { return share != nullptr; };
   const auto first = std::ranges::find_if(known->shares, has_share);
@@ -306,23 +306,6 @@ const Candidate* Link::copy_share(const transport::Plan& plan) {
   const Candidate& candidate = paths_->candidates()[static_cast<std::size_t>(first - known->shares.begin())];
   if (!is_up() || !are_live(plan.sources) || !candidate.channel->copy_now(**first)) return nullptr;
   return check_alive().is_ok() && are_live(plan.sources) ? &candidate : nullptr;
-}
-
-// Null if somebody has to be asked, or something is wrong.
-std::shared_ptr<const Known> Link::learn_now(const transport::Plan& plan) {
-  if (!plan.places.empty() || plan.pieces.size() > transport::kFewPieces) return nullptr;
-  auto resolutions = std::make_shared<Resolutions>();
-  if (paths_->needs_addresses()) {
-    for (const Handle& source : plan.sources) {
-      resolutions->push_back(resolver_->remembered(source));
-      if (!resolutions->back()) return nullptr;
-    }
-  }
-  Result<Shares> shares = split(*this, plan, resolutions->empty() ? nullptr : resolutions.get(), plan.pieces, {});
-  if (!shares.is_ok()) return nullptr;
-  const auto known = std::make_shared<const Known>(Known{resolutions->empty() ? nullptr : resolutions, paths_->id(), *std::move(shares)});
-  if (!plan.once) plan.kept.set(known);
-  return known;
 }
 
 bool Link::are_live(const std::vector<Handle>& sources) const {

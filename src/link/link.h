@@ -114,7 +114,6 @@ class Link final : public transport::Port, public FlightHost, public std::enable
   [[nodiscard]] std::shared_ptr<Link> use();
   void end_use();
   [[nodiscard]] const Candidate* copy_share(const transport::Plan& plan);
-  [[nodiscard]] std::shared_ptr<const Known> learn_now(const transport::Plan& plan);
   [[nodiscard]] bool are_live(const std::vector<Handle>& sources) const;
   void ask_for_better();
   void watch_idleness();

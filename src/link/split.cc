@@ -138,4 +138,21 @@ Result<Shares> split(FlightHost& host, const transport::Plan& plan, const Resolu
   return splitter.take();
 }
 
+std::shared_ptr<const Known> split_now(FlightHost& host, const transport::Plan& plan) {
+  if (!plan.places.empty() || plan.pieces.size() > transport::kFewPieces) return nullptr;
+  std::shared_ptr<Resolutions> resolutions;
+  if (host.paths().needs_addresses()) {
+    resolutions = std::make_shared<Resolutions>();
+    for (const Handle& source : plan.sources) {
+      resolutions->push_back(host.resolver().remembered(source));
+      if (!resolutions->back()) return nullptr;
+    }
+  }
+  Result<Shares> shares = split(host, plan, resolutions.get(), plan.pieces, {});
+  if (!shares.is_ok()) return nullptr;
+  const auto known = std::make_shared<const Known>(Known{resolutions, host.paths().id(), *std::move(shares)});
+  if (!plan.once) plan.kept.set(known);
+  return known;
+}
+
 }  // namespace ray_hixl::link

@@ -35,4 +35,8 @@ struct SplitTerms {
 [[nodiscard]] Result<Shares> split(FlightHost& host, const transport::Plan& plan, const Resolutions* resolutions,
                                    const std::vector<transport::Piece>& pieces, SplitTerms terms);
 
+// Few pieces of host memory, if nobody has to be asked where they lie; the plan keeps it, unless it is for one transfer. Null otherwise,
+// and where split() fails. Any thread.
+[[nodiscard]] std::shared_ptr<const Known> split_now(FlightHost& host, const transport::Plan& plan);
+
 }  // namespace ray_hixl::link

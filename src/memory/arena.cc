@@ -12,6 +12,7 @@
 #include "base/process_shared.h"
 #include "base/thread.h"
 #include "memory/free_ranges.h"
+#include "memory/hook.h"
 #include "memory/private_memory.h"
 
 namespace ray_hixl::memory {
@@ -31,40 +32,6 @@ Run first_run_in_pages(std::span<const std::uint64_t> lengths) {
     pages.push_back(round_up(length, PrivateMemory::kPage));
   return first_run(pages);
 }
-
-// A callback, which is called without a lock; after set() returned, the one before is neither running nor called.
-template <class... Arguments>
-class Hook {
- public:
-  using Callback = std::function<void(Arguments...)>;
-
-  void set(Callback callback) {
-    std::shared_ptr<const Callback> next = callback ? std::make_shared<const Callback>(std::move(callback)) : nullptr;
-    MutexLock lock(mutex_);
-    callback_.swap(next);
-    while (running_ > 0) idle_.wait(lock);
-  }
-
-  void call(Arguments... arguments) {
-    std::shared_ptr<const Callback> callback;
-    {
-      const MutexLock lock(mutex_);
-      if (!callback_) return;
-      callback = callback_;
-      ++running_;
-    }
-    (*callback)(arguments...);
-    callback.reset();
-    const MutexLock lock(mutex_);
-    if (--running_ == 0) idle_.notify_all();
-  }
-
- private:
-  Mutex mutex_;
-  Condition idle_;
-  std::shared_ptr<const Callback> callback_ RAY_HIXL_GUARDED_BY(mutex_);  // shared with the calls under way
-  int running_ RAY_HIXL_GUARDED_BY(mutex_) = 0;
-};
 
 }  // namespace
 

@@ -22,8 +22,9 @@ namespace ray_hixl::memory {
 namespace {
 
 constexpr std::size_t kLine = 64;
-constexpr std::size_t kPage = 4096;
-constexpr std::size_t kPages = 4;    // at once
+constexpr std::size_t kCopiedPage = 4096;
+constexpr std::size_t kPagesAtOnce = 4;
+constexpr std::size_t kPagesBytes = kPagesAtOnce * kCopiedPage;
 constexpr std::size_t kAhead = 256;  // bytes that are fetched before they are needed
 
 [[maybe_unused]] std::size_t bytes_to_line(const std::byte* to) { return -reinterpret_cast<std::uintptr_t>(to) % kLine; }
@@ -165,12 +166,12 @@ const CopyKernel& copy_kernel() {
 }
 
 std::uint64_t most_cached_bytes() {
-  static const std::uint64_t kMost = [] {
+  static const std::uint64_t kMostCached = [] {
     constexpr std::uint64_t kUsual = std::uint64_t{1} << 20;  // where the system does not say
     const long cache = ::sysconf(_SC_LEVEL2_CACHE_SIZE);
     return 2 * (cache > 0 ? static_cast<std::uint64_t>(cache) : kUsual);
   }();
-  return kMost;
+  return kMostCached;
 }
 
 void choose_copying() {
