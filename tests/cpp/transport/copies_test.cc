@@ -67,7 +67,7 @@ TEST(Copies, of_little_are_one_part) {
 
 TEST(Copies, that_cost_more_are_fewer_in_a_part) {
   std::vector<Copy> whole;
-  for (std::uintptr_t i = 0; i < 10000; ++i) whole.push_back({at(i * 200), i * 300, 64});
+  for (std::uintptr_t i = 0; i < 10000; ++i) whole.push_back({at(kMiB + i * 200), i * 300, 64});
   const Copies cheap(whole, 1, 1024);
   const Copies dear(whole, 1, 8192);
   EXPECT_EQ(all(dear), whole);
@@ -77,7 +77,7 @@ TEST(Copies, that_cost_more_are_fewer_in_a_part) {
 
 TEST(Copies, that_are_many_and_short_share_parts_which_are_as_long_as_few_long_ones) {
   std::vector<Copy> whole;
-  for (std::uintptr_t i = 0; i < 100000; ++i) whole.push_back({at(i * 200), i * 300, 64});
+  for (std::uintptr_t i = 0; i < 100000; ++i) whole.push_back({at(kMiB + i * 200), i * 300, 64});
   const std::vector<Copy> expected = whole;
   const Copies copies(std::move(whole), 2);
   EXPECT_EQ(all(copies), expected);
