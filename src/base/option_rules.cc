@@ -70,7 +70,7 @@ Status TransportNames::check(std::string_view name, const Names& value) const {
 
 std::string TransportNames::write(const Names& value) const { return join(value, ","); }
 
-bool Address::read(std::string_view text, std::string& value) const {
+bool Text::read(std::string_view text, std::string& value) const {
   value = std::string(text);
   return true;
 }
@@ -84,18 +84,8 @@ Status Address::check(std::string_view name, const std::string& value) const {
   return (is_v4 || is_v6) && !wildcard ? Status::ok() : refuse(name, value, takes());
 }
 
-bool OneOf::read(std::string_view text, std::string& value) const {
-  value = std::string(text);
-  return true;
-}
-
 Status OneOf::check(std::string_view name, const std::string& value) const {
   return value == one_ || value == other_ ? Status::ok() : refuse(name, value, takes());
-}
-
-bool Only::read(std::string_view text, std::string& value) const {
-  value = std::string(text);
-  return true;
 }
 
 Status Only::check(std::string_view name, const std::string& value) const {

@@ -29,23 +29,26 @@ class TransportNames {
   [[nodiscard]] std::string write(const Names& value) const;
 };
 
-// An IPv4 or IPv6 address of one interface.
-class Address {
+// What all options that are one text have in common.
+class Text {
  public:
-  [[nodiscard]] std::string takes() const { return "the IPv4 or IPv6 address of one interface (no name, no wildcard)"; }
   [[nodiscard]] bool read(std::string_view text, std::string& value) const;
-  [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
   [[nodiscard]] std::string write(const std::string& value) const { return value; }
 };
 
+// An IPv4 or IPv6 address of one interface.
+class Address : public Text {
+ public:
+  [[nodiscard]] std::string takes() const { return "the IPv4 or IPv6 address of one interface (no name, no wildcard)"; }
+  [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
+};
+
 // One of two words.
-class OneOf {
+class OneOf : public Text {
  public:
   OneOf(std::string_view one, std::string_view other) : one_(one), other_(other) {}
   [[nodiscard]] std::string takes() const { return std::string("'").append(one_).append("' or '").append(other_).append("'"); }
-  [[nodiscard]] bool read(std::string_view text, std::string& value) const;
   [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
-  [[nodiscard]] std::string write(const std::string& value) const { return value; }
 
  private:
   std::string_view one_;
@@ -53,13 +56,11 @@ class OneOf {
 };
 
 // One word today, and another that a later version will take: kNotAvailable says what it would be.
-class Only {
+class Only : public Text {
  public:
   Only(std::string_view word, std::string_view later, std::string_view meaning) : word_(word), later_(later), meaning_(meaning) {}
   [[nodiscard]] std::string takes() const { return std::string("'").append(word_).append("'"); }
-  [[nodiscard]] bool read(std::string_view text, std::string& value) const;
   [[nodiscard]] Status check(std::string_view name, const std::string& value) const;
-  [[nodiscard]] std::string write(const std::string& value) const { return value; }
 
  private:
   std::string_view word_;

@@ -10,6 +10,7 @@
 
 #include "base/mutex.h"
 #include "base/process_shared.h"
+#include "base/round_up.h"
 #include "base/thread.h"
 #include "device/fences.h"
 #include "memory/free_ranges.h"
@@ -22,8 +23,6 @@ constexpr int kFreedAtOnce = 256;                                // blocks, with
 constexpr std::chrono::milliseconds kPatience{20};               // with the device, before more memory is taken
 
 // REQUIRES: bytes <= kMostOnDevice.
-std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
-
 // What it asks the device or its runtime may take long.
 Status another_is_busy() { return {Code::kDeviceBusy, "another thread was getting device memory all the time"}; }
 

@@ -10,6 +10,7 @@
 #include "base/fork.h"
 #include "base/mutex.h"
 #include "base/process_shared.h"
+#include "base/round_up.h"
 #include "base/thread.h"
 #include "memory/free_ranges.h"
 #include "memory/hook.h"
@@ -22,8 +23,6 @@ constexpr std::uint64_t kMost = std::uint64_t{1} << 62;  // far more than any ma
 // Of a segment that serves many blocks. Each new one doubles the arena: whoever needs little neither waits for much nor keeps it.
 constexpr std::uint64_t kFirstSegment = Arena::kIdleBytes;
 constexpr std::uint64_t kLargestSegment = std::uint64_t{64} << 20;
-
-std::uint64_t round_up(std::uint64_t bytes, std::uint64_t step) { return (bytes + step - 1) / step * step; }
 
 // The first run of blocks each of which can be unmapped alone.
 Run first_run_in_pages(std::span<const std::uint64_t> lengths) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "base/round_up.h"
 #include "memory/available.h"
 #include "memory/populate.h"
 
@@ -61,7 +62,7 @@ const char* what_is_wrong(const Fd& fd, std::uint64_t length) {
   return nullptr;
 }
 
-std::byte* round_up(std::byte* address) {
+std::byte* next_granule(std::byte* address) {
   const std::uintptr_t past = reinterpret_cast<std::uintptr_t>(address) % Segment::kGranule;
   return past == 0 ? address : address + (Segment::kGranule - past);
 }
@@ -73,7 +74,7 @@ std::byte* map_aligned(const Fd& fd, std::uint64_t length, int protection, int f
   const std::uint64_t reserved = length + Segment::kGranule;
   void* const start = ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (start == MAP_FAILED) return nullptr;
-  std::byte* const base = round_up(static_cast<std::byte*>(start));
+  std::byte* const base = next_granule(static_cast<std::byte*>(start));
   const auto before = static_cast<std::uint64_t>(base - static_cast<std::byte*>(start));
   if (before > 0) ::munmap(start, before);
   ::munmap(base + length, Segment::kGranule - before);
@@ -86,7 +87,7 @@ std::byte* map_aligned(const Fd& fd, std::uint64_t length, int protection, int f
 Result<std::unique_ptr<Segment>> Segment::create(std::uint32_t id, std::uint64_t bytes, ArenaKind kind) {
   if (bytes == 0) return Status(Code::kInvalidArgument, "a segment of 0 bytes");
   if (bytes > std::uint64_t{INT64_MAX} - kGranule) return Status(Code::kOutOfMemory, "no machine has " + in_units(bytes));
-  const std::uint64_t length = (bytes + kGranule - 1) / kGranule * kGranule;
+  const std::uint64_t length = round_up(bytes, kGranule);
   RAY_HIXL_RETURN_IF_ERROR(check_room(length));
   const char* const name = kind == ArenaKind::kSource ? "ray-hixl-source" : "ray-hixl-landing";
   Fd fd = Fd::make([name] { return ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING); });

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "base/round_up.h"
 #include "object/device_work.h"
 #include "object/placement.h"
 #include "object/runtime_ops.h"
@@ -25,8 +26,6 @@ struct Kept {
   std::vector<std::shared_ptr<const void>> registrations;
 };
 
-std::uint64_t round_up(std::uint64_t bytes) { return (bytes + kPackedAlignment - 1) / kPackedAlignment * kPackedAlignment; }
-
 // The tensors of one device.
 class DevicePacker {
  public:
@@ -38,7 +37,7 @@ class DevicePacker {
     const MemoryRange& range = tensor.range;
     if (!is_snapshot_ && range.address != nullptr && hold(range)) return;
     offsets_.push_back({index, bytes_});
-    bytes_ = round_up(bytes_ + range.length);
+    bytes_ = round_up(bytes_ + range.length, kPackedAlignment);
   }
 
   // Queues the copies of those that cannot stay.

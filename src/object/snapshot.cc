@@ -35,11 +35,7 @@ class SnapshotWork final : public memory::CopyWork {
 
 Status copy_all(memory::CopyPool& pool, std::vector<transport::Copy> whole) {
   transport::Copies copies(std::move(whole), pool.threads());
-  if (copies.bytes() <= transport::Copies::kOneThreadBytes) {
-    transport::CacheMover mover(nullptr);
-    for (std::size_t i = 0; i < copies.parts(); ++i) RAY_HIXL_RETURN_IF_ERROR(mover.move(copies.part(i)));
-    return Status::ok();
-  }
+  if (copies.is_little()) return copies.parts() == 0 ? Status::ok() : transport::CacheMover(nullptr).move(copies.part(0));
   const auto work = std::make_shared<SnapshotWork>(std::move(copies));
   RAY_HIXL_RETURN_IF_ERROR(pool.submit(work));
   work->wait();

@@ -94,7 +94,7 @@ void Puller::pull(std::shared_ptr<Job> job, std::shared_ptr<const Copies> copies
   const bool here = copies->is_little();
   const auto work = std::make_shared<Work>(state_, std::move(job), std::move(copies), std::move(mover));
   if (here) {
-    for (std::size_t part = 0; part < work->parts() && work->run(part); ++part) continue;
+    if (work->parts() == 1) (void)work->run(0);
     work->finished();
   } else if (const Status taken = state_->pool.submit(work); !taken.is_ok()) {
     work->end(taken);
